@@ -1,0 +1,143 @@
+"""The states of a job and the one table of the moves between them.
+
+What makes a job move is decided in `perdure.core.decide` (the end of an attempt) and in the store's statements (claim,
+proceed, cancel), each guarded in SQL by the state that it moves from. This module only says which moves exist.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Self
+
+from perdure.errors import IllegalTransition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["OPERATOR_TRANSITIONS", "TRANSITIONS", "JobState", "check"]
+
+
+class JobState(StrEnum):
+    """Where a job is in its life; the value is the word that users see.
+
+    Attributes:
+        code: The number that is stored. Codes are in every database there is: never give one another meaning.
+    """
+
+    code: int
+
+    # Stored, due now or at `scheduled_at`. In: start, shutdown, a worker that was lost, an operator's retry.
+    # Out: a claim, a cancel.
+    PENDING = "pending", 0
+    # Handed to a distributed engine, not started yet; never seen with the local engine. In: its claim.
+    # Out: the engine starts it, loses it, or a cancel.
+    ENQUEUED = "enqueued", 1
+    # An attempt runs under its worker's lease. In: a claim, an engine's start.
+    # Out: however the attempt ends (see perdure.core.decide).
+    RUNNING = "running", 2
+    # Waits for its next attempt. In: an attempt that raised or failed with a retry left.
+    # Out: a claim when due, a cancel.
+    RETRYING = "retrying", 3
+    # Waits, for ever or until `scheduled_at`. In: its handler returned `Suspended`.
+    # Out: proceed, an event, a claim when due, a cancel.
+    SUSPENDED = "suspended", 4
+    # Let go on, not claimed yet. In: proceed, an event, or a suspension that a remembered proceed meets at once.
+    # Out: a claim when due, a cancel.
+    PROCEEDED = "proceeded", 5
+    # Ended with a result. In: its handler returned one. Out: only an operator's retry.
+    COMPLETED = "completed", 6
+    # Ended with an error. In: no retry left, or too many workers lost. Out: only an operator's retry.
+    FAILED = "failed", 7
+    # Ended because somebody or its handler wanted so. In: a cancel, from any state that isn't final.
+    # Out: only an operator's retry.
+    CANCELLED = "cancelled", 8
+
+    def __new__(cls, word: str, code: int = -1) -> Self:
+        """Make the word the value and the code an attribute.
+
+        The code's default is never used; it lets the type checkers accept the look-up `JobState("pending")`.
+        """
+        state = str.__new__(cls, word)
+        state._value_ = word
+        state.code = code
+        return state
+
+    @classmethod
+    def from_code(cls, code: int) -> JobState:
+        """Return the state that is stored as `code`.
+
+        Raises:
+            ValueError: No state has this code.
+        """
+        try:
+            return _BY_CODE[code]
+        except KeyError:
+            message = f"no job state has the code {code!r}; the codes are 0 ({cls.PENDING}) to 8 ({cls.CANCELLED})"
+            raise ValueError(message) from None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended: nothing but an operator's explicit retry moves it any more."""
+        # The codes are laid out for this: as quick as it gets, and the store's check constraints ask the same.
+        return self.code >= _FIRST_FINAL_CODE
+
+
+_BY_CODE: Final = {state.code: state for state in JobState}
+_FIRST_FINAL_CODE: Final = JobState.COMPLETED.code
+
+# A waiting job is claimed by a worker that runs it, or for a distributed engine that will.
+_CLAIMED: Final = frozenset({JobState.RUNNING, JobState.ENQUEUED})
+
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
+    {
+        JobState.PENDING: _CLAIMED | {JobState.CANCELLED},
+        JobState.ENQUEUED: frozenset({JobState.RUNNING, JobState.PENDING, JobState.CANCELLED}),
+        JobState.RUNNING: frozenset(
+            {
+                JobState.PENDING,
+                JobState.RETRYING,
+                JobState.SUSPENDED,
+                JobState.PROCEEDED,
+                JobState.COMPLETED,
+                JobState.FAILED,
+                JobState.CANCELLED,
+            }
+        ),
+        JobState.RETRYING: _CLAIMED | {JobState.CANCELLED},
+        JobState.SUSPENDED: _CLAIMED | {JobState.PROCEEDED, JobState.CANCELLED},
+        JobState.PROCEEDED: _CLAIMED | {JobState.CANCELLED},
+        JobState.COMPLETED: frozenset(),
+        JobState.FAILED: frozenset(),
+        JobState.CANCELLED: frozenset(),
+    }
+)
+"""Every move that perdure makes by itself or for a user. Final states have none."""
+
+OPERATOR_TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
+    {state: frozenset({JobState.PENDING}) for state in JobState if state.is_final}
+)
+"""The moves of an operator's explicit retry, which nothing else may make."""
+
+
+def check(before: JobState, after: JobState, *, by_operator: bool = False) -> None:
+    """Refuse a move that the table doesn't have; staying in a state is no move either.
+
+    Args:
+        before: The state that the job is in.
+        after: The state that it is to be in.
+        by_operator: Whether this is an operator's explicit retry; then only `OPERATOR_TRANSITIONS` count.
+
+    Raises:
+        IllegalTransition: The table has no such move; the message lists those there are.
+    """
+    table = OPERATOR_TRANSITIONS if by_operator else TRANSITIONS
+    allowed = table.get(before, frozenset[JobState]())
+    if after in allowed:
+        return
+    mover = "an operator's retry" if by_operator else "a job"
+    targets = ", ".join(state for state in JobState if state in allowed) or "nowhere"
+    message = f"{mover} can't go from {before} to {after}; from {before} it can go to: {targets}"
+    if before.is_final and not by_operator:
+        message += " (it has ended: only an operator's retry takes it back)"
+    raise IllegalTransition(message)
