@@ -1,0 +1,54 @@
+# Two commands on a fresh machine with Python >= 3.11, make and a package index: `make demo` and `make test`.
+# Both make the environment .venv first, once; PYTHON=… names the Python to make it with, VENV=… another folder.
+
+VENV ?= .venv
+PYTHON ?=
+TESTS ?= tests
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := src tests benchmarks scripts
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types docs bench format lock clean
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## See a job being killed and going on where it was (ARGS="--seed 7 --faults 9")
+	@$(BIN)/perdure demo $(ARGS)
+
+test: $(READY) ## Run all tests, on real PostgreSQL servers (TESTS=tests/unit ARGS="-k claim")
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS) $(ARGS)
+
+lint: $(READY) ## Check the style, the format and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: $(READY) ## Check the types with mypy and pyright, both strict
+	@$(BIN)/mypy
+	@$(BIN)/pyright --venvpath $(dir $(abspath $(VENV)))
+
+docs: $(READY) ## Run every example of README.md and docs/
+	@$(BIN)/python -m pytest tests/docs $(ARGS)
+
+bench: $(READY) ## Measure, beside bare psycopg in the same run
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+format: $(READY) ## Put the code into its form, and mend what can be mended by itself
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+lock: $(READY) ## Renew requirements-dev.txt: the newest versions that fit pyproject.toml
+	@scripts/lock $(BIN)/python
+
+clean: ## Remove the environment, caches and the demo's database
+	@if [ -x $(BIN)/perdure ] && [ -d .perdure ]; then $(BIN)/perdure db stop || true; fi
+	rm -rf $(VENV) .perdure build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The requirements decide what is in the environment, pyproject.toml which commands it has.
+$(READY): requirements-dev.txt pyproject.toml scripts/make-venv
+	@scripts/make-venv $(VENV) $(PYTHON)
