@@ -225,10 +225,8 @@ class Cluster:
                 cwd="/",
                 check=True,
             )
-        try:
+        with contextlib.suppress(TimeoutError):
             _wait(lambda: self._is_ready() or self._has_ended(), "not ready in time")
-        except TimeoutError:
-            pass
         if not self._is_ready():
             message = f"PostgreSQL of {self.binaries} didn't start in {self.folder}; the end of its log:\n{self.tail()}"
             raise ServerDidNotStart(message)
@@ -335,7 +333,7 @@ class Cluster:
     def _identity(self) -> dict[str, Any]:
         if self._user is None:
             return {}
-        # Not in a folder of ours that this user can't see: initdb and postgres look at where they are.
+        # Not in a folder of ours that this user may not see: initdb and postgres look at where they are.
         return {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": [], "cwd": "/"}
 
     def _reachable_binaries(self) -> Path:

@@ -13,6 +13,7 @@ ended, its exit code to FOLDER/server.exit. This file imports the standard libra
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pwd
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _STOPPING_SECONDS = 10.0
 
@@ -43,7 +44,7 @@ def main() -> None:
     code = process.wait()
     _write(Path(folder, "server.exit"), code)
     if owner_gone.is_set():
-        _remove(Path(run), Path(folder))
+        _remove(Path(run), Path(folder), guards)
 
 
 def _stop_when_owner_is_gone(run: Path, process: subprocess.Popen[bytes], owner_gone: threading.Event) -> None:
@@ -58,9 +59,11 @@ def _stop_when_owner_is_gone(run: Path, process: subprocess.Popen[bytes], owner_
         process.kill()
 
 
-def _remove(run: Path, folder: Path) -> None:
+def _remove(run: Path, folder: Path, guards: IO[bytes]) -> None:
+    """Remove the server's folder; the run's too if this is the last guard, which alone can have its lock exclusively."""
     shutil.rmtree(folder, ignore_errors=True)
-    if {entry.name for entry in run.iterdir()} <= {"owner.lock", "guards.lock"}:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(guards, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(run, ignore_errors=True)
 
 
