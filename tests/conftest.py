@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - xdist has no public type for it
+def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker the run's folder."""
     node.workerinput["perdure_run"] = str(node.config.stash[_RUN].folder)
 

@@ -13,22 +13,22 @@ import contextlib
 import fcntl
 import importlib.util
 import os
-import pwd
 import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 import psycopg
 from psycopg import sql
+
+from tests.support.account import Account, public_folder
+from tests.support.waiting import kill_all, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,8 +46,6 @@ _SIGNALS: Mapping[StopMode, signal.Signals] = {
     "fast": signal.SIGINT,
     "immediate": signal.SIGQUIT,
 }
-_DEADLINE_SECONDS = 30.0
-_POLL_SECONDS = 0.01
 # Below the kernel's range for outgoing connections, so that none of these takes the port between a stop and a start.
 _PORTS = range(20000, 32000)
 _PORT_ATTEMPTS = 10
@@ -90,7 +88,7 @@ class TestRun:
     @classmethod
     def begin(cls) -> TestRun:
         """Make the folder and own it: what lives in it is stopped and removed when this process ends."""
-        run = cls(_public_folder("perdure-tests-"))
+        run = cls(public_folder("perdure-tests-"))
         (run.folder / "guards.lock").touch()
         run._owner_lock = os.open(run.folder / "owner.lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(run._owner_lock, fcntl.LOCK_EX)
@@ -108,7 +106,7 @@ class TestRun:
         os.close(self._owner_lock)
         self._owner_lock = None
         with (self.folder / "guards.lock").open("rb") as guards:
-            _wait(lambda: _try_lock(guards.fileno()), "the test run's servers haven't stopped")
+            wait_until(lambda: _try_lock(guards.fileno()), "the test run's servers haven't stopped")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -170,7 +168,7 @@ class Cluster:
         self.folder = run.folder / name
         self.data = self.folder / "data"
         self.log = self.folder / "log"
-        self._user = _server_user()
+        self._account = Account.of_servers()
 
     def dsn(self, database: str = "postgres", **parameters: str) -> str:
         """Return the URL of a database over TCP, as the superuser `postgres`; the tests' servers trust everybody."""
@@ -186,22 +184,15 @@ class Cluster:
     def initialise(self, settings: Mapping[str, str]) -> None:
         """Make the data folder. Ordinary tests get a cluster that is set up and started."""
         self.folder.mkdir(mode=0o755)
-        if self._user is not None:
-            account = pwd.getpwnam(self._user)
-            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        self._account.give(self.folder)
         self.binaries = self._reachable_binaries()
-        initdb = [self.binaries / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-        done = subprocess.run(
-            [*initdb, "--locale=C", "--no-sync", "--no-instructions"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            **self._identity(),
-        )
-        if done.returncode != 0:
-            message = f"initdb of {self.binaries} failed with exit code {done.returncode}:\n{done.stdout}"
-            raise RuntimeError(message)
+        # Setting up takes longer than copying what was set up: the run does it once for each set of binaries.
+        with self.run.lock(f"initdb-{'-'.join(self.binaries.parts[-3:])}") as note:
+            pristine = note.with_suffix(".data")
+            if not note.exists():
+                self._initdb(pristine)
+                note.touch()
+        subprocess.run(["/bin/cp", "-a", pristine, self.data], check=True)
         lines = [f"{key} = '{value}'\n" for key, value in settings.items()]
         lines.append(f"unix_socket_directories = '{self.folder}'\n")
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as file:
@@ -215,10 +206,10 @@ class Cluster:
         """
         for name in ("server.pid", "server.exit"):
             (self.folder / name).unlink(missing_ok=True)
-        command = [self.binaries / "postgres", "-D", self.data, "-p", str(self.port)]
+        command: list[str | Path] = [self.binaries / "postgres", "-D", self.data, "-p", str(self.port)]
         with self.log.open("ab") as log:
             subprocess.run(
-                [sys.executable, _GUARD, self.run.folder, self.folder, self._user or "-", *command],
+                [sys.executable, _GUARD, self.run.folder, self.folder, self._account.argument, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -226,7 +217,7 @@ class Cluster:
                 check=True,
             )
         with contextlib.suppress(TimeoutError):
-            _wait(lambda: self._is_ready() or self._has_ended(), "not ready in time")
+            wait_until(lambda: self._is_ready() or self._has_ended(), "not ready in time")
         if not self._is_ready():
             message = f"PostgreSQL of {self.binaries} didn't start in {self.folder}; the end of its log:\n{self.tail()}"
             raise ServerDidNotStart(message)
@@ -234,7 +225,7 @@ class Cluster:
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop the server and wait for its end. `smart` waits for clients, `immediate` is a crash with a recovery."""
         os.kill(self.pid, _SIGNALS[mode])
-        _wait(self._has_ended, f"PostgreSQL in {self.folder} hasn't stopped ({mode})")
+        wait_until(self._has_ended, f"PostgreSQL in {self.folder} hasn't stopped ({mode})")
 
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop and start: same port, same data."""
@@ -244,15 +235,8 @@ class Cluster:
     def kill(self) -> None:
         """SIGKILL every process of the server at once, as the machine's out-of-memory killer would, and wait."""
         postmaster = psutil.Process(self.pid)
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        _gone, alive = psutil.wait_procs(processes, timeout=_DEADLINE_SECONDS)
-        if alive:
-            message = f"processes of PostgreSQL in {self.folder} outlived SIGKILL: {alive}"
-            raise TimeoutError(message)
-        _wait(self._has_ended, "the server's guard hasn't seen its end")
+        kill_all([postmaster, *postmaster.children(recursive=True)])
+        wait_until(self._has_ended, "the server's guard hasn't seen its end")
 
     def freeze(self) -> None:
         """SIGSTOP every process of the server: it is silent, and its connections stay open."""
@@ -313,6 +297,15 @@ class Cluster:
 
     # --- inside ---
 
+    def _initdb(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        self._account.give(folder)
+        command = [str(self.binaries / "initdb"), "-D", str(folder), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        done = self._account.run([*command, "--locale=C", "--no-sync", "--no-instructions"])
+        if done.returncode != 0:
+            message = f"initdb of {self.binaries} failed with exit code {done.returncode}:\n{done.stdout}"
+            raise RuntimeError(message)
+
     def _signal_all(self, number: signal.Signals) -> None:
         postmaster = psutil.Process(self.pid)
         for process in [postmaster, *postmaster.children(recursive=True)]:
@@ -330,69 +323,19 @@ class Cluster:
     def _has_ended(self) -> bool:
         return (self.folder / "server.exit").exists()
 
-    def _identity(self) -> dict[str, Any]:
-        if self._user is None:
-            return {}
-        # Not in a folder of ours that this user may not see: initdb and postgres look at where they are.
-        return {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": [], "cwd": "/"}
-
     def _reachable_binaries(self) -> Path:
         """Return the binaries, or a copy of them where the server's user can't get at them (a checkout in /root)."""
-        if self._user is None or self._can_run(self.binaries):
+        if self._account.can_run(self.binaries / "postgres"):
             return self.binaries
         package = self.binaries.parent.parent
+        copy = self.run.folder / "binaries" / package.name
         with self.run.lock("binaries") as note:
             if not note.exists():
-                target = self.run.folder / "binaries"
-                shutil.copytree(self.binaries.parent, target / package.name / "pginstall", symlinks=True)
-                libraries = package.with_name(package.name + ".libs")
-                shutil.copytree(libraries, target / libraries.name, symlinks=True)
+                shutil.copytree(self.binaries.parent, copy / "pginstall", symlinks=True)
+                libraries = package.with_name(f"{package.name}.libs")
+                shutil.copytree(libraries, copy.with_name(libraries.name), symlinks=True)
                 note.touch()
-        copy = self.run.folder / "binaries" / package.name / "pginstall" / "bin"
-        if not self._can_run(copy):
-            message = f"the user {self._user!r} can run PostgreSQL neither from {self.binaries} nor from {copy}"
-            raise RuntimeError(message)
-        return copy
-
-    def _can_run(self, binaries: Path) -> bool:
-        command = [binaries / "postgres", "--version"]
-        try:
-            done = subprocess.run(command, check=False, capture_output=True, **self._identity())
-        except PermissionError:
-            return False
-        return done.returncode == 0
-
-
-def _server_user() -> str | None:
-    """Return whom the servers run as: PostgreSQL refuses root."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
-    message = "as root the tests run PostgreSQL as the user postgres or nobody; this machine has neither"
-    raise RuntimeError(message)
-
-
-def _public_folder(prefix: str) -> Path:
-    """Make a folder that the servers' user can reach, with a path that leaves room for a socket's name."""
-    user = _server_user()
-    for base in dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]):  # noqa: S108 - made below, by mkdtemp
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
-        folder.chmod(0o755)
-        reachable = user is None or _can_see(user, folder)
-        if reachable and len(str(folder)) < 60:
-            return folder
-        folder.rmdir()
-    message = f"no folder for temporary files is reachable for the user {user!r}"
-    raise RuntimeError(message)
-
-
-def _can_see(user: str, folder: Path) -> bool:
-    group = pwd.getpwnam(user).pw_gid
-    command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)]
-    done = subprocess.run(command, check=False, stderr=subprocess.DEVNULL, user=user, group=group, extra_groups=[])
-    return done.returncode == 0
+        return copy / "pginstall" / "bin"
 
 
 def _free_port() -> int:
@@ -411,12 +354,3 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _wait(condition: Callable[[], bool], complaint: str) -> None:
-    deadline = time.monotonic() + _DEADLINE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            message = f"{complaint} (waited {_DEADLINE_SECONDS:.0f} s)"
-            raise TimeoutError(message)
-        time.sleep(_POLL_SECONDS)

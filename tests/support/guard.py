@@ -60,7 +60,7 @@ def _stop_when_owner_is_gone(run: Path, process: subprocess.Popen[bytes], owner_
 
 
 def _remove(run: Path, folder: Path, guards: IO[bytes]) -> None:
-    """Remove the server's folder; the run's too if this is the last guard, which alone can have its lock exclusively."""
+    """Remove the server's folder; the run's too by the last guard, which alone gets its lock exclusively."""
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(guards, fcntl.LOCK_EX | fcntl.LOCK_NB)

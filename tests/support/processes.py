@@ -6,6 +6,7 @@ Waiting is on the process's own lines, with a deadline that fails the test with 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -16,6 +17,8 @@ import time
 from typing import IO, TYPE_CHECKING, NoReturn, Self
 
 import psutil
+
+from tests.support.waiting import kill_all, still_alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,29 +139,27 @@ class Process:
 
     def family(self) -> list[psutil.Process]:
         """Return the processes of its session that live: itself, its children, and what outlived them."""
-        found = []
+        found: list[psutil.Process] = []
         for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getsid(process.pid) == self.pid:
                     found.append(process)
-            except (ProcessLookupError, psutil.NoSuchProcess):
-                continue
-        return found
+        return still_alive(found)
 
     def assert_no_child_left(self, *, within_seconds: float = 5.0) -> None:
         """Make sure that it and everything in its session has ended; what is left after the deadline is named."""
-        _gone, alive = psutil.wait_procs(self.family(), timeout=within_seconds)
-        if alive:
-            left = ", ".join(f"{process.pid} ({' '.join(process.cmdline())})" for process in alive)
+        family = self.family()
+        try:
+            wait_until(lambda: not still_alive(family), "still there", within_seconds=within_seconds)
+        except TimeoutError:
+            left = ", ".join(f"{process.pid} ({' '.join(process.cmdline())})" for process in still_alive(family))
             self._complain(f"left processes behind: {left}")
 
     def clear_away(self) -> list[psutil.Process]:
         """SIGKILL it and everything in its session; returns what was still there beside itself."""
         family = self.family()
-        for process in family:
-            process.kill()
+        kill_all(family)
         self._popen.wait()
-        psutil.wait_procs(family)
         self._reader.join()
         if self._popen.stdout is not None:
             self._popen.stdout.close()
