@@ -1,0 +1,55 @@
+"""A statement with its parameters and what to make of its rows, apart from who runs it.
+
+So each verb is written once, and runs on async and sync connections alike, the user's own included: the cursor is
+ours, so neither row factories nor adapters of the connection are touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from psycopg import AsyncCursor, Cursor
+from psycopg.rows import tuple_row
+
+from perdure.store import arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from psycopg import AsyncConnection, Connection
+
+__all__ = ["Call", "run", "run_blocking"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One statement to run.
+
+    Attributes:
+        statement: The SQL, with psycopg's named placeholders.
+        parameters: Their values.
+        read: Makes the answer of the rows.
+    """
+
+    statement: bytes
+    parameters: Mapping[str, object]
+    read: Callable[[Sequence[tuple[Any, ...]]], T]
+
+
+async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
+    """Run a call on an async connection, in whatever transaction that is in."""
+    async with AsyncCursor(connection, row_factory=tuple_row) as cursor:
+        arrays.register(cursor)
+        await cursor.execute(call.statement, call.parameters, binary=True)
+        return call.read(await cursor.fetchall() if cursor.description else [])
+
+
+def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
+    """Run a call on a sync connection, in whatever transaction that is in."""
+    with Cursor(connection, row_factory=tuple_row) as cursor:
+        arrays.register(cursor)
+        cursor.execute(call.statement, call.parameters, binary=True)
+        return call.read(cursor.fetchall() if cursor.description else [])

@@ -1,0 +1,153 @@
+"""The calls for workers' leases and for the rescue of jobs whose worker has lost its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from perdure.store.arrays import int8s
+from perdure.store.calls import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from perdure.store.sql import Names
+
+__all__ = [
+    "LapsedJob",
+    "Sweep",
+    "WorkerRow",
+    "forget_workers",
+    "forgive",
+    "lapsed_jobs",
+    "register",
+    "remove",
+    "renew",
+    "revive",
+    "set_sleeping",
+    "sweep",
+    "wake",
+    "workers",
+]
+
+
+class LapsedJob(NamedTuple):
+    """A job of a lapsed worker, as far as its rescue is decided by it."""
+
+    id: int
+    claim: int
+    checkpoint: int
+    persisted: bool
+    retry_number: int
+    scheduler_retries: int
+    lapses: int
+    cancel_requested: bool
+    proceed_requested: bool
+
+
+class Sweep(NamedTuple):
+    """What a sweep has found.
+
+    Attributes:
+        lapsed: Ids whose lease it has marked as lapsed.
+        lost: Ids that hold jobs and have no lease.
+        next_lapse_seconds: Until the first lease of another worker ends, if nobody renews it; None without another.
+        suspect_due: Whether a suspect waits to be claimed.
+    """
+
+    lapsed: list[UUID]
+    lost: list[UUID]
+    next_lapse_seconds: float | None
+    suspect_due: bool
+
+
+class WorkerRow(NamedTuple):
+    """A worker as people see it."""
+
+    id: UUID
+    host: str
+    pid: int
+    started_at: datetime
+    lease_until: datetime
+    lapsed_at: datetime | None
+    concurrency: int
+    queues: list[str] | None
+    version: str
+    sleeping: bool
+
+
+def register(
+    names: Names,
+    worker: UUID,
+    *,
+    lease_seconds: float,
+    host: str,
+    pid: int,
+    concurrency: int,
+    queues: Sequence[str] | None,
+    version: str,
+) -> Call[None]:
+    """Insert the worker's row with its first lease."""
+    parameters = {
+        "id": worker,
+        "lease_seconds": lease_seconds,
+        "host": host,
+        "pid": pid,
+        "concurrency": concurrency,
+        "queues": None if queues is None else list(queues),
+        "version": version,
+    }
+    return Call(names.statements["register_worker"], parameters, lambda _rows: None)
+
+
+def renew(names: Names, worker: UUID) -> Call[bool]:
+    """Renew a lease that hasn't lapsed; False when it has."""
+    return Call(names.statements["renew_lease"], {"id": worker}, bool)
+
+
+def remove(names: Names, worker: UUID) -> Call[None]:
+    """Give the lease back."""
+    return Call(names.statements["remove_worker"], {"id": worker}, lambda _rows: None)
+
+
+def set_sleeping(names: Names, worker: UUID, *, sleeping: bool) -> Call[None]:
+    """Tell starters whether this worker has to be notified."""
+    return Call(names.statements["sleep"], {"id": worker, "sleeping": sleeping}, lambda _rows: None)
+
+
+def sweep(names: Names, worker: UUID) -> Call[Sweep]:
+    """Mark the leases that have lapsed by the database's clock, and tell what there is to rescue."""
+    return Call(names.statements["sweep"], {"worker": worker}, lambda rows: Sweep(*rows[0]))
+
+
+def wake(names: Names) -> Call[None]:
+    """Wake all workers that listen."""
+    return Call(names.statements["notify"], {"channel": names.work_channel, "payload": ""}, lambda _rows: None)
+
+
+def lapsed_jobs(names: Names, worker: UUID, *, limit: int) -> Call[list[LapsedJob]]:
+    """Lock some jobs of a worker without a lease."""
+    parameters = {"worker": worker, "limit": limit}
+    return Call(names.statements["lapsed_jobs"], parameters, lambda rows: [LapsedJob(*row) for row in rows])
+
+
+def forgive(names: Names, worker: UUID, ids: Sequence[int]) -> Call[None]:
+    """Take back the lapses that were counted against these jobs: the worker is alive after all."""
+    parameters = {"worker": worker, "ids": int8s(sorted(ids))}
+    return Call(names.statements["forgive"], parameters, lambda _rows: None)
+
+
+def revive(names: Names, tasks: Sequence[str]) -> Call[int]:
+    """Make the jobs of these tasks due that waited for a worker that can read them; answers how many."""
+    return Call(names.statements["revive"], {"names": list(tasks)}, len)
+
+
+def forget_workers(names: Names) -> Call[None]:
+    """Delete the rows of workers that lapsed long ago."""
+    return Call(names.statements["forget_workers"], {}, lambda _rows: None)
+
+
+def workers(names: Names) -> Call[list[WorkerRow]]:
+    """Read all workers."""
+    return Call(names.statements["workers"], {}, lambda rows: [WorkerRow(*row) for row in rows])

@@ -1,0 +1,142 @@
+-- perdure: jobs, finished jobs, bands, workers
+-- major: 1
+--
+-- `jobs` holds what can still run, `finished_jobs` what has ended; a final transition moves the row in one
+-- statement. So claims, rescues and queries for live jobs never step over history, however long it is.
+-- States are stored as the codes of perdure.core.states.JobState.
+
+create sequence {schema}.job_ids as bigint;
+
+create table {schema}.jobs (
+    id bigint primary key default nextval({job_ids}),
+    -- When the job is due, and its place in the line. Null: it isn't due at any time (suspended for ever).
+    scheduled_at timestamptz,
+    created_at timestamptz not null,
+    started_at timestamptz,
+    -- The worker that holds the job. Set exactly while an attempt runs.
+    worker_id uuid,
+    -- The last worker whose lease lapsed with this job in hand, until it reports again.
+    lapsed_worker_id uuid,
+    -- Counts claims: with the worker's id the fencing token. A claim that is put back spends a number here, so that a
+    -- late write of it can never match a later claim.
+    claim int not null default 0,
+    -- Counts the claims that began to run: what people see.
+    attempt int not null default 0,
+    retry_number int not null default 0,
+    scheduler_retries int not null default 0,
+    -- The number of the stored execution metadata: a write names the one that it follows.
+    checkpoint int not null default 0,
+    -- `checkpoint` at the last claim: greater since means that the attempt has persisted something.
+    claim_checkpoint int not null default 0,
+    state smallint not null default 0,
+    priority smallint not null,
+    lapses smallint not null default 0,
+    -- How often in a row a worker didn't know the task or couldn't decode the payload.
+    unreadable smallint not null default 0,
+    suspect boolean not null default false,
+    proceed_requested boolean not null default false,
+    cancel_requested boolean not null default false,
+    -- Somebody waits for the result: its end is notified.
+    awaited boolean not null default false,
+    queue text not null,
+    task text not null,
+    metadata jsonb not null,
+    execution_metadata jsonb not null,
+    error json,
+    last_error text,
+    progress json,
+    constraint state_is_live check (state between 0 and 5),
+    constraint held_while_running check ((state = 2) = (worker_id is not null)),
+    constraint priority_in_range check (priority between -100 and 100)
+) with (
+    -- Room for a checkpoint beside its predecessor: persists and progress stay HOT.
+    fillfactor = 70,
+    -- The table turns over completely, and often: vacuum by what changed, not by a share of its size.
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.1
+);
+
+-- Claims: one range scan a band. Future jobs are at each band's end, so they cost a claim nothing.
+create index jobs_ready on {schema}.jobs (queue, priority, scheduled_at, id)
+    where state in (0, 3, 4, 5) and scheduled_at is not null and not suspect;
+-- Suspects are claimed one at a time, apart from the others.
+create index jobs_suspect on {schema}.jobs (scheduled_at, id)
+    where state in (0, 3, 4, 5) and scheduled_at is not null and suspect;
+-- Rescue. On "is not null", not on the state: else the planner takes it for the guard of a settle.
+create index jobs_held on {schema}.jobs (worker_id) where worker_id is not null;
+-- A worker that starts with the code makes the jobs due that waited for it.
+create index jobs_unreadable on {schema}.jobs (task) where unreadable > 0;
+
+create table {schema}.finished_jobs (
+    id bigint primary key,
+    scheduled_at timestamptz,
+    created_at timestamptz not null,
+    started_at timestamptz,
+    finished_at timestamptz not null,
+    worker_id uuid,
+    claim int not null,
+    attempt int not null,
+    retry_number int not null,
+    checkpoint int not null,
+    state smallint not null,
+    priority smallint not null,
+    queue text not null,
+    task text not null,
+    metadata jsonb not null,
+    execution_metadata jsonb not null,
+    result json,
+    error json,
+    last_error text,
+    progress json,
+    constraint state_is_final check (state between 6 and 8)
+) with (
+    -- Rows are only added (and one day deleted in bulk): no room to leave, little to vacuum.
+    fillfactor = 100,
+    autovacuum_vacuum_insert_scale_factor = 0.1
+);
+
+-- The exceptions are what people look for; they are few.
+create index finished_jobs_unhappy on {schema}.finished_jobs (state, id) where state <> 6;
+
+-- Which (queue, priority) pairs have ever been used. A claim scans each band from its front.
+-- Not unique on purpose: a start must never wait for another caller's open transaction.
+create table {schema}.bands (
+    queue text not null,
+    priority smallint not null
+);
+
+create table {schema}.workers (
+    id uuid primary key,
+    lease_until timestamptz not null,
+    lease_seconds double precision not null,
+    -- Once set, the id is dead for ever: the worker registers anew under another.
+    lapsed_at timestamptz,
+    started_at timestamptz not null default clock_timestamp(),
+    -- True while it waits to be woken: starters notify only then.
+    sleeping boolean not null default false,
+    host text not null,
+    pid int not null,
+    concurrency int not null,
+    queues text[],
+    version text not null
+) with (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+
+create view {schema}.all_jobs as
+    select id, state, task, queue, priority, attempt, retry_number, scheduler_retries, lapses, checkpoint,
+        created_at, scheduled_at, started_at, null::timestamptz as finished_at, worker_id,
+        cancel_requested, proceed_requested, metadata, execution_metadata, null::json as result, error, last_error, progress
+    from {schema}.jobs
+    union all
+    select id, state, task, queue, priority, attempt, retry_number, 0, 0::smallint, checkpoint,
+        created_at, scheduled_at, started_at, finished_at, worker_id,
+        false, false, metadata, execution_metadata, result, error, last_error, progress
+    from {schema}.finished_jobs;
+
+-- Called by a fence that found no row: aborts the transaction that it is the last statement of.
+create function {schema}.lease_lost() returns boolean language plpgsql as $$
+begin
+    raise exception 'the lease of this attempt is lost' using errcode = 'PD001';
+end
+$$;

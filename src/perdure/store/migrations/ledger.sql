@@ -1,0 +1,9 @@
+-- The schema and its ledger; safe to run again.
+create schema if not exists {schema};
+create table if not exists {schema}.migrations (
+    number int primary key,
+    name text not null,
+    major int not null,
+    checksum text not null,
+    applied_at timestamptz not null default clock_timestamp()
+);

@@ -1,0 +1,40 @@
+-- Outcomes of attempts that go on later (retrying, suspended, proceeded, pending), in a batch.
+-- Guard: id, worker, claim, state and checkpoint number, the holder's valid lease; and nothing that the decision
+-- didn't know: a cancel request, or a remembered proceed of a job that is to be suspended. Rows that fail it stay
+-- as they are and are decided anew. A row's place in the arrays: see finish.sql.
+-- Locks: the jobs' rows by id, skipping locked ones (they are settled later). Index: jobs_pkey.
+update {schema}.jobs set
+    state = (%(states)s::smallint[])[width_bucket(id, %(ids)s::bigint[])],
+    worker_id = null,
+    scheduled_at = case
+        when (%(keep_places)s::boolean[])[width_bucket(id, %(ids)s::bigint[])] then scheduled_at
+        when (%(due_at)s::timestamptz[])[width_bucket(id, %(ids)s::bigint[])] is not null
+            then greatest(clock_timestamp(), (%(due_at)s::timestamptz[])[width_bucket(id, %(ids)s::bigint[])])
+        else clock_timestamp()
+            + (%(due_seconds)s::float8[])[width_bucket(id, %(ids)s::bigint[])] * interval '1 s'  -- null: never due
+        end,
+    retry_number = (%(retry_numbers)s::int[])[width_bucket(id, %(ids)s::bigint[])],
+    scheduler_retries = (%(scheduler_retries)s::int[])[width_bucket(id, %(ids)s::bigint[])],
+    lapses = (%(lapses)s::smallint[])[width_bucket(id, %(ids)s::bigint[])],
+    suspect = (%(suspects)s::boolean[])[width_bucket(id, %(ids)s::bigint[])],
+    lapsed_worker_id = case when %(lapsed)s::boolean then worker_id end,
+    unreadable = 0,
+    proceed_requested = proceed_requested and not (%(use_proceeds)s::boolean[])[width_bucket(id, %(ids)s::bigint[])],
+    checkpoint = checkpoint + ((%(execution_metadata)s::jsonb[])[width_bucket(id, %(ids)s::bigint[])] is not null)::int,
+    execution_metadata = coalesce((%(execution_metadata)s::jsonb[])[width_bucket(id, %(ids)s::bigint[])], execution_metadata),
+    error = (%(errors)s::json[])[width_bucket(id, %(ids)s::bigint[])],
+    last_error = (%(last_errors)s::text[])[width_bucket(id, %(ids)s::bigint[])]
+where id = any(array(
+        select id from {schema}.jobs where id = any(%(ids)s::bigint[]) order by id for no key update skip locked
+    ))
+    and state = 2
+    and worker_id = %(worker)s
+    and claim = (%(claims)s::int[])[width_bucket(id, %(ids)s::bigint[])]
+    and checkpoint = (%(checkpoints)s::int[])[width_bucket(id, %(ids)s::bigint[])]
+    and not cancel_requested
+    and not (proceed_requested and (%(states)s::smallint[])[width_bucket(id, %(ids)s::bigint[])] = 4)
+    and exists (
+        select from {schema}.workers
+        where workers.id = %(holder)s and lapsed_at is null and lease_until > clock_timestamp()
+    )
+returning id

@@ -1,0 +1,44 @@
+-- Marks the leases that have lapsed (from then on their ids are dead), asked under the row's lock by the database's
+-- clock; cuts leases that lie further ahead than they last (the clock was set back); and answers in one row: the ids
+-- just marked; ids that hold jobs without a lease, by a loose scan (one probe a distinct worker), also those of claims
+-- that landed after the lapse; seconds until the first lease of another worker ends; whether a suspect is due.
+-- Ids marked just now may hold jobs, too: their jobs are seen by the next sweep.
+-- Locks: the workers' rows, skipping locked ones (a renewal on its way keeps its lease). Index: jobs_held, jobs_suspect.
+with recursive lapsed as (
+    update {schema}.workers set lapsed_at = clock_timestamp(), sleeping = false
+    where id = any(array(
+        select id from {schema}.workers where lapsed_at is null and lease_until <= clock_timestamp()
+        order by id for no key update skip locked
+    )) and lease_until <= clock_timestamp()
+    returning id
+), shortened as (
+    update {schema}.workers set lease_until = clock_timestamp() + lease_seconds * interval '1 s'
+    where id = any(array(
+        select id from {schema}.workers
+        where lapsed_at is null and lease_until > clock_timestamp() + (lease_seconds + 1) * interval '1 s'
+        order by id for no key update skip locked
+    ))
+), holder as (
+    (select worker_id from {schema}.jobs where worker_id is not null order by worker_id limit 1)
+    union all
+    select (
+        select jobs.worker_id from {schema}.jobs where jobs.worker_id > holder.worker_id
+        order by jobs.worker_id limit 1
+    )
+    from holder where holder.worker_id is not null
+)
+select
+    array(select id from lapsed),
+    array(
+        select worker_id from holder
+        where worker_id is not null
+            and not exists (select from {schema}.workers where workers.id = holder.worker_id and lapsed_at is null)
+    ),
+    (
+        select extract(epoch from min(lease_until) - clock_timestamp())::float8
+        from {schema}.workers where lapsed_at is null and id <> %(worker)s and lease_until > clock_timestamp()
+    ),
+    exists (
+        select from {schema}.jobs
+        where state in (0, 3, 4, 5) and scheduled_at is not null and suspect and scheduled_at <= statement_timestamp()
+    )

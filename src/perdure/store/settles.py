@@ -1,0 +1,294 @@
+"""The calls of a worker for its attempts: claim, checkpoint, settle, put back. All in batches, all fenced.
+
+Every statement takes its rows sorted by id: all workers lock in one order, and a row's place in the arrays is found
+without a join (`finish.sql`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from perdure.store.arrays import booleans, int2s, int4s, int8s, jsonbs, jsons, texts
+from perdure.store.calls import Call
+from perdure.store.jobs import jsonb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from perdure.store.sql import Names
+
+__all__ = [
+    "Claimed",
+    "Deferral",
+    "Finish",
+    "Persist",
+    "ProgressReport",
+    "PutBack",
+    "Release",
+    "Settlement",
+    "Stray",
+    "claim",
+    "claim_suspect",
+    "defer",
+    "fence",
+    "finish",
+    "persist",
+    "put_back",
+    "release",
+    "report_progress",
+    "settlement",
+    "strays",
+    "take_checkpoint_number",
+]
+
+
+class Claimed(NamedTuple):
+    """A job that this worker has just claimed; payloads are JSON."""
+
+    id: int
+    task: str
+    claim: int
+    attempt: int
+    retry_number: int
+    scheduler_retries: int
+    lapses: int
+    checkpoint: int
+    queue: str
+    metadata: bytes
+    execution_metadata: bytes
+
+
+class Finish(NamedTuple):
+    """A final outcome. `execution_metadata` is None where it stays as it is stored."""
+
+    id: int
+    claim: int
+    checkpoint: int
+    state: int
+    execution_metadata: bytes | None
+    result: bytes | None
+    error: bytes | None
+    last_error: bytes | None
+
+
+class Release(NamedTuple):
+    """An outcome after which the job goes on later.
+
+    Due: at its old place (`keep_place`), at `due_at`, in `due_seconds`; or never by itself when all three say nothing.
+    """
+
+    id: int
+    claim: int
+    checkpoint: int
+    state: int
+    execution_metadata: bytes | None
+    keep_place: bool
+    due_at: datetime | None
+    due_seconds: float | None
+    retry_number: int
+    scheduler_retries: int
+    lapses: int
+    suspect: bool
+    use_proceed: bool
+    error: bytes | None
+    last_error: bytes | None
+
+
+class Persist(NamedTuple):
+    """New execution metadata of a running attempt, and the number of the checkpoint that it follows."""
+
+    id: int
+    claim: int
+    checkpoint: int
+    execution_metadata: bytes
+
+
+class ProgressReport(NamedTuple):
+    """How far a running attempt is, as JSON."""
+
+    id: int
+    claim: int
+    progress: bytes
+
+
+class PutBack(NamedTuple):
+    """A claim that was never started."""
+
+    id: int
+    claim: int
+
+
+class Stray(NamedTuple):
+    """A job that this worker holds without knowing."""
+
+    id: int
+    claim: int
+    checkpoint: int
+    cancel_requested: bool
+
+
+class Deferral(NamedTuple):
+    """A claim that this worker can't read, and why."""
+
+    id: int
+    claim: int
+    last_error: bytes
+
+
+class Settlement(NamedTuple):
+    """A job's row as a write that found none asks for it."""
+
+    id: int
+    claim: int
+    state: int
+    worker_id: UUID | None
+    checkpoint: int
+    cancel_requested: bool
+    proceed_requested: bool
+
+
+def _ids(rows: Sequence[tuple[object, ...]]) -> list[int]:
+    return [row[0] for row in rows]  # type: ignore[misc] - the statement returns bigints
+
+
+def _given(values: Sequence[bytes | None]) -> Sequence[bytes | None]:
+    """Return an empty array for nothing but nulls: reading past an array's end gives null as well."""
+    return values if any(values) else ()
+
+
+def claim(names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None) -> Call[list[Claimed]]:
+    """Take up to `want` due jobs of these queues (all, if None)."""
+    parameters = {"worker": worker, "want": want, "queues": None if queues is None else list(queues)}
+    return Call(names.statements["claim"], parameters, lambda rows: [Claimed(*row) for row in rows])
+
+
+def claim_suspect(names: Names, worker: UUID, *, queues: Sequence[str] | None) -> Call[list[Claimed]]:
+    """Take one due suspect, if there is one."""
+    parameters = {"worker": worker, "queues": None if queues is None else list(queues)}
+    return Call(names.statements["claim_suspect"], parameters, lambda rows: [Claimed(*row) for row in rows])
+
+
+def finish(names: Names, worker: UUID, entries: Sequence[Finish], *, holder: UUID | None = None) -> Call[int]:
+    """End these jobs for good; answers how many were still this worker's to end.
+
+    Args:
+        names: The schema's names.
+        worker: Whose attempts these are.
+        entries: Sorted by id.
+        holder: Whose lease allows the write; the worker's own, except in a rescue.
+    """
+    ids, claims, checkpoints, states, metadata, results, errors, last_errors = zip(*entries, strict=True)
+    parameters = {
+        "worker": worker,
+        "holder": holder or worker,
+        "ids": int8s(ids),
+        "claims": int4s(claims),
+        "checkpoints": int4s(checkpoints),
+        "states": int2s(states),
+        "execution_metadata": jsonbs(_given(metadata)),
+        "results": jsons(results),
+        "errors": jsons(_given(errors)),
+        "last_errors": texts(_given(last_errors)),
+        "done_channel": names.done_channel,
+    }
+    return Call(names.statements["finish"], parameters, lambda rows: int(rows[0][0]))
+
+
+def release(
+    names: Names, worker: UUID, entries: Sequence[Release], *, holder: UUID | None = None, lapsed: bool = False
+) -> Call[list[int]]:
+    """Let these jobs go on later; answers the ids that were still this worker's to release.
+
+    Arguments as for `finish`; `lapsed` in a rescue: remember whose lapse it was.
+    """
+    parameters = {
+        "worker": worker,
+        "holder": holder or worker,
+        "lapsed": lapsed,
+        "ids": int8s([entry.id for entry in entries]),
+        "claims": int4s([entry.claim for entry in entries]),
+        "checkpoints": int4s([entry.checkpoint for entry in entries]),
+        "states": int2s([entry.state for entry in entries]),
+        "execution_metadata": jsonbs(_given([entry.execution_metadata for entry in entries])),
+        "keep_places": booleans([entry.keep_place for entry in entries]),
+        "due_at": [entry.due_at for entry in entries],
+        "due_seconds": [entry.due_seconds for entry in entries],
+        "retry_numbers": int4s([entry.retry_number for entry in entries]),
+        "scheduler_retries": int4s([entry.scheduler_retries for entry in entries]),
+        "lapses": int2s([entry.lapses for entry in entries]),
+        "suspects": booleans([entry.suspect for entry in entries]),
+        "use_proceeds": booleans([entry.use_proceed for entry in entries]),
+        "errors": jsons(_given([entry.error for entry in entries])),
+        "last_errors": texts(_given([entry.last_error for entry in entries])),
+    }
+    return Call(names.statements["release"], parameters, _ids)
+
+
+def persist(names: Names, worker: UUID, entries: Sequence[Persist]) -> Call[list[int]]:
+    """Write these checkpoints; answers the ids whose attempt may still write and names the right predecessor."""
+    ids, claims, checkpoints, metadata = zip(*entries, strict=True)
+    parameters = {
+        "worker": worker,
+        "ids": int8s(ids),
+        "claims": int4s(claims),
+        "checkpoints": int4s(checkpoints),
+        "execution_metadata": jsonbs(metadata),
+    }
+    return Call(names.statements["persist"], parameters, _ids)
+
+
+def report_progress(names: Names, worker: UUID, entries: Sequence[ProgressReport]) -> Call[None]:
+    """Write how far these attempts are."""
+    ids, claims, progress = zip(*entries, strict=True)
+    parameters = {"worker": worker, "ids": int8s(ids), "claims": int4s(claims), "progress": jsons(progress)}
+    return Call(names.statements["report_progress"], parameters, lambda _rows: None)
+
+
+def put_back(names: Names, worker: UUID, entries: Sequence[PutBack]) -> Call[list[int]]:
+    """Return claims that were never started."""
+    ids, claims = zip(*entries, strict=True)
+    parameters = {"worker": worker, "ids": int8s(ids), "claims": int4s(claims)}
+    return Call(names.statements["put_back"], parameters, _ids)
+
+
+def defer(names: Names, worker: UUID, entries: Sequence[Deferral]) -> Call[list[int]]:
+    """Return claims that this worker can't read; they wait at growing delays."""
+    ids, claims, last_errors = zip(*entries, strict=True)
+    parameters = {"worker": worker, "ids": int8s(ids), "claims": int4s(claims), "last_errors": texts(last_errors)}
+    return Call(names.statements["defer"], parameters, _ids)
+
+
+def strays(names: Names, worker: UUID, known: Sequence[int]) -> Call[list[Stray]]:
+    """Find jobs that this worker holds and doesn't know of."""
+    parameters = {"worker": worker, "known": int8s(known)}
+    return Call(names.statements["strays"], parameters, lambda rows: [Stray(*row) for row in rows])
+
+
+def settlement(names: Names, ids: Sequence[int]) -> Call[dict[int, Settlement]]:
+    """Read what has become of jobs whose write found no row."""
+
+    def read(rows: Sequence[tuple[object, ...]]) -> dict[int, Settlement]:
+        found = [Settlement(*row) for row in rows]  # type: ignore[arg-type] - the statement's columns
+        return {row.id: row for row in found}
+
+    return Call(names.statements["settlement"], {"ids": int8s(ids)}, read)
+
+
+def fence(names: Names, worker: UUID, entry: Persist, *, changed: bool) -> Call[bool]:
+    """Write a checkpoint as the last statement of a user's transaction, or abort that (SQLSTATE PD001)."""
+    parameters = {
+        "worker": worker,
+        "id": entry.id,
+        "claim": entry.claim,
+        "checkpoint": entry.checkpoint,
+        "execution_metadata": jsonb(entry.execution_metadata) if changed else None,
+    }
+    return Call(names.statements["fence"], parameters, bool)
+
+
+def take_checkpoint_number(names: Names, worker: UUID, entry: Persist) -> Call[bool]:
+    """Take the number of a checkpoint whose COMMIT wasn't acknowledged; True: it hasn't landed and never will."""
+    parameters = {"worker": worker, "id": entry.id, "claim": entry.claim, "checkpoint": entry.checkpoint}
+    return Call(names.statements["take_checkpoint_number"], parameters, bool)

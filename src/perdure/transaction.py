@@ -1,0 +1,244 @@
+"""`ctx.transaction()`: the user's rows and the checkpoint in one transaction, fenced by the attempt.
+
+The fence is the last statement before COMMIT and is sent together with it, so the job's row isn't locked for the
+block's length. A COMMIT that nobody acknowledged is never guessed about: the checkpoint's number tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from perdure.errors import LeaseLost, MisuseError
+from perdure.store import arrays, settles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+
+    from psycopg import AsyncConnection, Connection
+
+    from perdure.attempt import Attempt, Port
+    from perdure.store.settles import Persist
+
+__all__ = ["BlockingTransaction", "Transaction", "held"]
+
+T = TypeVar("T")
+_LEASE_LOST = "PD001"  # raised by the schema's function lease_lost()
+
+
+async def held(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end what must not be cut off; a cancellation that comes meanwhile is raised afterwards."""
+    inner = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not inner.done():
+        try:
+            await asyncio.shield(inner)
+        except asyncio.CancelledError as error:
+            if inner.cancelled():
+                raise
+            cancelled = error
+        except BaseException:  # noqa: BLE001 - it is raised below, from inner itself
+            break
+    if cancelled is None:
+        return inner.result()
+    if (error := inner.exception()) is not None:
+        raise cancelled from error
+    raise cancelled
+
+
+class _Base:
+    """What both kinds share: what to send, and what an answer means."""
+
+    def __init__(self, attempt: Attempt, port: Port) -> None:
+        """Prepare a transaction of this attempt; nothing is sent before the block is entered."""
+        self._attempt = attempt
+        self._port = port
+        self._entry = b""
+
+    def _begin(self) -> None:
+        attempt = self._attempt
+        attempt.check_may_write()
+        attempt.check_not_in_transaction("transaction()")
+        self._entry = attempt.encode()
+        attempt.in_transaction = True
+
+    def _setting(self) -> bytes:
+        # A frozen process must not hold the locks of the user's rows for longer than its lease.
+        return (
+            f"set local idle_in_transaction_session_timeout = {max(1, int(self._port.lease_seconds * 1000))}".encode()
+        )
+
+    def _next(self, status: TransactionStatus) -> tuple[Persist, settles.Call[bool]]:
+        attempt = self._attempt
+        if status is TransactionStatus.IDLE:
+            message = (
+                f"job {attempt.job.id}: the block of ctx.transaction() has committed or rolled back by itself, so its "
+                "rows and the execution metadata can't commit together; leave that to the block's end"
+            )
+            raise MisuseError(message)
+        attempt.check_may_write()
+        data = attempt.encode()
+        entry = attempt.next_checkpoint(data)
+        return entry, settles.fence(self._port.names, attempt.worker_id, entry, changed=data != attempt.baseline)
+
+    def _undo(self) -> None:
+        self._attempt.restore(self._entry)
+
+    def _lease_lost(self) -> LeaseLost:
+        job = self._attempt.job
+        return LeaseLost(
+            f"job {job.id}, attempt {job.attempt}: the lease was lost before the transaction's commit: rolled back"
+        )
+
+
+class Transaction(_Base):
+    """The async context manager behind `Context.transaction`."""
+
+    async def __aenter__(self) -> AsyncConnection[Any]:
+        """Begin, on a connection of the application's pool."""
+        self._stack = AsyncExitStack()
+        attempt = self._attempt
+        attempt.check_not_in_transaction("transaction()")
+        await self._stack.enter_async_context(attempt.writing)
+        try:
+            self._begin()
+            self._connection = await self._stack.enter_async_context(self._port.connection())
+            self._transaction = self._connection.transaction()
+            async with self._connection.pipeline():
+                await self._transaction.__aenter__()
+                await self._connection.execute(self._setting())
+        except BaseException:
+            attempt.in_transaction = False
+            await self._stack.aclose()
+            raise
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit rows and checkpoint together; or roll both back."""
+        try:
+            if error is None:
+                await held(self._commit())
+            else:
+                self._undo()
+                await held(self._roll_back(kind, error, traceback))
+        finally:
+            self._attempt.in_transaction = False
+            await held(self._stack.aclose())
+
+    async def _roll_back(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._transaction.__aexit__(kind, error, traceback)
+
+    async def _commit(self) -> None:
+        connection = self._connection
+        try:
+            entry, fence = self._next(connection.info.transaction_status)
+        except BaseException as error:
+            self._undo()
+            await self._roll_back(type(error), error, None)
+            raise
+        try:
+            async with connection.pipeline(), psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+                arrays.register(cursor)
+                await cursor.execute(fence.statement, fence.parameters)
+                await self._transaction.__aexit__(None, None, None)
+        except psycopg.Error as error:
+            if connection.closed and await self._has_landed(entry):
+                self._attempt.wrote(entry.execution_metadata)
+                return
+            self._undo()
+            if not connection.closed:
+                await connection.rollback()
+            if error.sqlstate == _LEASE_LOST:
+                raise self._lease_lost() from error
+            raise
+        self._attempt.wrote(entry.execution_metadata)
+
+    async def _has_landed(self, entry: Persist) -> bool:
+        try:
+            return await self._port.has_landed(self._attempt, entry)
+        except LeaseLost:
+            self._undo()
+            raise
+
+
+class BlockingTransaction(_Base):
+    """The context manager behind `BlockingContext.transaction`."""
+
+    def __init__(self, attempt: Attempt, port: Port, wait_for: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        """Prepare; `wait_for` runs a coroutine on the worker's loop and waits for it in this thread."""
+        super().__init__(attempt, port)
+        self._wait_for = wait_for
+
+    def __enter__(self) -> Connection[Any]:
+        """Begin, on a sync connection of the application's pool."""
+        self._stack = ExitStack()
+        self._begin()
+        try:
+            self._connection = self._stack.enter_context(self._port.blocking_connection())
+            self._transaction = self._connection.transaction()
+            with self._connection.pipeline():
+                self._transaction.__enter__()
+                self._connection.execute(self._setting())
+        except BaseException:
+            self._attempt.in_transaction = False
+            self._stack.close()
+            raise
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit rows and checkpoint together; or roll both back."""
+        try:
+            if error is None:
+                self._commit()
+            else:
+                self._undo()
+                self._transaction.__exit__(kind, error, traceback)
+        finally:
+            self._attempt.in_transaction = False
+            self._stack.close()
+
+    def _commit(self) -> None:
+        connection = self._connection
+        try:
+            self._attempt.check_thread_not_stopped()
+            entry, fence = self._next(connection.info.transaction_status)
+        except BaseException as error:
+            self._undo()
+            self._transaction.__exit__(type(error), error, None)
+            raise
+        try:
+            with connection.pipeline(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+                arrays.register(cursor)
+                cursor.execute(fence.statement, fence.parameters)
+                self._transaction.__exit__(None, None, None)
+        except psycopg.Error as error:
+            if connection.closed and self._has_landed(entry):
+                self._attempt.wrote(entry.execution_metadata)
+                return
+            self._undo()
+            if not connection.closed:
+                connection.rollback()
+            if error.sqlstate == _LEASE_LOST:
+                raise self._lease_lost() from error
+            raise
+        self._attempt.wrote(entry.execution_metadata)
+
+    def _has_landed(self, entry: Persist) -> bool:
+        try:
+            landed: bool = self._wait_for(self._port.has_landed(self._attempt, entry))
+        except LeaseLost:
+            self._undo()
+            raise
+        return landed

@@ -1,0 +1,3 @@
+"""The version of this perdure."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The worker: loops that claim, run, settle and rescue. `worker.Worker` puts them together."""

@@ -1,0 +1,95 @@
+"""How many jobs to claim, and when: never more than will start soon, never asleep while work is due.
+
+Pure policy, without I/O: the lanes ask it before each exchange and tell it what came of the claim.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Claimer"]
+
+# What will start within this time by the durations measured is claimed ahead, so that slots don't wait for a round trip.
+_AHEAD_SECONDS = 0.1
+_SMOOTHING = 0.05
+# So many full claims in a row mean that there is a backlog, and starters needn't notify.
+_BUSY_CLAIMS = 3
+
+
+class Claimer:
+    """Decides what an exchange claims.
+
+    Attributes:
+        open: Whether to claim at all (not before there is a lease, nor once the worker stops).
+        sleeping: Whether the worker's row says that starters have to notify.
+    """
+
+    def __init__(self, *, concurrency: int, batch_size: int) -> None:
+        """Start with everything to find out."""
+        self.open = False
+        self.sleeping = False
+        self._concurrency = concurrency
+        self._batch_size = batch_size
+        self._maybe_due = True
+        self._reserved = 0
+        self._full_claims = 0
+        self._mean_seconds: float | None = None
+
+    def poke(self) -> None:
+        """There may be due jobs: a notification, a poll, or a job that was put back."""
+        self._maybe_due = True
+
+    def reset(self) -> None:
+        """Begin anew under a new lease."""
+        self.sleeping = False
+        self._maybe_due = True
+        self._full_claims = 0
+
+    def measure(self, duration_seconds: float) -> None:
+        """Take note of how long an attempt took."""
+        mean = self._mean_seconds
+        self._mean_seconds = duration_seconds if mean is None else mean + _SMOOTHING * (duration_seconds - mean)
+
+    def want(self, in_hand: int) -> int:
+        """Return how many jobs to claim now, and reserve room for them.
+
+        Args:
+            in_hand: How many are running or claimed already.
+        """
+        if not (self.open and self._maybe_due):
+            return 0
+        room = self._concurrency + self._ahead() - in_hand - self._reserved
+        want = min(room, self._batch_size)
+        if want <= 0:
+            return 0
+        self._reserved += want
+        return want
+
+    def claimed(self, want: int, got: int) -> None:
+        """Take note of what a claim has brought."""
+        self._reserved -= want
+        if got < want:
+            self._maybe_due = False
+            self._full_claims = 0
+        else:
+            self._full_claims += 1
+
+    def release(self, want: int) -> None:
+        """Give up a reservation whose claim failed."""
+        self._reserved -= want
+
+    def next_sleeping(self) -> bool | None:
+        """Return what the worker's row should say from now on, if that is something else.
+
+        Whoever sets it must claim once more afterwards (`poke`): a job may have come between the last claim and now.
+        """
+        if not self.open:
+            return None
+        if not self._maybe_due and not self.sleeping:
+            return True
+        if self.sleeping and self._full_claims >= _BUSY_CLAIMS:
+            return False
+        return None
+
+    def _ahead(self) -> int:
+        if self._mean_seconds is None:
+            return 0
+        return int(min(self._batch_size, self._concurrency * _AHEAD_SECONDS / max(self._mean_seconds, 1e-6)))

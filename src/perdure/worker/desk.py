@@ -1,0 +1,235 @@
+"""What waits to be written: filled by attempts as they end, emptied by the lanes in batches.
+
+No timer decides when to write: whichever lane is free takes all there is (group commit by back-pressure), so a lone
+job is settled at once and a thousand share one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import LeaseLost
+from perdure.store.settles import Finish
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from psycopg import AsyncConnection
+
+    from perdure.attempt import Attempt
+    from perdure.store.settles import Deferral, Persist, ProgressReport, PutBack, Release
+    from perdure.worker.verdict import Verdict
+
+__all__ = ["Batch", "Desk", "Errand", "PendingPersist"]
+
+_BATCH = 1000
+
+
+@dataclass(slots=True)
+class PendingPersist:
+    """A checkpoint on its way, and who waits for it."""
+
+    entry: Persist
+    attempt: Attempt
+    written: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Errand:
+    """Something else to do on a lane's connection, outside of any transaction."""
+
+    work: Callable[[AsyncConnection[Any]], Awaitable[Any]]
+    done: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one exchange carries. Entries are sorted by id, one of each kind a job."""
+
+    finishes: list[Finish] = field(default_factory=list)
+    releases: list[Release] = field(default_factory=list)
+    persists: list[PendingPersist] = field(default_factory=list)
+    progress: list[ProgressReport] = field(default_factory=list)
+    put_backs: list[PutBack] = field(default_factory=list)
+    deferrals: list[Deferral] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(
+            self.finishes or self.releases or self.persists or self.progress or self.put_backs or self.deferrals
+        )
+
+
+class Desk:
+    """The worker's outbox."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.finishes: list[Finish] = []
+        self.releases: list[Release] = []
+        self.verdicts: dict[tuple[int, int], Verdict] = {}
+        self.errands: deque[Errand] = deque()
+        self._settling: set[int] = set()
+        self._persists: deque[PendingPersist] = deque()
+        self._progress: dict[int, ProgressReport] = {}
+        self._put_backs: list[PutBack] = []
+        self._deferrals: list[Deferral] = []
+        self._delayed: set[asyncio.TimerHandle] = set()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be written, now or after a delay."""
+        return not (
+            self.finishes
+            or self.releases
+            or self._persists
+            or self._progress
+            or self._put_backs
+            or self._deferrals
+            or self.errands
+            or self._delayed
+        )
+
+    def ids(self) -> set[int]:
+        """The jobs that wait to be settled."""
+        return self._settling
+
+    def settled(self, entries: Iterable[Finish | Release]) -> None:
+        """Forget what has been written, or is known to be somebody else's by now."""
+        self._settling.difference_update([entry.id for entry in entries])
+        if self.verdicts:
+            for entry in entries:
+                self.verdicts.pop((entry.id, entry.claim), None)
+
+    def finish(self, entry: Finish) -> None:
+        """Settle an attempt whose decision can't change any more."""
+        self.finishes.append(entry)
+        self._settling.add(entry.id)
+        if self._waiters:
+            self.wake()
+
+    def settle(self, verdict: Verdict) -> None:
+        """Settle an attempt by a verdict, which is kept until it is known to be written."""
+        entry = verdict.entry()
+        self.verdicts[verdict.id, verdict.claim] = verdict
+        self._settling.add(verdict.id)
+        if isinstance(entry, Finish):
+            self.finishes.append(entry)
+        else:
+            self.releases.append(entry)
+        self.wake()
+
+    def persist(self, pending: PendingPersist) -> None:
+        """Write a checkpoint."""
+        self._persists.append(pending)
+        self.wake()
+
+    def report_progress(self, report: ProgressReport) -> None:
+        """Write how far an attempt is; the newest report of a job wins."""
+        self._progress[report.id] = report
+        self.wake()
+
+    def put_back(self, entry: PutBack) -> None:
+        """Return a claim that was never started."""
+        self._put_backs.append(entry)
+        self.wake()
+
+    def defer(self, entry: Deferral) -> None:
+        """Return a claim that can't be read."""
+        self._deferrals.append(entry)
+        self.wake()
+
+    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[Any]]) -> Any:
+        """Run something on a lane's connection, and return or raise what it does."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.errands.append(Errand(work, done))
+        self.wake()
+        return await done
+
+    def take(self) -> Batch:
+        """Take all there is, up to a batch of each kind."""
+        batch = Batch()
+        if self.finishes:
+            batch.finishes, self.finishes = sorted(self.finishes[:_BATCH]), self.finishes[_BATCH:]
+        if self.releases:
+            batch.releases, self.releases = sorted(self.releases[:_BATCH]), self.releases[_BATCH:]
+        if self._persists:
+            taken = [self._persists.popleft() for _ in range(min(_BATCH, len(self._persists)))]
+            batch.persists = sorted(taken, key=lambda pending: pending.entry.id)
+        if self._progress:
+            batch.progress, self._progress = sorted(self._progress.values()), {}
+        if self._put_backs:
+            batch.put_backs, self._put_backs = sorted(self._put_backs), []
+        if self._deferrals:
+            batch.deferrals, self._deferrals = sorted(self._deferrals), []
+        return batch
+
+    def return_batch(self, batch: Batch) -> None:
+        """Take back what wasn't written, or may not have been: writing it again is harmless.
+
+        But for claims to put back: whether they were is found out by the search for strays.
+        """
+        self.finishes.extend(batch.finishes)
+        self.releases.extend(batch.releases)
+        self._persists.extendleft(reversed(batch.persists))
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Write something after a delay (a row that somebody has locked)."""
+
+        def act() -> None:
+            self._delayed.discard(handle)
+            action()
+            self.wake()
+
+        handle = asyncio.get_running_loop().call_later(seconds, act)
+        self._delayed.add(handle)
+
+    def clear(self) -> None:
+        """Forget everything: the lease is lost, so nothing of it may be written any more."""
+        self.finishes.clear()
+        self.releases.clear()
+        self.verdicts.clear()
+        self._settling.clear()
+        self._progress.clear()
+        self._put_backs.clear()
+        self._deferrals.clear()
+        for handle in self._delayed:
+            handle.cancel()
+        self._delayed.clear()
+        while self._persists:
+            fail_persist(self._persists.popleft())
+
+    def wake(self) -> None:
+        """Wake one lane, if one sleeps."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def wake_all(self) -> None:
+        """Wake every lane."""
+        for _ in range(len(self._waiters)):
+            self.wake()
+
+    async def wait(self) -> None:
+        """Sleep until there is something to do."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+
+def fail_persist(pending: PendingPersist) -> None:
+    """Tell whoever waits for a checkpoint that it isn't and won't be written."""
+    if not pending.written.done():
+        job = pending.attempt.job
+        message = (
+            f"job {job.id}, attempt {job.attempt}: the lease is lost, the execution metadata wasn't persisted; another "
+            "attempt goes on from what was"
+        )
+        pending.written.set_exception(LeaseLost(message))
+        pending.written.exception()  # its waiter may have been left behind: no complaint about that

@@ -1,0 +1,173 @@
+"""From what a handler did to a verdict: payloads are encoded here, rules are asked of `decide`."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from perdure.attempt import StopReason
+from perdure.core.decide import Cancel, Fail, Limits, Raise, Returned, Shutdown, Snapshot, Suspend, UserCancel
+from perdure.core.failure import Raised, encode_declared, encode_raised
+from perdure.core.retry import RetryPolicy
+from perdure.errors import JobTimeout, PayloadError
+from perdure.outcome import Cancelled, Completed, Failed, Suspended
+from perdure.worker.verdict import Verdict
+
+if TYPE_CHECKING:
+    from perdure.attempt import Attempt
+    from perdure.config import Config
+    from perdure.core.decide import Ending
+    from perdure.store.settles import Claimed
+    from perdure.task import Task
+
+__all__ = ["OUTCOMES", "Rules", "one_line"]
+
+OUTCOMES = frozenset({Completed, Suspended, Failed, Cancelled})
+_LONGEST_LINE = 500
+_LONGEST_MESSAGE = 4_000
+_LONGEST_TRACEBACK = 16_000
+
+
+def one_line(text: str) -> bytes:
+    """Make a text fit `last_error`: one line, bounded, and nothing that a text column refuses."""
+    line = " ".join(text.replace("\0", "\ufffd").split())
+    if len(line) > _LONGEST_LINE:
+        line = line[: _LONGEST_LINE - 1] + "…"
+    return line.encode("utf-8", "replace")
+
+
+class Rules:
+    """Makes verdicts, by the app's configuration and what each task overrides."""
+
+    def __init__(self, config: Config) -> None:
+        """Read the settings."""
+        scheduling, execution = config.scheduling, config.execution
+        self.max_payload_bytes = execution.max_payload_bytes
+        self.max_lapses = execution.max_lapses
+        self.policy = RetryPolicy(
+            scheduling.scheduler_retry_count, tuple(scheduling.scheduler_retry_delays), execution.max_retry_count
+        )
+        self._limits: dict[str, Limits] = {}
+
+    def is_suspect(self, job: Claimed) -> bool:
+        """Whether one more lapse would fail this job."""
+        return job.lapses >= max(self.max_lapses - 1, 1)
+
+    def outcome(self, attempt: Attempt, outcome: Completed[Any] | Suspended | Failed[Any] | Cancelled[Any]) -> Verdict:
+        """Judge an outcome that a handler has returned.
+
+        Raises:
+            PayloadRefused: Its payload or the execution metadata can't be stored.
+        """
+        match outcome:
+            case Completed():
+                return self.returned(attempt, outcome.result)
+            case Suspended():
+                return self._verdict(attempt, Suspend(outcome.until))
+            case Failed():
+                error, line = self._declared(attempt, outcome.error)
+                return self._verdict(attempt, Fail(retry=outcome.retry), error=error, last_error=line)
+            case Cancelled():
+                error, line = self._declared(attempt, outcome.error)
+                return self._verdict(attempt, Cancel(), error=error, last_error=line)
+
+    def returned(self, attempt: Attempt, value: Any) -> Verdict:
+        """Judge a value that a handler has returned.
+
+        Raises:
+            PayloadRefused: It or the execution metadata can't be stored.
+        """
+        result = attempt.task.result.encode(value, what="result", limit=self.max_payload_bytes)
+        return self._verdict(attempt, Returned(), result=result)
+
+    def raised(self, attempt: Attempt, error: BaseException) -> Verdict:
+        """Judge an exception; what the attempt changed since its last persist is dropped."""
+        raised = describe(error)
+        return self._verdict(
+            attempt, Raise(), keep_checkpoint=False, error=encode_raised(raised), last_error=one_line(str(raised))
+        )
+
+    def stopped(self, attempt: Attempt, reason: StopReason, *, keep_checkpoint: bool) -> Verdict:
+        """Judge an attempt that was stopped from outside; what can't be stored of its checkpoint is dropped."""
+        match reason:
+            case StopReason.TIMEOUT:
+                timeout = attempt.task.options.timeout
+                return self.raised(attempt, JobTimeout(f"the attempt ran past its timeout of {timeout}"))
+            case StopReason.CANCEL:
+                ending: Ending = UserCancel()
+            case _:
+                ending = Shutdown()
+        try:
+            return self._verdict(attempt, ending, keep_checkpoint=keep_checkpoint)
+        except PayloadError as error:
+            line = one_line(f"the execution metadata as it stood wasn't kept: {error}")
+            return self._verdict(attempt, ending, keep_checkpoint=False, last_error=line)
+
+    def _declared(self, attempt: Attempt, error: Any) -> tuple[bytes, bytes]:
+        payload = attempt.task.error.encode(error, what="error", limit=self.max_payload_bytes)
+        return encode_declared(payload), one_line(repr(error))
+
+    def _verdict(
+        self,
+        attempt: Attempt,
+        ending: Ending,
+        *,
+        keep_checkpoint: bool = True,
+        result: bytes | None = None,
+        error: bytes | None = None,
+        last_error: bytes | None = None,
+    ) -> Verdict:
+        job = attempt.job
+        execution_metadata = None
+        if keep_checkpoint:
+            encoded = attempt.encode()
+            execution_metadata = None if encoded == attempt.baseline else encoded
+        snapshot = Snapshot(
+            job.retry_number, job.scheduler_retries, job.lapses, cancel_requested=False, proceed_requested=False
+        )
+        return Verdict(
+            job.id,
+            job.claim,
+            attempt.checkpoint,
+            snapshot,
+            ending,
+            self.limits(attempt.task),
+            execution_metadata=execution_metadata,
+            result=result,
+            error=error,
+            last_error=last_error,
+        )
+
+    def limits(self, task: Task[Any, Any, Any, Any]) -> Limits:
+        """Return what the settings allow the jobs of a task."""
+        limits = self._limits.get(task.name)
+        if limits is None:
+            options, defaults = task.options, self.policy
+            count, delays = options.scheduler_retry_count, options.scheduler_retry_delays
+            max_retry_count = options.max_retry_count
+            policy = RetryPolicy(
+                defaults.scheduler_retry_count if count is None else count,
+                defaults.scheduler_retry_delays if delays is None else tuple(delays),
+                defaults.max_retry_count if max_retry_count is None else max_retry_count,
+            )
+            limits = self._limits[task.name] = Limits(policy, self.max_lapses)
+        return limits
+
+
+def describe(error: BaseException) -> Raised:
+    """Describe an exception as it is stored: bounded, and without what a text column refuses."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(error, asyncio.CancelledError):
+        name = "asyncio.CancelledError"
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - a __str__ of the user's
+        message = f"(its message can't be made: {type(broken).__name__})"
+    lines = "".join(traceback.format_exception(error))
+    return Raised(_clean(name), _clean(message)[:_LONGEST_MESSAGE], _clean(lines)[-_LONGEST_TRACEBACK:])
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

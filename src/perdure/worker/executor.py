@@ -1,0 +1,305 @@
+"""Runs claimed jobs: resolve, decode, run, decide, settle. Knows no SQL; what is to be written goes to the desk.
+
+Nothing is awaited between a handler's end and its settle, so no cancellation can come between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from perdure.attempt import Attempt, Port, StopReason
+from perdure.context import BlockingContext, Context
+from perdure.core.states import JobState
+from perdure.errors import LeaseLost, PayloadError
+from perdure.store.settles import Claimed, Deferral, Finish, ProgressReport, PutBack
+from perdure.worker import endings
+from perdure.worker.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from uuid import UUID
+
+    from perdure.task import Task
+    from perdure.worker.claimer import Claimer
+    from perdure.worker.desk import Desk
+    from perdure.worker.endings import Rules
+
+__all__ = ["Executor", "ExecutorOwner"]
+
+_log = logging.getLogger("perdure.worker")
+_COMPLETED = JobState.COMPLETED.code
+# What was claimed ahead and couldn't be started for so long goes back.
+_LONGEST_IN_BUFFER_SECONDS = 1.0
+
+
+class ExecutorOwner(Port, Protocol):
+    """What the executor needs of its worker, beside the port of its attempts."""
+
+    desk: Desk
+    claimer: Claimer
+    rules: Rules
+    tasks: Mapping[str, Task[Any, Any, Any, Any]]
+    resolver: Callable[[type[Any]], Any] | None
+    cancel_grace_seconds: float
+
+    @property
+    def worker_id(self) -> UUID | None:
+        """The id of the current lease, if there is one."""
+
+
+class Executor:
+    """The running attempts of a worker process, and what was claimed ahead of them."""
+
+    def __init__(self, owner: ExecutorOwner, *, concurrency: int, threads: int) -> None:
+        """Begin with nothing in hand."""
+        self.running: dict[int, Attempt] = {}
+        self._owner = owner
+        self._concurrency = concurrency
+        self._buffer: deque[tuple[Claimed, UUID, float]] = deque()
+        self._threads = Threads(threads)
+        self._loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # A handler that was left behind may still run: its task is kept from being collected.
+        self._left_behind: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_hand(self) -> int:
+        """How many jobs are running or claimed ahead."""
+        return len(self.running) + len(self._buffer)
+
+    @property
+    def has_room_for_suspect(self) -> bool:
+        """Whether a slot is free and no suspect runs."""
+        return len(self.running) < self._concurrency and not any(
+            self._owner.rules.is_suspect(attempt.job) for attempt in self.running.values()
+        )
+
+    def known_ids(self) -> Iterable[int]:
+        """The jobs in hand."""
+        return [*self.running, *(job.id for job, _worker_id, _at in self._buffer)]
+
+    async def wait_until_idle(self) -> None:
+        """Wait until no attempt runs."""
+        await self._idle.wait()
+
+    # ---- resolve and decode
+
+    def take(self, jobs: list[Claimed], worker_id: UUID) -> None:
+        """Start claimed jobs, or keep them until a slot is free."""
+        now_seconds = time.monotonic()
+        for job in jobs:
+            if len(self.running) < self._concurrency:
+                self._begin(job, worker_id)
+            else:
+                self._buffer.append((job, worker_id, now_seconds))
+
+    def put_back_stale(self, *, everything: bool = False) -> None:
+        """Return what was claimed ahead and couldn't be started in a second; or all of it."""
+        oldest_seconds = time.monotonic() - _LONGEST_IN_BUFFER_SECONDS
+        while self._buffer and (everything or self._buffer[0][2] < oldest_seconds):
+            job, worker_id, _at = self._buffer.popleft()
+            if worker_id == self._owner.worker_id:
+                self._owner.desk.put_back(PutBack(job.id, job.claim))
+
+    def _begin(self, job: Claimed, worker_id: UUID) -> None:
+        owner = self._owner
+        task = owner.tasks.get(job.task)
+        if task is None:
+            self._defer(
+                job, f"no task named {job.task!r} is registered in this worker's app; it waits for one that has it"
+            )
+            return
+        try:
+            metadata = task.metadata.decode(job.metadata, what="metadata")
+            execution_metadata = task.execution_metadata.decode(job.execution_metadata, what="execution metadata")
+            # Encoded anew: the database may have stored it with other spaces and another order of keys.
+            baseline = task.execution_metadata.encode(execution_metadata, what="execution metadata", limit=None)
+        except PayloadError as error:
+            self._defer(job, f"{job.task}: {error}")
+            return
+        attempt = Attempt(job, task, worker_id, owner, self._loop, metadata, execution_metadata, baseline)
+        self.running[job.id] = attempt
+        if self._idle.is_set():
+            self._idle.clear()
+        attempt.started_at_seconds = time.monotonic()
+        attempt.handle = self._loop.create_task(self._run(attempt) if task.is_async else self._run_in_thread(attempt))
+        if task.options.timeout is not None:
+            self._arm(attempt, task.options.timeout.total_seconds(), lambda: self.stop(attempt, StopReason.TIMEOUT))
+
+    def _defer(self, job: Claimed, reason: str) -> None:
+        _log.warning("job %d can't be read here: %s", job.id, reason)
+        self._owner.desk.defer(Deferral(job.id, job.claim, endings.one_line(reason)))
+
+    # ---- run
+
+    async def _run(self, attempt: Attempt) -> None:
+        attempt.started = True
+        try:
+            handler = attempt.task.bind(self._owner.resolver)
+            outcome = await handler(Context(attempt, self._owner))
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises ends its attempt, not the worker
+            self._raised(attempt, error)
+        else:
+            self._returned(attempt, outcome)
+
+    async def _run_in_thread(self, attempt: Attempt) -> None:
+        context: BlockingContext[Any, Any] = BlockingContext(attempt, self._owner)
+
+        def call() -> Any:
+            return attempt.task.bind(self._owner.resolver)(context)
+
+        try:
+            await self._threads.acquire()
+            attempt.started = True
+            outcome = await self._threads.run(call, f"perdure job {attempt.job.id}")
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._raised(attempt, error)
+        else:
+            self._returned(attempt, outcome)
+
+    # ---- decide and settle
+
+    def _returned(self, attempt: Attempt, outcome: Any) -> None:
+        if attempt.closed or attempt.stop_reason is StopReason.LEASE_LOST:
+            self._drop(attempt)
+            return
+        owner = self._owner
+        try:
+            if outcome.__class__ in endings.OUTCOMES:
+                verdict = owner.rules.outcome(attempt, outcome)
+            elif attempt.job.lapses or attempt.job.scheduler_retries or attempt.job.retry_number:
+                verdict = owner.rules.returned(attempt, outcome)
+            else:
+                # The common case, without an object for its own sake: `decide` would say just this.
+                job, task = attempt.job, attempt.task
+                result = task.result.encode(outcome, what="result", limit=owner.max_payload_bytes)
+                checkpoint = attempt.encode()
+                self._release_slot(attempt)
+                owner.desk.finish(
+                    Finish(
+                        job.id,
+                        job.claim,
+                        attempt.checkpoint,
+                        _COMPLETED,
+                        None if checkpoint == attempt.baseline else checkpoint,
+                        result,
+                        None,
+                        None,
+                    )
+                )
+                return
+        except PayloadError as error:
+            verdict = owner.rules.raised(attempt, error)
+        self._release_slot(attempt)
+        owner.desk.settle(verdict)
+
+    def _raised(self, attempt: Attempt, error: BaseException) -> None:
+        reason = attempt.stop_reason
+        if attempt.closed or reason is StopReason.LEASE_LOST or isinstance(error, LeaseLost):
+            self._drop(attempt)
+            return
+        rules = self._owner.rules
+        if isinstance(error, asyncio.CancelledError) and reason is not None:
+            verdict = rules.stopped(attempt, reason, keep_checkpoint=True)
+        else:
+            verdict = rules.raised(attempt, error)
+            _log.info(
+                "job %d (%s), attempt %d raised: %s", attempt.job.id, attempt.job.task, attempt.job.attempt, error
+            )
+        self._release_slot(attempt)
+        self._owner.desk.settle(verdict)
+
+    def _drop(self, attempt: Attempt) -> None:
+        """End an attempt of which nothing may be written any more."""
+        if not attempt.closed:
+            _log.info("job %d: attempt %d has lost its lease", attempt.job.id, attempt.job.attempt)
+            self._release_slot(attempt)
+
+    def _release_slot(self, attempt: Attempt) -> None:
+        attempt.closed = True
+        if attempt.timers is not None:
+            for timer in attempt.timers:
+                timer.cancel()
+        if attempt.next_progress is not None:
+            job = attempt.job
+            self._owner.desk.report_progress(ProgressReport(job.id, job.claim, attempt.next_progress))
+            attempt.next_progress = None
+        if self.running.get(attempt.job.id) is attempt:
+            del self.running[attempt.job.id]
+        self._owner.claimer.measure(time.monotonic() - attempt.started_at_seconds)
+        while self._buffer and len(self.running) < self._concurrency:
+            job, worker_id, _at = self._buffer.popleft()
+            if worker_id == self._owner.worker_id:
+                self._begin(job, worker_id)
+        if not self.running:
+            self._idle.set()
+
+    # ---- stop
+
+    def stop(self, attempt: Attempt, reason: StopReason) -> None:
+        """Ask one attempt to end; leave it behind if it hasn't after the grace."""
+        if attempt.closed or attempt.stop_reason is StopReason.LEASE_LOST:
+            return
+        if attempt.stop_reason is not None and reason is not StopReason.LEASE_LOST:
+            return
+        attempt.stop_reason = reason
+        handle = attempt.handle
+        assert handle is not None  # noqa: S101 - set when it began
+        if not attempt.started:
+            self._release_slot(attempt)
+            if reason is not StopReason.LEASE_LOST:
+                self._owner.desk.put_back(PutBack(attempt.job.id, attempt.job.claim))
+            handle.cancel()
+            return
+        if attempt.task.is_async:
+            handle.cancel()
+        self._arm(attempt, self._owner.cancel_grace_seconds, lambda: self._leave_behind(attempt))
+
+    def stop_all(self, reason: StopReason) -> None:
+        """Ask every running attempt to end."""
+        for attempt in list(self.running.values()):
+            self.stop(attempt, reason)
+
+    def lose_lease(self, worker_id: UUID) -> list[int]:
+        """Stop what runs under a lost lease, and return its jobs."""
+        self._buffer = deque(entry for entry in self._buffer if entry[1] != worker_id)
+        lost = [attempt for attempt in self.running.values() if attempt.worker_id == worker_id]
+        for attempt in lost:
+            self.stop(attempt, StopReason.LEASE_LOST)
+        return [attempt.job.id for attempt in lost]
+
+    def _leave_behind(self, attempt: Attempt) -> None:
+        if attempt.closed:
+            return
+        job, reason = attempt.job, attempt.stop_reason
+        assert reason is not None  # noqa: S101 - set by `stop`
+        _log.warning(
+            "job %d (%s), attempt %d didn't end within the grace (%s): it is left behind, nothing that it still does "
+            "is written",
+            job.id,
+            job.task,
+            job.attempt,
+            reason.value,
+        )
+        handle = attempt.handle
+        if handle is not None and not handle.done():
+            self._left_behind.add(handle)
+            handle.add_done_callback(self._left_behind.discard)
+        verdict = None
+        if reason is not StopReason.LEASE_LOST:
+            verdict = self._owner.rules.stopped(attempt, reason, keep_checkpoint=False)
+        self._release_slot(attempt)
+        if verdict is not None:
+            self._owner.desk.settle(verdict)
+        if handle is not None and not attempt.task.is_async:
+            handle.cancel()  # only the waiting for the thread ends; the thread itself can't be ended
+
+    def _arm(self, attempt: Attempt, seconds: float, action: Callable[[], None]) -> None:
+        if attempt.timers is None:
+            attempt.timers = []
+        attempt.timers.append(self._loop.call_later(seconds, action))

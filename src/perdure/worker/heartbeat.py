@@ -1,0 +1,211 @@
+"""The worker's lease: registered, renewed three times in its duration, and given up in time by this process's own clock.
+
+A thread with its own connection does it, so that a blocked event loop doesn't lose the lease. But a loop that is
+blocked for good must not be kept alive by it: after `max_stall` the process ends. Code that holds the GIL for longer
+than a lease starves this thread all the same; `--processes` and the fences are the answer to that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from perdure.store import calls, leases
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from perdure.store.calls import Call
+    from perdure.store.sql import Names
+
+__all__ = ["Heartbeat"]
+
+_log = logging.getLogger("perdure.worker")
+# Handlers are stopped this share of the lease before its end, so that they have unwound when another may begin.
+_MARGIN = 0.1
+_LONGEST_MARGIN_SECONDS = 2.0
+_BACK_OFF_SECONDS = (0.05, 1.0)
+_STALLED_EXIT_CODE = 1
+
+
+class Heartbeat:
+    """Holds the lease of one worker process, under one id after another."""
+
+    def __init__(
+        self,
+        dsn: str,
+        names: Names,
+        *,
+        lease_seconds: float,
+        max_stall_seconds: float,
+        registration: Callable[[uuid.UUID], Call[None]],
+        loop: asyncio.AbstractEventLoop,
+        on_lease: Callable[[uuid.UUID], None],
+        on_lost: Callable[[uuid.UUID], None],
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            dsn: Where the database is.
+            names: The schema's names.
+            lease_seconds: How long a lease lasts.
+            max_stall_seconds: How long the event loop may stand still before the process ends.
+            registration: The call that registers an id.
+            loop: On which the callbacks run.
+            on_lease: Called with each new id.
+            on_lost: Called with an id whose lease is lost, before there is a new one.
+        """
+        self._dsn = dsn
+        self._names = names
+        self._lease_seconds = lease_seconds
+        self._max_stall_seconds = max_stall_seconds
+        self._registration = registration
+        self._loop = loop
+        self._on_lease = on_lease
+        self._on_lost = on_lost
+        self._worker_id: uuid.UUID | None = None
+        self._valid_until_seconds = 0.0
+        self._stop = threading.Event()
+        self._guard = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="perdure heartbeat", daemon=True)
+        self._loop_turns = 0
+        self._seen_turns = 0
+        self._stalled_seconds = 0.0
+        self._checked_at_seconds = time.monotonic()
+
+    @property
+    def margin_seconds(self) -> float:
+        """How long before a lease's end handlers are stopped."""
+        return min(_LONGEST_MARGIN_SECONDS, self._lease_seconds * _MARGIN)
+
+    def start(self) -> None:
+        """Begin to register and renew."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give the lease back and end the thread; call it from a thread, since it may wait for the database."""
+        self._stop.set()
+        self._thread.join(timeout=self._lease_seconds)
+
+    def holds(self, worker_id: uuid.UUID) -> bool:
+        """Whether the lease of this id is valid, by the monotonic clock."""
+        return worker_id == self._worker_id and time.monotonic() < self._valid_until_seconds
+
+    def turned(self) -> None:
+        """Take note that the event loop turns; and give the lease up, if it couldn't be renewed in time."""
+        self._loop_turns += 1
+        if time.monotonic() >= self._valid_until_seconds - self.margin_seconds:
+            self._lose("it couldn't be renewed in time")
+
+    @property
+    def turn_seconds(self) -> float:
+        """How often `turned` has to be called."""
+        return min(1.0, self.margin_seconds / 2)
+
+    def _run(self) -> None:
+        shortest, longest = _BACK_OFF_SECONDS
+        delay_seconds = shortest
+        while not self._stop.is_set():
+            try:
+                with self._connect() as connection:
+                    delay_seconds = shortest
+                    self._keep(connection)
+            except psycopg.Error as error:
+                _log.debug("heartbeat: %s", error)
+            self._check_stall()
+            self._stop.wait(delay_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            delay_seconds = min(longest, delay_seconds * 2)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        # A network that swallows packets must not hold this thread for longer than a third of the lease.
+        third_seconds = max(1, int(self._lease_seconds / 3))
+        return psycopg.connect(
+            self._dsn,
+            autocommit=True,
+            application_name="perdure heartbeat",
+            connect_timeout=max(2, third_seconds),
+            keepalives=1,
+            keepalives_idle=third_seconds,
+            keepalives_interval=1,
+            keepalives_count=2,
+            tcp_user_timeout=third_seconds * 1000,
+        )
+
+    def _keep(self, connection: psycopg.Connection[Any]) -> None:
+        """Renew until told to stop, or until the connection breaks."""
+        next_beat_at_seconds = 0.0
+        while True:
+            if time.monotonic() >= next_beat_at_seconds:
+                next_beat_at_seconds = time.monotonic() + self._lease_seconds / 3
+                if not self._beat(connection):
+                    next_beat_at_seconds = 0.0
+                    continue
+            self._check_stall()
+            wait_seconds = min(next_beat_at_seconds - time.monotonic(), self._max_stall_seconds / 4)
+            if self._stop.wait(max(0.0, wait_seconds)):
+                break
+        worker_id = self._worker_id
+        if worker_id is not None:
+            calls.run_blocking(connection, leases.remove(self._names, worker_id))
+
+    def _beat(self, connection: psycopg.Connection[Any]) -> bool:
+        worker_id = self._worker_id
+        sent_at_seconds = time.monotonic()
+        if worker_id is None:
+            worker_id = uuid.uuid4()
+            calls.run_blocking(connection, self._registration(worker_id))
+            with self._guard:
+                self._worker_id = worker_id
+                self._valid_until_seconds = sent_at_seconds + self._lease_seconds
+            self._call(self._on_lease, worker_id)
+            return True
+        renewed = calls.run_blocking(connection, leases.renew(self._names, worker_id))
+        with self._guard:
+            if renewed and self._worker_id == worker_id:
+                self._valid_until_seconds = sent_at_seconds + self._lease_seconds
+                return True
+        self._lose("it had lapsed by the database's clock")
+        return False
+
+    def _lose(self, reason: str) -> None:
+        with self._guard:
+            worker_id, self._worker_id = self._worker_id, None
+        if worker_id is not None:
+            _log.warning("worker %s has lost its lease (%s): its jobs are left to others", worker_id, reason)
+            self._call(self._on_lost, worker_id)
+
+    def _call(self, callback: Callable[[uuid.UUID], None], worker_id: uuid.UUID) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback, worker_id)
+
+    def _check_stall(self) -> None:
+        """End the process when the event loop hasn't turned for `max_stall`.
+
+        Counted in steps of this thread's own, so that the time in which the whole process was frozen doesn't count.
+        """
+        now_seconds = time.monotonic()
+        step_seconds = min(now_seconds - self._checked_at_seconds, self._max_stall_seconds / 2)
+        self._checked_at_seconds = now_seconds
+        if self._loop_turns != self._seen_turns:
+            self._seen_turns = self._loop_turns
+            self._stalled_seconds = 0.0
+            return
+        self._stalled_seconds += step_seconds
+        if self._stalled_seconds > self._max_stall_seconds and not self._stop.is_set():
+            print(  # noqa: T201 - logging may need the very lock that is held
+                f"perdure: the event loop hasn't turned for {self._stalled_seconds:.0f} s (max_stall is "
+                f"{self._max_stall_seconds:.0f} s): a handler blocks it. The lease is given up and the process ends; "
+                "its jobs go on elsewhere.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(_STALLED_EXIT_CODE)

@@ -1,0 +1,345 @@
+"""A lane: one connection that carries exchanges. What has ended goes out, what is due comes in, in one round trip.
+
+All statements of an exchange are one transaction, and all of them are fenced, so an exchange whose answer was lost is
+simply made again: what had landed finds no row the second time, and `_investigate` tells that from a lost lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg
+
+from perdure.core.states import JobState
+from perdure.store import arrays, calls, leases, settles
+from perdure.store.notify import KEEPALIVES
+from perdure.store.settles import Finish, Release
+from perdure.worker.desk import Batch, Desk, PendingPersist, fail_persist
+from perdure.worker.poison import settle_one_by_one
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from perdure.store.calls import Call
+    from perdure.store.settles import Claimed, Settlement
+    from perdure.store.sql import Names
+    from perdure.worker.claimer import Claimer
+
+__all__ = ["Lane", "LaneOwner"]
+
+_log = logging.getLogger("perdure.worker")
+_RUNNING = JobState.RUNNING.code
+_FIRST_FINAL = JobState.COMPLETED.code
+_LOCKED_ROW_SECONDS = 0.05
+_BACK_OFF_SECONDS = (0.05, 5.0)
+
+# Only one plan is sensible for each of these statements; these keep the planner to it on tables it knows nothing of.
+# On the worker's own connections alone, never on one that users see.
+SESSION = (
+    b"set plan_cache_mode = force_generic_plan",
+    b"set enable_seqscan = off",
+    b"set enable_bitmapscan = off",
+    b"set enable_hashjoin = off",
+    b"set enable_mergejoin = off",
+    b"set jit = off",
+)
+
+
+class LaneOwner(Protocol):
+    """What a lane needs of its worker."""
+
+    dsn: str
+    names: Names
+    queues: tuple[str, ...] | None
+    desk: Desk
+    claimer: Claimer
+
+    @property
+    def worker_id(self) -> UUID | None:
+        """The id of the current lease, if there is one."""
+
+    @property
+    def in_hand(self) -> int:
+        """How many jobs are running or claimed."""
+        ...
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the lanes end once nothing is left to write."""
+        ...
+
+    def take_claimed(self, jobs: list[Claimed], worker_id: UUID) -> None:
+        """Start what was claimed."""
+
+    def released(self, entries: list[Release]) -> None:
+        """Take note of jobs that go on later."""
+
+    def claims_uncertain(self) -> None:
+        """A claim's answer was lost: look for strays."""
+
+    def lane_connected(self, name: str) -> None:
+        """Say that the database is there (again)."""
+
+    def lane_lost(self, name: str, error: BaseException) -> None:
+        """Say that the database is away."""
+
+
+class Lane:
+    """One connection and its loop."""
+
+    def __init__(self, owner: LaneOwner, number: int) -> None:
+        """Prepare; `run` connects."""
+        self.name = f"lane {number}"
+        self.exchange_began_at_seconds: float | None = None
+        self._owner = owner
+        self._desk = owner.desk
+        self._claimer = owner.claimer
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def run(self) -> None:
+        """Carry exchanges until the worker is drained; reconnect as often as need be."""
+        shortest, longest = _BACK_OFF_SECONDS
+        delay_seconds = shortest
+        while True:
+            try:
+                self._connection = await self._connect()
+                self._owner.lane_connected(self.name)
+                await self._carry()
+            except (psycopg.Error, OSError) as error:
+                self._owner.lane_lost(self.name, error)
+                if self._connection is None or self._connection.closed:
+                    self._owner.claimer.poke()
+            else:
+                return
+            finally:
+                await self._disconnect()
+            await asyncio.sleep(delay_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            delay_seconds = min(longest, delay_seconds * 2)
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        connection = await psycopg.AsyncConnection.connect(
+            self._owner.dsn, autocommit=True, prepare_threshold=0, application_name="perdure worker", **KEEPALIVES
+        )
+        arrays.register(connection)
+        async with connection.pipeline():
+            for statement in SESSION:
+                await connection.execute(statement, prepare=False)
+        return connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _carry(self) -> None:
+        desk, owner = self._desk, self._owner
+        while True:
+            worker_id = owner.worker_id
+            if worker_id is not None:
+                batch = desk.take()
+                sleeping = None if batch else self._claimer.next_sleeping()
+                want = self._claimer.want(owner.in_hand) if sleeping is None else 0
+                if batch or want or sleeping is not None:
+                    await self._exchange(worker_id, batch, want, sleeping)
+                    continue
+            if desk.errands:
+                await self._run_errand()
+            elif owner.is_draining and (worker_id is None or desk.is_empty):
+                desk.wake_all()
+                return
+            else:
+                await desk.wait()
+
+    async def _run_errand(self) -> None:
+        errand = self._desk.errands.popleft()
+        assert self._connection is not None  # noqa: S101 - narrows the type
+        try:
+            result = await errand.work(self._connection)
+        except asyncio.CancelledError:
+            errand.done.cancel()
+            raise
+        except Exception as error:
+            if not errand.done.done():
+                errand.done.set_exception(error)
+            if self._connection.closed:
+                raise psycopg.OperationalError(str(error)) from error
+        else:
+            if not errand.done.done():
+                errand.done.set_result(result)
+
+    async def _exchange(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
+        self.exchange_began_at_seconds = asyncio.get_running_loop().time()
+        sent = self._calls(worker_id, batch, want, sleeping)
+        try:
+            answers = await self._send(list(sent.values()))
+        except psycopg.DataError:
+            self._claimer.release(want)
+            if not batch:
+                raise
+            await settle_one_by_one(self._owner.names, self._single, worker_id, batch, self._desk)
+            return
+        except BaseException as error:
+            self._claimer.release(want)
+            self._desk.return_batch(batch)
+            if want:
+                self._owner.claims_uncertain()
+            if isinstance(error, psycopg.Error) and self._connection is not None and not self._connection.closed:
+                # The database refuses, but is there: out of disk, a deadlock, a time-out. Not at full speed again.
+                self._owner.lane_lost(self.name, error)
+                await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+                return
+            raise
+        finally:
+            self.exchange_began_at_seconds = None
+        await self._sort_answers(worker_id, batch, want, sleeping, dict(zip(sent, answers, strict=True)))
+
+    def _calls(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> dict[str, Call[Any]]:  # noqa: FBT001
+        names = self._owner.names
+        sent: dict[str, Call[Any]] = {}
+        if batch:
+            if batch.persists:
+                sent["persist"] = settles.persist(names, worker_id, [pending.entry for pending in batch.persists])
+            if batch.progress:
+                sent["progress"] = settles.report_progress(names, worker_id, batch.progress)
+            if batch.finishes:
+                sent["finish"] = settles.finish(names, worker_id, batch.finishes)
+            if batch.releases:
+                sent["release"] = settles.release(names, worker_id, batch.releases)
+            if batch.put_backs:
+                sent["put back"] = settles.put_back(names, worker_id, batch.put_backs)
+            if batch.deferrals:
+                sent["defer"] = settles.defer(names, worker_id, batch.deferrals)
+        if sleeping is not None:
+            sent["sleep"] = leases.set_sleeping(names, worker_id, sleeping=sleeping)
+        if want:
+            sent["claim"] = settles.claim(names, worker_id, want=want, queues=self._owner.queues)
+        return sent
+
+    async def _single(self, call: Call[Any]) -> Any:
+        return (await self._send([call]))[0]
+
+    async def _send(self, sent: list[Call[Any]]) -> list[Any]:
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - narrows the type
+        if len(sent) == 1:
+            cursor = await psycopg.AsyncCursor(connection).execute(sent[0].statement, sent[0].parameters, binary=True)
+            return [sent[0].read(await cursor.fetchall() if cursor.description else ())]
+        cursors = [psycopg.AsyncCursor(connection) for _ in sent]
+        async with connection.pipeline():
+            for cursor, call in zip(cursors, sent, strict=True):
+                await cursor.execute(call.statement, call.parameters, binary=True)
+        return [
+            call.read(await cursor.fetchall() if cursor.description else ())
+            for cursor, call in zip(cursors, sent, strict=True)
+        ]
+
+    async def _sort_answers(
+        self,
+        worker_id: UUID,
+        batch: Batch,
+        want: int,
+        sleeping: bool | None,
+        answers: dict[str, Any],  # noqa: FBT001
+    ) -> None:
+        if sleeping is not None:
+            self._claimer.sleeping = sleeping
+            self._claimer.poke()
+        if want:
+            jobs = answers["claim"]
+            self._claimer.claimed(want, len(jobs))
+            if jobs:
+                self._owner.take_claimed(jobs, worker_id)
+        unsettled: list[Finish | Release] = []
+        unwritten: list[PendingPersist] = []
+        if batch.persists:
+            written = set(answers["persist"])
+            for pending in batch.persists:
+                if pending.entry.id in written:
+                    _written(pending)
+                else:
+                    unwritten.append(pending)
+        if batch.releases:
+            released = set(answers["release"])
+            self._owner.released([entry for entry in batch.releases if entry.id in released])
+            unsettled += [entry for entry in batch.releases if entry.id not in released]
+        if batch.finishes and answers["finish"] != len(batch.finishes):
+            unsettled += batch.finishes
+        open_ids = {entry.id for entry in unsettled}
+        self._desk.settled(
+            [entry for entry in (*batch.finishes, *batch.releases) if entry.id not in open_ids]
+            if open_ids
+            else [*batch.finishes, *batch.releases]
+        )
+        if unsettled or unwritten:
+            await self._investigate(worker_id, unsettled, unwritten)
+
+    async def _investigate(
+        self, worker_id: UUID, unsettled: list[Finish | Release], unwritten: list[PendingPersist]
+    ) -> None:
+        """Find out why writes found no row: done before, locked, decided on old news, or no longer ours to do."""
+        ids = {entry.id for entry in unsettled} | {pending.entry.id for pending in unwritten}
+        call = settles.settlement(self._owner.names, sorted(ids))
+        assert self._connection is not None  # noqa: S101 - narrows the type
+        try:
+            rows = await calls.run(self._connection, call)
+        except psycopg.Error:
+            batch = Batch(persists=unwritten)
+            batch.finishes = [entry for entry in unsettled if isinstance(entry, Finish)]
+            batch.releases = [entry for entry in unsettled if isinstance(entry, Release)]
+            self._desk.return_batch(batch)
+            raise
+        for pending in unwritten:
+            self._explain_persist(worker_id, pending, rows.get(pending.entry.id))
+        for entry in unsettled:
+            self._explain_settle(worker_id, entry, rows.get(entry.id))
+
+    def _explain_persist(self, worker_id: UUID, pending: PendingPersist, row: Settlement | None) -> None:
+        entry = pending.entry
+        if row is None:
+            self._desk.later(_LOCKED_ROW_SECONDS, lambda: self._desk.persist(pending))
+        elif not _is_ours(row, entry.claim, worker_id):
+            fail_persist(pending)
+        elif row.checkpoint == entry.checkpoint + 1:
+            _written(pending)  # only this attempt writes that number: the first try has landed
+        elif row.checkpoint == entry.checkpoint:
+            self._desk.later(_LOCKED_ROW_SECONDS, lambda: self._desk.persist(pending))
+        else:
+            fail_persist(pending)
+
+    def _explain_settle(self, worker_id: UUID, entry: Finish | Release, row: Settlement | None) -> None:
+        desk = self._desk
+        key = (entry.id, entry.claim)
+        if row is None:
+            desk.later(_LOCKED_ROW_SECONDS, lambda: _again(desk, entry))
+        elif _is_ours(row, entry.claim, worker_id):
+            verdict = desk.verdicts.get(key)
+            if verdict is not None:
+                informed = verdict.informed(row)
+                desk.later(_LOCKED_ROW_SECONDS, lambda: desk.settle(informed))
+            else:
+                renewed = entry._replace(checkpoint=row.checkpoint)
+                desk.later(_LOCKED_ROW_SECONDS, lambda: _again(desk, renewed))
+        else:
+            desk.settled([entry])
+            if row.claim != entry.claim:
+                _log.info("job %d: the outcome of claim %d came too late: another has it", entry.id, entry.claim)
+
+
+def _is_ours(row: Settlement, claim: int, worker_id: UUID) -> bool:
+    return row.state == _RUNNING and row.claim == claim and row.worker_id == worker_id
+
+
+def _again(desk: Desk, entry: Finish | Release) -> None:
+    if isinstance(entry, Finish):
+        desk.finishes.append(entry)
+    else:
+        desk.releases.append(entry)
+
+
+def _written(pending: PendingPersist) -> None:
+    pending.attempt.wrote(pending.entry.execution_metadata)
+    if not pending.written.done():
+        pending.written.set_result(None)

@@ -1,0 +1,152 @@
+"""Returns the jobs of lapsed workers to the queue; and gives each suspect a run of its own.
+
+Every worker sweeps: there is no leader to lose. A sweep sleeps until the next lease ends, so that recovery takes no
+longer than the lease, and two sweeps of one job can't both have it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from perdure.core.decide import Lapse, Limits, Snapshot
+from perdure.core.failure import Raised, encode_raised
+from perdure.core.states import JobState
+from perdure.store import calls, leases, settles
+from perdure.store.settles import Finish
+from perdure.worker.service import Service
+from perdure.worker.verdict import Verdict
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from psycopg import AsyncConnection
+
+    from perdure.core.retry import RetryPolicy
+    from perdure.store.leases import LapsedJob
+    from perdure.store.settles import Claimed, Release
+    from perdure.store.sql import Names
+    from perdure.worker.claimer import Claimer
+    from perdure.worker.desk import Desk
+
+__all__ = ["Rescuer", "RescuerOwner", "rescue"]
+
+_log = logging.getLogger("perdure.worker")
+_LONGEST_SLEEP_SECONDS = 2.0
+_SHORTEST_SLEEP_SECONDS = 0.02
+_BATCH = 500
+
+
+class RescuerOwner(Protocol):
+    """What the rescuer needs of its worker."""
+
+    names: Names
+    queues: tuple[str, ...] | None
+    desk: Desk
+    claimer: Claimer
+    policy: RetryPolicy
+    max_lapses: int
+
+    @property
+    def worker_id(self) -> UUID | None:
+        """The id of the current lease, if there is one."""
+
+    @property
+    def has_room_for_suspect(self) -> bool:
+        """Whether no suspect runs here, and a slot is free."""
+        ...
+
+    def take_claimed(self, jobs: list[Claimed], worker_id: UUID) -> None:
+        """Start what was claimed."""
+
+
+class Rescuer(Service):
+    """The sweep for lapsed leases."""
+
+    name = "rescuer"
+
+    def __init__(self, owner: RescuerOwner) -> None:
+        """Prepare the sweeps."""
+        super().__init__()
+        self._owner = owner
+
+    async def run_once(self) -> float:
+        """Sweep once; return the seconds until the next lease ends, or so."""
+        owner = self._owner
+        worker_id = owner.worker_id
+        if worker_id is None:
+            return _LONGEST_SLEEP_SECONDS / 4
+        sweep: leases.Sweep = await owner.desk.run(
+            lambda connection: calls.run(connection, leases.sweep(owner.names, worker_id))
+        )
+        for lost in sweep.lost:
+            await owner.desk.run(lambda connection, lost=lost: self.rescue(connection, lost, worker_id))
+        if sweep.suspect_due and owner.has_room_for_suspect and owner.claimer.open:
+            call = settles.claim_suspect(owner.names, worker_id, queues=owner.queues)
+            owner.take_claimed(await owner.desk.run(lambda connection: calls.run(connection, call)), worker_id)
+        if sweep.lapsed:
+            return 0.0
+        next_seconds = sweep.next_lapse_seconds
+        if next_seconds is None:
+            return _LONGEST_SLEEP_SECONDS
+        next_seconds += random.uniform(_SHORTEST_SLEEP_SECONDS, 5 * _SHORTEST_SLEEP_SECONDS)  # noqa: S311 - jitter
+        return max(_SHORTEST_SLEEP_SECONDS, min(_LONGEST_SLEEP_SECONDS, next_seconds))
+
+    async def rescue(self, connection: AsyncConnection[Any], lost: UUID, holder: UUID) -> None:
+        """Rescue the jobs of one lost worker."""
+        owner = self._owner
+        limits = Limits(owner.policy, owner.max_lapses)
+        count = await rescue(connection, owner.names, lost, holder, limits, ever_reported=False)
+        if count:
+            _log.warning("worker %s is lost: %d of its jobs go on elsewhere", lost, count)
+            owner.claimer.poke()
+            owner.desk.wake()
+
+
+async def rescue(
+    connection: AsyncConnection[Any], names: Names, lost: UUID, holder: UUID, limits: Limits, *, ever_reported: bool
+) -> int:
+    """Decide and write what becomes of the jobs that a worker without a lease holds; returns how many there were.
+
+    Args:
+        connection: In autocommit mode.
+        names: The schema's names.
+        lost: The worker that has lost its lease.
+        holder: The worker whose lease allows the writes.
+        limits: What the settings allow a job.
+        ever_reported: Whether the lost worker is known to be alive, so that its lapse isn't counted.
+    """
+    count = 0
+    while True:
+        async with connection.transaction():
+            jobs = await calls.run(connection, leases.lapsed_jobs(names, lost, limit=_BATCH))
+            entries = [_verdict(job, limits, ever_reported=ever_reported).entry() for job in jobs]
+            finishes = [entry for entry in entries if isinstance(entry, Finish)]
+            releases: list[Release] = [entry for entry in entries if not isinstance(entry, Finish)]
+            if finishes:
+                await calls.run(connection, settles.finish(names, lost, finishes, holder=holder))
+            if releases:
+                await calls.run(connection, settles.release(names, lost, releases, holder=holder, lapsed=True))
+        count += len(jobs)
+        if len(jobs) < _BATCH:
+            return count
+
+
+def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:
+    snapshot = Snapshot(
+        job.retry_number, job.scheduler_retries, job.lapses, job.cancel_requested, job.proceed_requested
+    )
+    ending = Lapse(persisted=job.persisted, ever_reported=ever_reported)
+    verdict = Verdict(job.id, job.claim, job.checkpoint, snapshot, ending, limits)
+    entry = verdict.entry()
+    if entry.state == JobState.FAILED.code:
+        raised = Raised(
+            "perdure.errors.WorkerLost",
+            f"{limits.max_lapses} workers in a row were lost while they ran this job, and none of the attempts had "
+            "persisted anything; retry it once its cause is known",
+        )
+        error, line = encode_raised(raised), str(raised)
+    else:
+        error, line = None, "the attempt's worker was lost"
+    return Verdict(job.id, job.claim, job.checkpoint, snapshot, ending, limits, error=error, last_error=line.encode())

@@ -1,0 +1,137 @@
+"""Runs a worker until it is told to stop: signals, a database that is away, the exit code. For `perdure worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+from typing import TYPE_CHECKING
+
+from perdure.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from perdure.app import App
+
+    from perdure.worker.worker import Worker
+
+__all__ = ["run_worker"]
+
+_log = logging.getLogger("perdure.worker")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_BACK_OFF_SECONDS = (0.2, 5.0)
+
+
+class _Signals:
+    """The first signal stops gracefully, a second one skips the grace."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self._worker: Worker | None = None
+
+    def install(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._receive, number)
+
+    def remove(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+    def watch(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def _receive(self, number: int) -> None:
+        if self.stop.is_set():
+            _log.warning("%s again: stopping without further grace", signal.Signals(number).name)
+            if self._worker is not None:
+                self._worker.hurry()
+            return
+        _log.info("%s: stopping; running jobs may end within the grace", signal.Signals(number).name)
+        self.stop.set()
+
+
+async def run_worker(
+    app: App,
+    *,
+    queues: Sequence[str] | None = None,
+    concurrency: int | None = None,
+    on_ready: Callable[[], None],
+    on_wait: Callable[[str], None],
+) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code.
+
+    Args:
+        app: Not open yet; it is opened, and closed at the end.
+        queues: The queues to serve; all, if None.
+        concurrency: Jobs at once; as configured, if None.
+        on_ready: Called once the worker can claim.
+        on_wait: Called with a line when the database is away before the worker could start.
+
+    Raises:
+        StoreError: The database is there, but its schema isn't one that this version can work on.
+    """
+    signals = _Signals()
+    signals.install()
+    try:
+        if not await _open(app, signals, on_wait):
+            return 0
+        try:
+            worker = app.worker(queues=queues, concurrency=concurrency)
+            signals.watch(worker)
+            await _serve(worker, signals, on_ready)
+        finally:
+            await app.close()
+    finally:
+        signals.remove()
+    return 0
+
+
+async def _serve(worker: Worker, signals: _Signals, on_ready: Callable[[], None]) -> None:
+    await worker.start()
+    stop = asyncio.create_task(signals.stop.wait())
+    ready = asyncio.create_task(worker.ready.wait())
+    try:
+        await asyncio.wait({stop, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if ready.done():
+            on_ready()
+        await stop
+    finally:
+        stop.cancel()
+        ready.cancel()
+        await worker.stop()
+
+
+async def _open(app: App, signals: _Signals, on_wait: Callable[[str], None]) -> bool:
+    """Open the app as soon as its database is there; False when told to stop before that."""
+    delay_seconds, longest = _BACK_OFF_SECONDS
+    said = False
+    while not signals.stop.is_set():
+        opening = asyncio.create_task(app.open())
+        stop = asyncio.create_task(signals.stop.wait())
+        try:
+            await asyncio.wait({opening, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                try:
+                    opening.result()
+                except DatabaseUnavailable as error:
+                    if not said:
+                        on_wait(f"{error}; waiting for it")
+                        said = True
+                else:
+                    return True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_seconds * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
+                    await asyncio.shield(stop)
+        finally:
+            stop.cancel()
+            if not opening.done():
+                opening.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await opening
+        delay_seconds = min(longest, delay_seconds * 2)
+    return False

@@ -1,0 +1,64 @@
+"""The lifecycle of a worker's loops, written once: start, stop, interval, jitter, back-off.
+
+A service supplies `run_once`, which can be called alone, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from abc import ABC, abstractmethod
+
+__all__ = ["Service"]
+
+_log = logging.getLogger("perdure.worker")
+_LONGEST_BACK_OFF_SECONDS = 10.0
+
+
+class Service(ABC):
+    """A loop in a task of its own."""
+
+    name: str
+
+    def __init__(self) -> None:
+        """Prepare the loop; `start` begins it."""
+        self._task: asyncio.Task[None] | None = None
+        self._poked = asyncio.Event()
+
+    @abstractmethod
+    async def run_once(self) -> float:
+        """Do the work once, and return in how many seconds it is due again."""
+
+    def start(self) -> None:
+        """Begin the loop, with a first run at once."""
+        self._task = asyncio.create_task(self._loop(), name=f"perdure {self.name}")
+
+    def poke(self) -> None:
+        """Let the next run come now."""
+        self._poked.set()
+
+    async def stop(self) -> None:
+        """End the loop, wherever it is."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _loop(self) -> None:
+        failures = 0
+        while True:
+            self._poked.clear()
+            try:
+                wait_seconds = await self.run_once()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is, the loop must go on
+                failures += 1
+                wait_seconds = min(_LONGEST_BACK_OFF_SECONDS, 0.1 * 2**failures) * random.uniform(0.5, 1.5)  # noqa: S311
+                level = logging.WARNING if failures == 1 else logging.DEBUG
+                _log.log(level, "%s: %s: %s; trying again", self.name, type(error).__name__, error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_seconds):
+                    await self._poked.wait()

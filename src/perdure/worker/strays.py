@@ -1,0 +1,97 @@
+"""Finds jobs that this worker holds without knowing: a claim whose answer was lost, a claim that wasn't put back.
+
+They are put back; or cancelled, when that was requested meanwhile.
+
+Nobody else can rescue them, since this worker's lease is alive. A job counts as a stray when it was seen twice, and no
+exchange that was under way at the first look still is at the second: else its claim might just be on its way here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from perdure.core.states import JobState
+from perdure.store import calls, settles
+from perdure.store.settles import Finish, PutBack
+from perdure.worker.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from perdure.store.settles import Stray
+    from perdure.store.sql import Names
+    from perdure.worker.desk import Desk
+    from perdure.worker.executor import Executor
+    from perdure.worker.lane import Lane
+
+__all__ = ["Strays", "StraysOwner"]
+
+_AGAIN_SECONDS = 0.5
+
+
+class StraysOwner(Protocol):
+    """What the search needs of its worker."""
+
+    names: Names
+    desk: Desk
+    executor: Executor
+    lease_seconds: float
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The worker's lanes."""
+        ...
+
+    @property
+    def worker_id(self) -> UUID | None:
+        """The id of the current lease, if there is one."""
+
+    def wake(self) -> None:
+        """There may be due jobs."""
+
+
+class Strays(Service):
+    """The search for strays."""
+
+    name = "strays"
+
+    def __init__(self, owner: StraysOwner) -> None:
+        """Prepare the search."""
+        super().__init__()
+        self._owner = owner
+        self._seen: dict[Stray, float] = {}
+
+    async def run_once(self) -> float:
+        """Look once; put back what was seen before."""
+        owner = self._owner
+        worker_id = owner.worker_id
+        if worker_id is None:
+            self._seen.clear()
+            return owner.lease_seconds / 3
+        looked_at_seconds = asyncio.get_running_loop().time()
+        known = sorted({*owner.executor.known_ids(), *owner.desk.ids()})
+        call = settles.strays(owner.names, worker_id, known)
+        found: list[Stray] = await owner.desk.run(lambda connection: calls.run(connection, call))
+        known_now = {*owner.executor.known_ids(), *owner.desk.ids()}
+        strays = [stray for stray in found if stray.id not in known_now]
+        for stray in strays:
+            first_seen_at_seconds = self._seen.get(stray)
+            if first_seen_at_seconds is not None and self._none_under_way_since(first_seen_at_seconds):
+                self._let_go(stray)
+        self._seen = {stray: self._seen.get(stray, looked_at_seconds) for stray in strays}
+        return _AGAIN_SECONDS if strays else owner.lease_seconds / 3
+
+    def _let_go(self, stray: Stray) -> None:
+        if stray.cancel_requested:
+            cancelled = Finish(stray.id, stray.claim, stray.checkpoint, JobState.CANCELLED.code, None, None, None, None)
+            self._owner.desk.finish(cancelled)
+        else:
+            self._owner.desk.put_back(PutBack(stray.id, stray.claim))
+
+    def _none_under_way_since(self, seen_at_seconds: float) -> bool:
+        return all(
+            lane.exchange_began_at_seconds is None or lane.exchange_began_at_seconds > seen_at_seconds
+            for lane in self._owner.lanes
+        )

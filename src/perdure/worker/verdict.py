@@ -1,0 +1,104 @@
+"""From an attempt's end to the row that settles it: asks `decide`, and again when the job's row knew more.
+
+No I/O: the lanes write the entries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perdure.core.decide import After, At, KeepPlace, Never, Now, Snapshot, decide
+from perdure.store.settles import Finish, Release
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from perdure.core.decide import Due, Ending, Limits
+    from perdure.store.settles import Settlement
+
+__all__ = ["Verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ended, with all that is needed to decide it again.
+
+    Attributes:
+        id: The job.
+        claim: The attempt's fencing token.
+        checkpoint: The number of the stored checkpoint.
+        snapshot: What is known of the job's row.
+        ending: How the attempt ended.
+        limits: What the settings allow the job.
+        execution_metadata: As it stands, encoded; None when it is as stored, or must not be written.
+        result: Encoded; only of a value that was returned.
+        error: As the column holds it.
+        last_error: One line.
+    """
+
+    id: int
+    claim: int
+    checkpoint: int
+    snapshot: Snapshot
+    ending: Ending
+    limits: Limits
+    execution_metadata: bytes | None = None
+    result: bytes | None = None
+    error: bytes | None = None
+    last_error: bytes | None = None
+
+    def informed(self, row: Settlement) -> Verdict:
+        """Return the verdict with what the job's row says by now."""
+        snapshot = dataclasses.replace(
+            self.snapshot, cancel_requested=row.cancel_requested, proceed_requested=row.proceed_requested
+        )
+        return dataclasses.replace(self, snapshot=snapshot, checkpoint=row.checkpoint)
+
+    def entry(self) -> Finish | Release:
+        """Decide, and return the row that settles the attempt so."""
+        decision = decide(self.snapshot, self.ending, self.limits)
+        execution_metadata = self.execution_metadata if decision.write_checkpoint else None
+        state = decision.state.code
+        if decision.state.is_final:
+            return Finish(
+                self.id,
+                self.claim,
+                self.checkpoint,
+                state,
+                execution_metadata,
+                self.result,
+                self.error,
+                self.last_error,
+            )
+        due_at, due_seconds = _due(decision.due)
+        return Release(
+            id=self.id,
+            claim=self.claim,
+            checkpoint=self.checkpoint,
+            state=state,
+            execution_metadata=execution_metadata,
+            keep_place=isinstance(decision.due, KeepPlace),
+            due_at=due_at,
+            due_seconds=due_seconds,
+            retry_number=decision.retry_number,
+            scheduler_retries=decision.scheduler_retries,
+            lapses=decision.lapses,
+            suspect=decision.suspect,
+            use_proceed=decision.use_proceed,
+            error=self.error,
+            last_error=self.last_error,
+        )
+
+
+def _due(due: Due) -> tuple[datetime | None, float | None]:
+    match due:
+        case KeepPlace() | Never():
+            return None, None
+        case Now():
+            return None, 0.0
+        case After(seconds):
+            return None, seconds
+        case At(time_at):
+            return time_at, None
