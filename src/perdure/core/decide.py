@@ -313,11 +313,12 @@ def _suspended(snapshot: Snapshot, ending: Suspend) -> Decision:
 
 
 def _retrying_or_failed(snapshot: Snapshot, ending: Fail | Raise, policy: RetryPolicy) -> Decision:
-    match ending:
-        case Raise():
-            retry = retry_after_raise(policy, snapshot.retry_number, snapshot.scheduler_retries)
-        case Fail():
-            retry = enqueueing_retry(policy, snapshot.retry_number) if ending.retry else None
+    if isinstance(ending, Raise):
+        retry = retry_after_raise(policy, snapshot.retry_number, snapshot.scheduler_retries)
+    elif ending.retry:
+        retry = enqueueing_retry(policy, snapshot.retry_number)
+    else:
+        retry = None
     if retry is None:
         return _final(snapshot, JobState.FAILED, ending)
     return Decision(

@@ -86,6 +86,7 @@ class JobState(StrEnum):
 _BY_CODE: Final = {state.code: state for state in JobState}
 _FIRST_FINAL_CODE: Final = JobState.COMPLETED.code
 
+_NOWHERE: Final = frozenset[JobState]()
 # A waiting job is claimed by a worker that runs it, or for a distributed engine that will.
 _CLAIMED: Final = frozenset({JobState.RUNNING, JobState.ENQUEUED})
 
@@ -107,9 +108,9 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
         JobState.RETRYING: _CLAIMED | {JobState.CANCELLED},
         JobState.SUSPENDED: _CLAIMED | {JobState.PROCEEDED, JobState.CANCELLED},
         JobState.PROCEEDED: _CLAIMED | {JobState.CANCELLED},
-        JobState.COMPLETED: frozenset(),
-        JobState.FAILED: frozenset(),
-        JobState.CANCELLED: frozenset(),
+        JobState.COMPLETED: _NOWHERE,
+        JobState.FAILED: _NOWHERE,
+        JobState.CANCELLED: _NOWHERE,
     }
 )
 """Every move that perdure makes by itself or for a user. Final states have none."""
@@ -132,7 +133,7 @@ def check(before: JobState, after: JobState, *, by_operator: bool = False) -> No
         IllegalTransition: The table has no such move; the message lists those there are.
     """
     table = OPERATOR_TRANSITIONS if by_operator else TRANSITIONS
-    allowed = table.get(before, frozenset[JobState]())
+    allowed = table.get(before, _NOWHERE)
     if after in allowed:
         return
     mover = "an operator's retry" if by_operator else "a job"
