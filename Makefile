@@ -52,3 +52,9 @@ clean: ## Remove the environment, caches and the demo's database
 # The requirements decide what is in the environment, pyproject.toml which commands it has.
 $(READY): requirements-dev.txt pyproject.toml scripts/make-venv
 	@scripts/make-venv $(VENV) $(PYTHON)
+
+# A Python that was asked for must be looked at even when an environment is there: it may be another one.
+ifneq ($(PYTHON),)
+$(READY): FORCE
+FORCE:
+endif

@@ -290,6 +290,7 @@ class Cluster:
         """Return the name of a database to clone, made by `build(dsn)` once a test run."""
         with self.run.lock(f"{self.folder.name}-{name}") as note:
             if not note.exists():
+                self.drop_database(name)  # half made by a build that failed
                 self.create_database(name)
                 build(self.dsn(name))
                 note.touch()
