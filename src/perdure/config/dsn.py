@@ -23,7 +23,7 @@ _KEYWORD = "|".join(_SECRETS)
 _IN_AUTHORITY = re.compile(r"(://[^:]*?:).*@", re.DOTALL)
 _IN_QUERY = re.compile(rf"([?&](?:{_KEYWORD})=)[^&\s]*", re.IGNORECASE)
 _IN_PAIRS = re.compile(
-    rf"(?<![?&\w])((?:{_KEYWORD})\s*=\s*)(?!\*\*\*)('(?:[^'\\]|\\.)*(?:'|$)|(?:[^\s\\]|\\.)+)",
+    rf"(?<![?&])((?:{_KEYWORD})\s*=\s*)(?!\*\*\*(?:[\s&]|$))('(?:[^'\\]|\\.)*(?:'|$)|(?:[^\s\\]|\\.)+)",
     re.IGNORECASE | re.DOTALL,
 )
 _UNKNOWN_OPTION = re.compile(r'invalid (?:connection option|URI query parameter):? "(\w+)"')

@@ -57,16 +57,16 @@ def unknown_variable(variable: str) -> str | None:
     if variable in VARIABLES or not variable.startswith(PREFIX):
         return None
     rest = variable.removeprefix(PREFIX)
+    without_section = get_close_matches(rest.lower(), _HOME, n=1, cutoff=0.85)
+    if without_section:
+        key = without_section[0]
+        return _unknown_variable(variable, [f"{PREFIX}{_HOME[key].upper()}_{key.upper()}"], [])
     section = _section_meant(rest.lower())
     if section is not None:
         start = f"{PREFIX}{section.upper()}_"
         key = rest.partition("_")[2]
         allowed = [name for name in VARIABLES if name.startswith(start)]
         return _unknown_variable(variable, get_close_matches(start + key, allowed, n=1, cutoff=0.8), allowed)
-    without_section = get_close_matches(rest.lower(), _HOME, n=1, cutoff=0.85)
-    if without_section:
-        key = without_section[0]
-        return _unknown_variable(variable, [f"{PREFIX}{_HOME[key].upper()}_{key.upper()}"], [])
     if get_close_matches(rest, [DSN.upper()], cutoff=0.65):
         return _unknown_variable(variable, [PREFIX + DSN.upper()], [])
     return None
@@ -74,7 +74,7 @@ def unknown_variable(variable: str) -> str | None:
 
 def _section_meant(rest: str) -> str | None:
     first, separator, _ = rest.partition("_")
-    near = get_close_matches(first, SECTIONS, n=1, cutoff=0.75) if separator else []
+    near = get_close_matches(first, SECTIONS, n=1, cutoff=0.7) if separator else []
     return near[0] if near else None
 
 

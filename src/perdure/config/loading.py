@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
@@ -18,6 +19,7 @@ from perdure.config.sections import (
     ExecutionConfig,
     PersistenceConfig,
     SchedulingConfig,
+    Section,
     refusal,
 )
 from perdure.config.sources import Given, Problems, from_arguments, from_environment, from_file
@@ -59,7 +61,7 @@ class Config:
         persistence: Where jobs are stored.
         scheduling: How due jobs are fetched and retried.
         execution: How jobs run in a worker.
-        origins: Where each value came from, by key; a key that isn't there has its default.
+        origins: Where each value came from, by key.
     """
 
     dsn: str | None = None
@@ -77,13 +79,19 @@ class Config:
 
     def describe(self) -> list[Row]:
         """List every setting with its effective value and where that came from. Passwords are masked."""
-        rows = [Row(DSN, self.dsn.masked if isinstance(self.dsn, Dsn) else None, self.origins.get(DSN, "default"))]
-        for name, section in SECTIONS.items():
-            values = getattr(self, name)
+        masked = self.dsn.masked if isinstance(self.dsn, Dsn) else None
+        rows = [Row(DSN, masked, self._origin(DSN, given=masked is not None))]
+        for name in SECTIONS:
+            section: Section = getattr(self, name)
             for key, rule in section.rules().items():
                 path = f"{name}.{key}"
-                rows.append(Row(path, rule.show(getattr(values, key)), self.origins.get(path, "default")))
+                origin = self._origin(path, given=key in section.given())
+                rows.append(Row(path, rule.show(getattr(section, key)), origin))
         return rows
+
+    def _origin(self, path: str, *, given: bool) -> str:
+        """Where a value came from; a `Config` made by hand has no origins and was given its values by code."""
+        return self.origins.get(path, "argument" if given else "default")
 
 
 def load(
@@ -113,11 +121,11 @@ def load(
     arguments = {DSN: dsn, "persistence": persistence, "scheduling": scheduling, "execution": execution}
     problems: Problems = []
     values: dict[str, object] = {}
-    origins: dict[str, str] = {}
-    for given in (
-        *from_file(None if file is None else Path(file), problems),
-        *from_environment(os.environ if environ is None else environ, problems),
-        *from_arguments(arguments, problems),
+    origins = dict.fromkeys(_RULES, "default")
+    for given in chain(
+        from_file(None if file is None else Path(file), problems),
+        from_environment(os.environ if environ is None else environ, problems),
+        from_arguments(arguments, problems),
     ):
         value, problem = _read(given)
         if problem:

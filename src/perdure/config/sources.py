@@ -70,7 +70,7 @@ def from_file(file: Path | None, problems: Problems) -> Iterator[Given]:
     """
     if file is not None:
         content = _content(file)
-        if content is None:
+        if content is None and file.name == _PROJECT_FILE:
             message = f"{file}: has no table [tool.perdure]"
             raise ConfigError(message)
         yield from _sections(content, _origin(file), problems)
