@@ -1,0 +1,346 @@
+"""`App`: the tasks, the configuration and the verbs of an application, in one object. No logic of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+from perdure import embedded
+from perdure.blocking import Blocking
+from perdure.client import Client
+from perdure.config import load
+from perdure.connections import BlockingPool, connect
+from perdure.decorator import TaskDecorator
+from perdure.durations import parse_duration
+from perdure.errors import DefinitionError, MisuseError
+from perdure.store import migrate
+from perdure.store.sql import names_of
+from perdure.task import define, mark
+from perdure.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+    from os import PathLike
+    from types import TracebackType
+    from typing import Unpack
+
+    from psycopg import AsyncConnection, Connection
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+    from perdure.answers import CancelAnswer, ProceedAnswer
+    from perdure.config import Config, ExecutionConfig, PersistenceConfig, SchedulingConfig
+    from perdure.due import Due
+    from perdure.durations import Duration
+    from perdure.embedded import EmbeddedServer
+    from perdure.job import Job
+    from perdure.options import TaskOptions
+    from perdure.query import JobQuery
+    from perdure.store.migrate import Migration
+    from perdure.store.sql import Names
+    from perdure.task import Resolver, Task
+
+__all__ = ["App"]
+
+
+class App:
+    """An application's tasks, its configuration, and what can be asked of its jobs.
+
+    Settings come from the arguments, `PERDURE_*` variables and `perdure.toml`, in this order. Without a dsn the jobs
+    are in an embedded PostgreSQL in `./.perdure`, for development.
+
+    Attributes:
+        config: The settings in effect.
+        tasks: The tasks by name.
+        names: What is named after the schema in the database.
+        resolver: Makes the instances of tasks that are classes; None calls the class.
+        blocking: The verbs for code that doesn't await.
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        persistence: PersistenceConfig | Mapping[str, object] | None = None,
+        scheduling: SchedulingConfig | Mapping[str, object] | None = None,
+        execution: ExecutionConfig | Mapping[str, object] | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
+        """Load the configuration; nothing is connected before `open`.
+
+        Args:
+            dsn: The database, as a URL or in libpq's notation.
+            persistence: Where in it; a section as an object or as a mapping.
+            scheduling: How due jobs are fetched and tried again.
+            execution: How jobs are run.
+            resolver: Makes an instance of a task's class for each attempt, with what its `__init__` needs.
+
+        Raises:
+            ConfigError: A setting is unknown or not allowed; the message names it, its value and what is allowed.
+        """
+        self._set_up(load(dsn=dsn, persistence=persistence, scheduling=scheduling, execution=execution), resolver)
+
+    @classmethod
+    def from_file(
+        cls,
+        file: str | PathLike[str],
+        *,
+        dsn: str | None = None,
+        persistence: PersistenceConfig | Mapping[str, object] | None = None,
+        scheduling: SchedulingConfig | Mapping[str, object] | None = None,
+        execution: ExecutionConfig | Mapping[str, object] | None = None,
+        resolver: Resolver | None = None,
+    ) -> Self:
+        """Make an app with the settings of a JSON or TOML file; arguments and environment take precedence.
+
+        Raises:
+            ConfigError: The file can't be read, or a setting is unknown or not allowed.
+        """
+        config = load(dsn=dsn, persistence=persistence, scheduling=scheduling, execution=execution, file=str(file))
+        app = cls.__new__(cls)
+        app._set_up(config, resolver)  # noqa: SLF001 - its own
+        return app
+
+    def _set_up(self, config: Config, resolver: Resolver | None) -> None:
+        self.config = config
+        self.resolver = resolver
+        self.names: Names = names_of(config.persistence.schema_name)
+        self._tasks: dict[str, Task[Any, Any, Any, Any]] = {}
+        self.tasks: Mapping[str, Task[Any, Any, Any, Any]] = MappingProxyType(self._tasks)
+        self._client = Client(config, self.names, self.tasks)
+        self._blocking_pool = BlockingPool(max_connections=config.execution.max_connections)
+        self.blocking = Blocking(
+            self._client.verbs,
+            self._blocking_connection,
+            polling_seconds=config.scheduling.polling_delay.total_seconds(),
+        )
+        self._server: EmbeddedServer | None = None
+        self._opened = 0
+        self._opening = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<App with {len(self._tasks)} tasks in schema {self.names.schema_name!r}>"
+
+    # ---- define
+
+    def task(self, name: str, **options: Unpack[TaskOptions]) -> TaskDecorator:
+        """Make a task of the function or class below: `@app.task("orders.import", timeout=timedelta(hours=2))`.
+
+        Args:
+            name: What its jobs are stored under. It outlives the code: choose one that may stay.
+            options: `queue`, `priority`, `timeout`, `max_retry_count`, `scheduler_retry_count`,
+                `scheduler_retry_delays`, as `TaskOptions` says.
+
+        Raises:
+            DefinitionError: The name or an option isn't allowed; and, when it decorates, the handler.
+        """
+        _check_name(name)
+
+        return TaskDecorator(functools.partial(self._register, name, options))
+
+    def _register(self, name: str, options: TaskOptions, handler: Any, names: Mapping[str, Any] | None) -> Any:
+        task = define(name, handler, dict(options), self._client, names)
+        if name in self._tasks:
+            message = f"task {name!r}: there are two of this name: {_place(self._tasks[name])} and {_place(task)}"
+            raise DefinitionError(message)
+        marked = mark(handler, task) if isinstance(handler, type) else task
+        self._tasks[name] = task
+        return marked
+
+    # ---- open and close
+
+    async def open(self) -> None:
+        """Open the connections; on the embedded database, start it and migrate it. Opens count: close as often.
+
+        Raises:
+            DatabaseUnavailable: There is no database, or it lets nobody in.
+            ServerTooOld: It is older than PostgreSQL 14.
+            EmbeddedError: There is no dsn, and the embedded PostgreSQL can't be used here.
+        """
+        async with self._opening:
+            if self._opened == 0:
+                await self._open()
+            self._opened += 1
+
+    async def close(self) -> None:
+        """Close what `open` opened, once it is closed as often as it was opened."""
+        async with self._opening:
+            if self._opened == 0:
+                return
+            self._opened -= 1
+            if self._opened == 0:
+                await self._close()
+
+    async def __aenter__(self) -> Self:
+        """Open the app."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the app."""
+        await self.close()
+
+    async def migrate(self) -> list[Migration]:
+        """Bring the schema up to date, and return what was applied for that.
+
+        Raises:
+            MigrationFailed: A migration couldn't be applied; nothing of it was kept.
+            SchemaTooNew: The schema belongs to a newer perdure.
+        """
+        self._client.pool("migrate")
+        return await self._migrate(self.dsn)
+
+    # ---- the verbs
+
+    async def proceed(self, job_id: int, *, at: Due | None = None) -> ProceedAnswer:
+        """Let a suspended job go on; a running one goes on as soon as it suspends.
+
+        Args:
+            job_id: The job.
+            at: When: an aware datetime, or a timedelta from now by the database's clock; None and the past mean now.
+
+        Returns:
+            `Proceeded(job)`; `NotSuspended(job)`, with the state that it is in; or `JobNotFound()`.
+        """
+        return await self._client.proceed(job_id, at=at)
+
+    async def cancel(self, job_id: int) -> CancelAnswer:
+        """Cancel a job: at once, or, when it is running, at the end of its attempt.
+
+        Returns:
+            `CancelRequested(job)`; `JobEnded(job)`, when it had ended before; or `JobNotFound()`.
+        """
+        return await self._client.cancel(job_id)
+
+    async def job(self, job_id: int) -> Job[Any, Any, Any, Any]:
+        """Read a job.
+
+        Raises:
+            JobNotFoundError: There is none of this id.
+        """
+        return await self._client.job(job_id)
+
+    def jobs(self, query: JobQuery | None = None) -> AsyncGenerator[Job[Any, Any, Any, Any]]:
+        """Read jobs, by id: `async for job in app.jobs(JobQuery(states=[JobState.SUSPENDED]))`.
+
+        They are read page by page, each in a statement of its own; one that is there throughout comes exactly once.
+        """
+        return self._client.jobs(query)
+
+    # ---- run
+
+    def worker(
+        self,
+        *,
+        queues: Iterable[str] | None = None,
+        concurrency: int | None = None,
+        shutdown_grace: Duration | None = None,
+    ) -> Worker:
+        """Make a worker of this process: `async with app.worker(): …`, in an open app.
+
+        Args:
+            queues: The queues to serve; all, if None.
+            concurrency: Jobs at once; as configured, if None.
+            shutdown_grace: How long running jobs may take to end at a stop; as configured, if None.
+
+        Raises:
+            MisuseError: The app isn't open, or an argument isn't allowed.
+        """
+        self._client.pool("worker")
+        if isinstance(queues, str):
+            message = f"worker: queues={queues!r}: a text alone; give a list: queues=[{queues!r}]"
+            raise MisuseError(message)
+        if concurrency is not None and concurrency < 1:
+            message = f"worker: concurrency={concurrency!r} isn't allowed; it is a whole number, 1 or more"
+            raise MisuseError(message)
+        grace = None if shutdown_grace is None else parse_duration(shutdown_grace, key="worker: shutdown_grace")
+        if grace is not None and grace < timedelta(0):
+            message = f"worker: shutdown_grace={shutdown_grace!r} isn't allowed; it is 0 or more"
+            raise MisuseError(message)
+        return Worker(
+            self,
+            queues=None if queues is None else list(queues),
+            concurrency=concurrency,
+            shutdown_grace_seconds=None if grace is None else grace.total_seconds(),
+        )
+
+    # ---- what the worker and the command line need of it
+
+    @property
+    def dsn(self) -> str:
+        """The database that the app is connected to.
+
+        Raises:
+            MisuseError: There is no dsn, and the app isn't open.
+        """
+        if self._server is not None:
+            return self._server.url
+        if self.config.dsn is None:
+            message = "the app has no dsn and isn't open: the embedded database has its address once it is"
+            raise MisuseError(message)
+        return self.config.dsn
+
+    @property
+    def pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+        """The open pool, for handlers' transactions.
+
+        Raises:
+            MisuseError: The app isn't open.
+        """
+        return self._client.pool("transaction").pool
+
+    def blocking_pool(self) -> ConnectionPool[Connection[Any]]:
+        """The sync pool, for transactions of handlers that run in threads."""
+        return self._blocking_pool.pool(self.dsn)
+
+    async def _open(self) -> None:
+        if self.config.dsn is None:
+            self._server = await asyncio.to_thread(embedded.acquire)
+        try:
+            await self._client.open(self.dsn)
+            if self._server is not None:
+                await self._migrate(self.dsn)
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _close(self) -> None:
+        await self._client.close()
+        await asyncio.to_thread(self._blocking_pool.close)
+        server, self._server = self._server, None
+        if server is not None:
+            await asyncio.to_thread(server.close)
+
+    async def _migrate(self, dsn: str) -> list[Migration]:
+        # Apart from the pool: migrating makes settings of its connection, and may take long.
+        async with await connect(dsn) as connection:
+            return await migrate.migrate(connection, self.names)
+
+    @contextlib.contextmanager
+    def _blocking_connection(self, purpose: str) -> Generator[Connection[Any]]:
+        if self._server is None and self.config.dsn is None:
+            message = (
+                f"{purpose}: without a dsn, the embedded database runs while the app is open: `async with app:`; "
+                "or give the app a dsn, or this call a connection="
+            )
+            raise MisuseError(message)
+        with self._blocking_pool.connection(self.dsn, purpose) as connection:
+            yield connection
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        message = f'app.task takes the task\'s name: @app.task("orders.import"), not {name!r}'
+        raise DefinitionError(message)
+    if not (name and name.isprintable() and len(name) <= 200):  # noqa: PLR2004 - in the message
+        message = f"task {name!r}: a task's name has 1 to 200 printable characters"
+        raise DefinitionError(message)
+
+
+def _place(task: Task[Any, Any, Any, Any]) -> str:
+    return f"{task.handler.__module__}.{task.handler.__qualname__}"

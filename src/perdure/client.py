@@ -1,0 +1,208 @@
+"""Runs the verbs on async connections: the app's pool, or the caller's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psycopg import AsyncConnection, Connection
+
+from perdure.connections import Pool, explained
+from perdure.errors import JobNotFoundError, MisuseError
+from perdure.query import JobQuery
+from perdure.store import calls
+from perdure.store.notify import Listener
+from perdure.verbs import Verbs
+from perdure.waiting import Waiters
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+    from typing import Unpack
+
+    from perdure.answers import CancelAnswer, JobNotFound, NotSuspended, ProceedAnswer, Proceeded
+    from perdure.config import Config
+    from perdure.due import Due
+    from perdure.job import Job
+    from perdure.options import PlaceOptions
+    from perdure.store.calls import Call
+    from perdure.store.jobs import JobRow
+    from perdure.store.sql import Names
+    from perdure.task import Task
+
+__all__ = ["Client"]
+
+M = TypeVar("M")
+X = TypeVar("X")
+R = TypeVar("R")
+E = TypeVar("E")
+T = TypeVar("T")
+
+
+class Client:
+    """What the app's tasks and its own verbs go through. Open between `open` and `close`."""
+
+    def __init__(self, config: Config, names: Names, tasks: Mapping[str, Task[Any, Any, Any, Any]]) -> None:
+        """Prepare a client of these tasks."""
+        self._config = config
+        self._names = names
+        self.verbs = Verbs(names, tasks, self, max_payload_bytes=config.execution.max_payload_bytes)
+        self._pool: Pool | None = None
+        self._waiters: Waiters | None = None
+
+    async def open(self, dsn: str) -> None:
+        """Open the pool.
+
+        Raises:
+            DatabaseUnavailable: There is no database, or it lets nobody in.
+            ServerTooOld: It is older than PostgreSQL 14.
+        """
+        pool = Pool(dsn, max_connections=self._config.execution.max_connections)
+        await pool.open()
+        self._pool = pool
+        polling_seconds = self._config.scheduling.polling_delay.total_seconds()
+        self._waiters = Waiters(self._names, self.run, Listener(dsn), polling_seconds=polling_seconds)
+
+    async def close(self) -> None:
+        """Stop waiting for results, and close the pool."""
+        waiters, self._waiters = self._waiters, None
+        pool, self._pool = self._pool, None
+        if waiters is not None:
+            await waiters.stop()
+        if pool is not None:
+            await pool.close()
+
+    def pool(self, purpose: str) -> Pool:
+        """Return the open pool.
+
+        Raises:
+            MisuseError: The app isn't open.
+        """
+        if self._pool is None:
+            message = f"{purpose}: the app isn't open: use `async with app:`, or `await app.open()` first"
+            raise MisuseError(message)
+        return self._pool
+
+    async def run(self, purpose: str, call: Call[T]) -> T:
+        """Run one call on a connection of the pool."""
+        async with self.pool(purpose).connection(purpose) as connection:
+            return await calls.run(connection, call)
+
+    async def start(
+        self,
+        task: Task[M, X, R, E],
+        metadata: M,
+        execution_metadata: X | None = None,
+        *,
+        connection: AsyncConnection[Any] | None = None,
+        **place: Unpack[PlaceOptions],
+    ) -> Job[M, X, R, E]:
+        """Start a job; see `Task.start`."""
+        own = _check_connection("start", connection)
+        verb = self.verbs.start(task, metadata, execution_metadata, in_callers_transaction=own is not None, **place)
+        return await self._drive("start", verb, own)
+
+    async def start_many(
+        self,
+        task: Task[M, X, R, E],
+        metadata: Iterable[M],
+        execution_metadata: X | None = None,
+        *,
+        connection: AsyncConnection[Any] | None = None,
+        **place: Unpack[PlaceOptions],
+    ) -> list[Job[M, X, R, E]]:
+        """Start many jobs; see `Task.start_many`."""
+        own = _check_connection("start_many", connection)
+        verb = self.verbs.start_many(
+            task, metadata, execution_metadata, in_callers_transaction=own is not None, **place
+        )
+        return await self._drive("start_many", verb, own)
+
+    async def proceed(self, job_id: int, *, at: Due | None = None) -> ProceedAnswer:
+        """Let a suspended job go on; see `App.proceed`."""
+        return await self._drive("proceed", self.verbs.proceed(job_id, at=at))
+
+    async def proceed_of(
+        self, task: Task[M, X, R, E], job_id: int, *, at: Due | None = None
+    ) -> Proceeded[M, X, R, E] | JobNotFound | NotSuspended[M, X, R, E]:
+        """Let a suspended job of this task go on; see `Task.proceed`."""
+        return await self._drive("proceed", self.verbs.proceed(job_id, at=at, task=task))
+
+    async def cancel(self, job_id: int) -> CancelAnswer:
+        """Cancel a job; see `App.cancel`."""
+        return await self._drive("cancel", self.verbs.cancel(job_id))
+
+    async def job(self, job_id: int) -> Job[Any, Any, Any, Any]:
+        """Read a job; see `App.job`."""
+        row = await self.read(job_id)
+        if row is None:
+            message = f"there is no job {job_id}"
+            raise JobNotFoundError(message)
+        return self.verbs.job(row)
+
+    async def jobs(self, query: JobQuery | None = None) -> AsyncGenerator[Job[Any, Any, Any, Any]]:
+        """Read jobs page by page; see `App.jobs`."""
+        query = query or JobQuery()
+        after: int | None = None
+        while True:
+            page = await self._drive("jobs", self.verbs.page(query, after))
+            for job in page:
+                yield job
+            if len(page) < query.page_size:
+                return
+            after = page[-1].id
+
+    async def read(self, job_id: int) -> JobRow | None:
+        """Read a job's row; None when there is none."""
+        return await self._drive("read a job", self.verbs.read(job_id))
+
+    async def read_ended(self, job_id: int, timeout_seconds: float | None) -> JobRow | None:
+        """Wait for a job's end, as `Waiters.read_ended` does."""
+        self.pool("result")
+        if self._waiters is None:
+            message = "result: the app was closed"
+            raise MisuseError(message)
+        return await self._waiters.read_ended(job_id, timeout_seconds)
+
+    async def _drive(
+        self, purpose: str, verb: Generator[Call[Any], Any, T], own: AsyncConnection[Any] | None = None
+    ) -> T:
+        async def run_own(call: Call[Any]) -> Any:
+            assert own is not None  # noqa: S101 - for the type checkers
+            with explained(purpose):
+                return await calls.run(own, call)
+
+        async def run_pooled(call: Call[Any]) -> Any:
+            return await self.run(purpose, call)
+
+        return await _drive(verb, run_pooled if own is None else run_own)
+
+
+async def _drive(verb: Generator[Call[Any], Any, T], run: Callable[[Call[Any]], Awaitable[Any]]) -> T:
+    try:
+        call = next(verb)
+        while True:
+            try:
+                answer = await run(call)
+            except BaseException as error:  # noqa: BLE001 - it is the verb's to handle, or to let pass
+                call = verb.throw(error)
+            else:
+                call = verb.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _check_connection(purpose: str, connection: object) -> AsyncConnection[Any] | None:
+    """Return the caller's connection, if it is one that this event loop can wait for."""
+    if connection is None or isinstance(connection, AsyncConnection):
+        return connection  # pyright: ignore[reportUnknownVariableType] - whatever its rows are
+    if isinstance(connection, Connection):
+        message = (
+            f"{purpose}: connection= is a sync connection, which would block the event loop; "
+            f"use app.blocking.{purpose}(…)"
+        )
+    else:
+        message = (
+            f"{purpose}: connection= is {type(connection).__module__}.{type(connection).__qualname__}; it takes a "
+            "psycopg.AsyncConnection (and app.blocking a psycopg.Connection, or Django's connection)"
+        )
+    raise MisuseError(message)

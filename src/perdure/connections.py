@@ -1,0 +1,254 @@
+"""The application's connections: an async pool, a sync one when it is asked for, and what their failures mean.
+
+A pooled connection is in autocommit mode, so a single statement needs no commit; no other setting is made. One that
+lay unused is tried before it is lent, so that a restarted database costs nobody an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import AsyncConnection, Connection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
+
+from perdure.config.dsn import hide_passwords
+from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated, ServerTooOld
+from perdure.store.notify import KEEPALIVES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+__all__ = ["BlockingPool", "Pool", "connect", "explained"]
+
+OLDEST_SERVER: Final = 140_000
+WAIT_SECONDS: Final = 10.0
+"""How long a call waits for a connection."""
+
+_CONNECT_SECONDS: Final = 10
+_RECONNECT_SECONDS: Final = 2.0  # after that only who needs a connection tries
+_TRUSTED_SECONDS: Final = 1.0
+_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn)
+
+
+class _LastUses:
+    """When each connection was last seen alive."""
+
+    def __init__(self) -> None:
+        self._at_seconds: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+
+    def note(self, connection: object) -> None:
+        """It has just come back."""
+        self._at_seconds[connection] = time.monotonic()
+
+    def are_recent(self, connection: object) -> bool:
+        """Whether it need not be tried: a round trip before each use would double the cost of a start."""
+        return time.monotonic() - self._at_seconds.get(connection, float("-inf")) < _TRUSTED_SECONDS
+
+
+async def connect(dsn: str) -> AsyncConnection[Any]:
+    """Open a connection apart from the pool, in autocommit mode.
+
+    Raises:
+        DatabaseUnavailable: There is no database, or it lets nobody in.
+        ServerTooOld: It is older than PostgreSQL 14.
+    """
+    try:
+        connection = await AsyncConnection.connect(dsn, **_parameters(dsn))
+    except psycopg.OperationalError as error:
+        raise _unreachable(error) from error
+    if connection.info.server_version < OLDEST_SERVER:
+        version = connection.info.parameter_status("server_version")
+        await connection.close()
+        message = f"the server is PostgreSQL {version}; perdure needs 14 or newer"
+        raise ServerTooOld(message)
+    return connection
+
+
+class Pool:
+    """The async pool, bound to the event loop that it was opened in."""
+
+    def __init__(self, dsn: str, *, max_connections: int) -> None:
+        """Prepare a pool; nothing is connected before `open`."""
+        self.dsn = dsn
+        self.max_connections = max_connections
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._last_uses = _LastUses()
+        self.pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+            dsn,
+            kwargs=_parameters(dsn),
+            min_size=1,
+            max_size=max_connections,
+            timeout=WAIT_SECONDS,
+            reconnect_timeout=_RECONNECT_SECONDS,
+            check=self._check,
+            name="perdure",
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Open the pool, once a connection could be had.
+
+        Raises:
+            DatabaseUnavailable: There is no database, or it lets nobody in.
+            ServerTooOld: It is older than PostgreSQL 14.
+        """
+        self._loop = asyncio.get_running_loop()
+        await (await connect(self.dsn)).close()
+        await self.pool.open()
+
+    async def close(self) -> None:
+        """Close the pool, and its connections as they come back."""
+        await self.pool.close()
+
+    @contextlib.asynccontextmanager
+    async def connection(self, purpose: str) -> AsyncGenerator[AsyncConnection[Any]]:
+        """Lend a connection; its failures become errors that say what to do.
+
+        Args:
+            purpose: What it is for, to be named in errors: "start".
+
+        Raises:
+            DatabaseUnavailable: None could be had in time, or it broke.
+            SchemaOutdated: The schema isn't there.
+            MisuseError: The app was opened in another event loop, which has a pool of its own.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            message = (
+                f"{purpose}: the app was opened in another event loop than this one; open it (`async with app:`) in "
+                "the loop that uses it, and close it there"
+            )
+            raise MisuseError(message)
+        try:
+            connection = await self.pool.getconn()
+        except (PoolTimeout, PoolClosed) as error:
+            raise _no_connection(purpose, self.max_connections, error) from error
+        try:
+            with explained(purpose, connection):
+                yield connection
+        finally:
+            self._last_uses.note(connection)
+            await self.pool.putconn(connection)
+
+    async def _check(self, connection: AsyncConnection[Any]) -> None:
+        if not self._last_uses.are_recent(connection):
+            await AsyncConnectionPool.check_connection(connection)
+
+
+class BlockingPool:
+    """The sync pool: opened by the first call, in whichever process that is."""
+
+    def __init__(self, *, max_connections: int) -> None:
+        """Prepare; nothing is connected before a call."""
+        self.max_connections = max_connections
+        self._lock = threading.Lock()
+        self._last_uses = _LastUses()
+        self._pool: ConnectionPool[Connection[Any]] | None = None
+        self._process_id = 0
+
+    def pool(self, dsn: str) -> ConnectionPool[Connection[Any]]:
+        """Return the pool, opened."""
+        with self._lock:
+            # A forked process must not use its parent's sockets: it gets a pool of its own.
+            if self._pool is None or self._process_id != os.getpid():
+                self._process_id = os.getpid()
+                self._pool = ConnectionPool(
+                    dsn,
+                    kwargs=_parameters(dsn),
+                    min_size=0,
+                    max_size=self.max_connections,
+                    timeout=WAIT_SECONDS,
+                    reconnect_timeout=_RECONNECT_SECONDS,
+                    check=self._check,
+                    name="perdure blocking",
+                    open=True,
+                )
+            return self._pool
+
+    def close(self) -> None:
+        """Close the pool, if there is one."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+            if pool is not None and self._process_id == os.getpid():
+                pool.close()
+
+    @contextlib.contextmanager
+    def connection(self, dsn: str, purpose: str) -> Generator[Connection[Any]]:
+        """Lend a connection, as `Pool.connection` does."""
+        pool = self.pool(dsn)
+        try:
+            connection = pool.getconn()
+        except (PoolTimeout, PoolClosed) as error:
+            raise _no_connection(purpose, self.max_connections, error) from error
+        try:
+            with explained(purpose, connection):
+                yield connection
+        finally:
+            self._last_uses.note(connection)
+            pool.putconn(connection)
+
+    def _check(self, connection: Connection[Any]) -> None:
+        if not self._last_uses.are_recent(connection):
+            ConnectionPool.check_connection(connection)
+
+
+@contextlib.contextmanager
+def explained(purpose: str, connection: AsyncConnection[Any] | Connection[Any] | None = None) -> Generator[None]:
+    """Turn the driver's errors of a call into ours, where there is more to say.
+
+    Args:
+        purpose: What the call is, to be named in errors.
+        connection: Ours, when it is ours: then its loss is the database's unavailability.
+
+    Raises:
+        DatabaseUnavailable: The connection broke under the call.
+        SchemaOutdated: The schema isn't there.
+    """
+    try:
+        yield
+    except _MISSING as error:
+        message = f"{purpose}: perdure's tables aren't in this database ({_line(error)}); run `perdure migrate` first"
+        raise SchemaOutdated(message) from error
+    except psycopg.OperationalError as error:
+        if connection is None or not connection.closed:
+            raise
+        message = (
+            f"{purpose}: the connection to the database broke ({_line(error)}); "
+            "whether the database has done it can't be known"
+        )
+        raise DatabaseUnavailable(message) from error
+
+
+def _parameters(dsn: str) -> dict[str, Any]:
+    """What connections are made with, unless the dsn says otherwise."""
+    ours: dict[str, Any] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "fallback_application_name": "perdure",
+        **KEEPALIVES,
+    }
+    theirs = conninfo_to_dict(dsn)
+    return {"autocommit": True, **{key: value for key, value in ours.items() if key not in theirs}}
+
+
+def _unreachable(error: psycopg.Error) -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"no connection to the database: {_line(error)}")
+
+
+def _no_connection(purpose: str, max_connections: int, error: Exception) -> DatabaseUnavailable | MisuseError:
+    if isinstance(error, PoolClosed):
+        return MisuseError(f"{purpose}: the app is closed")
+    return DatabaseUnavailable(
+        f"{purpose}: no connection within {WAIT_SECONDS:g} s: the database is away, or all {max_connections} "
+        "connections (execution.max_connections) are in use; inside ctx.transaction(), pass its own: connection=…"
+    )
+
+
+def _line(error: BaseException) -> str:
+    return hide_passwords(" ".join(str(error).split()))

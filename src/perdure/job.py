@@ -1,0 +1,277 @@
+"""A job as its starter sees it: a handle that shows what was last read, and can read anew or wait for the end.
+
+Payloads are decoded when they are looked at, so that one that can't be decoded spoils nothing else: neither the other
+attributes nor the page of jobs that it is on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from perdure.core import failure
+from perdure.core.states import JobState
+from perdure.errors import JobCancelled, JobFailed, JobNotFoundError, PayloadUndecodable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from typing import Self
+    from uuid import UUID
+
+    from perdure.core.codec import Codec
+    from perdure.core.failure import Raised
+    from perdure.store.jobs import JobRow
+    from perdure.task import Task
+
+__all__ = ["Job", "JobProgress", "JobSource"]
+
+M = TypeVar("M")
+X = TypeVar("X")
+R = TypeVar("R")
+E = TypeVar("E")
+
+
+class JobSource(Protocol):
+    """Where a handle reads its job."""
+
+    async def read(self, job_id: int) -> JobRow | None:
+        """Read the job as it stands, or None when there is none."""
+        ...
+
+    async def read_ended(self, job_id: int, timeout_seconds: float | None) -> JobRow | None:
+        """Wait until the job has ended (or is gone), and read it; the job as it stands when the time is over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job is, as its handler reported by `ctx.progress`.
+
+    Attributes:
+        done: How much is done, in the handler's own unit.
+        total: How much there is, when that is known.
+        note: A few words on what is being done.
+        at: When it was reported, by the worker's clock.
+    """
+
+    done: float
+    total: float | None
+    note: str | None
+    at: datetime
+
+
+class Job(Generic[M, X, R, E]):
+    """A stored run of a task, as it was when it was last read: at its start, by a query, by `refresh`."""
+
+    __slots__ = ("__weakref__", "_decoded", "_row", "_source", "_task")
+
+    def __init__(self, row: JobRow, task: Task[M, X, R, E] | None, source: JobSource) -> None:
+        """Show a row.
+
+        Args:
+            row: What was read.
+            task: Its definition; None when the app has none of this name: then payloads are plain JSON values.
+            source: Where to read it anew.
+        """
+        self._row = row
+        self._task = task
+        self._source = source
+        self._decoded: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.name!r}: {self.state}>"
+
+    @property
+    def id(self) -> int:
+        """The job's id; ids grow, but for gaps."""
+        return self._row.id
+
+    @property
+    def name(self) -> str:
+        """The name of its task."""
+        return self._row.task
+
+    @property
+    def state(self) -> JobState:
+        """Where it is in its life."""
+        return JobState.from_code(self._row.state)
+
+    @property
+    def queue(self) -> str:
+        """The line it waits in."""
+        return self._row.queue
+
+    @property
+    def priority(self) -> int:
+        """Larger runs first, from -100 to 100."""
+        return self._row.priority
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts there have been, one that runs included; it never goes back."""
+        return self._row.attempt
+
+    @property
+    def retry_number(self) -> int:
+        """How many enqueueing retries have been spent."""
+        return self._row.retry_number
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was started."""
+        return self._row.created_at
+
+    @property
+    def scheduled_at(self) -> datetime | None:
+        """When it is, or was, due; None when it is suspended until somebody lets it go on."""
+        return self._row.scheduled_at
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its last attempt began."""
+        return self._row.started_at
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended; None while it hasn't."""
+        return self._row.finished_at
+
+    @property
+    def worker_id(self) -> UUID | None:
+        """The worker that runs it or, once it has ended, ran it last."""
+        return self._row.worker_id
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether it will be cancelled when its attempt ends."""
+        return self._row.cancel_requested
+
+    @property
+    def last_error(self) -> str | None:
+        """In a line, what went wrong last; None when nothing has since the last success."""
+        return self._row.last_error
+
+    @property
+    def metadata(self) -> M:
+        """Its input.
+
+        Raises:
+            PayloadUndecodable: What is stored doesn't fit the task's type.
+        """
+        return self._once("metadata", lambda: self._decode("metadata", self._row.metadata))
+
+    @property
+    def execution_metadata(self) -> X:
+        """Its checkpoint, as it was stored when the job was read. Changing the object changes nothing that is stored.
+
+        Raises:
+            PayloadUndecodable: What is stored doesn't fit the task's type.
+        """
+        return self._once(
+            "execution_metadata", lambda: self._decode("execution_metadata", self._row.execution_metadata)
+        )
+
+    @property
+    def stored_result(self) -> R | None:
+        """Its result as it was when the job was read, without waiting; None until it is completed.
+
+        Raises:
+            PayloadUndecodable: What is stored doesn't fit the task's type.
+        """
+        data = self._row.result
+        return None if data is None else self._once("result", lambda: self._decode("result", data))
+
+    @property
+    def error(self) -> E | Raised | None:
+        """Its error: of the task's type from `Failed` and `Cancelled`, else `Raised`; None when it has none.
+
+        Raises:
+            PayloadUndecodable: What is stored doesn't fit the task's type.
+        """
+        data = self._row.error
+        return None if data is None else self._once("error", lambda: self._decode_error(data))
+
+    @property
+    def progress(self) -> JobProgress | None:
+        """How far it is, as its handler last reported."""
+        data = self._row.progress
+        return None if data is None else self._once("progress", lambda: msgspec.json.decode(data, type=JobProgress))
+
+    async def refresh(self) -> Self:
+        """Read the job anew, into this object, and return it.
+
+        Raises:
+            JobNotFoundError: It has been deleted.
+        """
+        self.show(await self._source.read(self.id))
+        return self
+
+    async def result(self, timeout: float | timedelta | None = None) -> R:  # noqa: ASYNC109 - the interface's word
+        """Wait until the job has ended, and return its result.
+
+        Args:
+            timeout: Seconds, or a timedelta, to wait at most; None waits for ever.
+
+        Raises:
+            JobFailed: The job failed; its `error` is the job's.
+            JobCancelled: The job was cancelled.
+            TimeoutError: The job hasn't ended in this time. It goes on.
+            JobNotFoundError: It has been deleted.
+            PayloadUndecodable: Its result doesn't fit the task's type.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        if not self.state.is_final:
+            self.show(await self._source.read_ended(self.id, seconds))
+        return self.ended_result(seconds)
+
+    def ended_result(self, waited_seconds: float | None) -> R:
+        """Return the result of a job that was read after a wait, or raise as `result` does."""
+        if not self.state.is_final:
+            message = f"job {self.id} ({self.name}) has not ended within {waited_seconds} s; it is {self.state}"
+            raise TimeoutError(message)
+        if self.state is JobState.COMPLETED:
+            return self._once("result", lambda: self._decode("result", self._row.result or b"null"))
+        error: object
+        try:
+            error = self.error
+        except PayloadUndecodable as undecodable:
+            error = str(undecodable)
+        kind, verb = (JobCancelled, "was cancelled") if self.state is JobState.CANCELLED else (JobFailed, "failed")
+        message = f"job {self.id} ({self.name}) {verb}" + ("" if error is None else f": {error}")
+        raise kind(message, job_id=self.id, error=error)
+
+    def show(self, row: JobRow | None) -> None:
+        """Show a row that was read anew.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+        if row is None:
+            message = f"there is no job {self.id} ({self.name}) any more"
+            raise JobNotFoundError(message)
+        self._row = row
+        self._decoded.clear()
+
+    def _once(self, what: str, decode: Callable[[], Any]) -> Any:
+        if what not in self._decoded:
+            self._decoded[what] = decode()
+        return self._decoded[what]
+
+    def _decode(self, what: str, data: bytes) -> Any:
+        if self._task is None:
+            return json.loads(data)
+        codec: Codec[Any] = getattr(self._task, what)
+        return codec.decode(data, what=f"job {self.id}: {what.replace('_', ' ')}")
+
+    def _decode_error(self, data: bytes) -> Any:
+        try:
+            found = failure.split(data)
+        except msgspec.MsgspecError as error:
+            message = f"job {self.id}: error: {error}"
+            raise PayloadUndecodable(message) from error
+        return self._decode("error", found) if isinstance(found, bytes) else found

@@ -1,0 +1,111 @@
+"""Which jobs to look at: `JobQuery`. Says what is asked; `perdure.store` says how it is found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from perdure.core.states import JobState
+from perdure.due import split_due
+from perdure.errors import MisuseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+__all__ = ["JobQuery"]
+
+_LARGEST_PAGE = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobQuery:
+    """Which jobs to look at, and in which order. What is left out doesn't filter.
+
+    Attributes:
+        states: Jobs in one of these states.
+        names: Jobs of the tasks of these names.
+        queues: Jobs of these queues.
+        metadata: Jobs whose metadata contains this: `{"shop": "riga"}` finds whatever has that key and value.
+        execution_metadata: The same of their checkpoints.
+        created_after: Jobs started after this.
+        max_scheduled_at: Jobs that are due at this time or before it.
+        page_size: How many are read at a time, 1 to 10,000; of no concern to who iterates, but for memory and speed.
+        order: By id, "ascending" or "descending".
+    """
+
+    states: Iterable[JobState] | None = None
+    names: Iterable[str] | None = None
+    queues: Iterable[str] | None = None
+    metadata: object = None
+    execution_metadata: object = None
+    created_after: datetime | None = None
+    max_scheduled_at: datetime | None = None
+    page_size: int = 100
+    order: Literal["ascending", "descending"] = "ascending"
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep what iterables hold.
+
+        Raises:
+            MisuseError: One isn't allowed.
+        """
+        states = _many("states", self.states)
+        object.__setattr__(self, "states", None if states is None else tuple(_state(state) for state in states))
+        object.__setattr__(self, "names", _many("names", self.names))
+        object.__setattr__(self, "queues", _many("queues", self.queues))
+        for name in ("metadata", "execution_metadata"):
+            _encode(name, getattr(self, name))
+        for name in ("created_after", "max_scheduled_at"):
+            if split_due(getattr(self, name), key=f"JobQuery({name}=…)")[1] is not None:
+                message = (
+                    f"JobQuery({name}={getattr(self, name)!r}): a duration is no point in time; give an aware datetime"
+                )
+                raise MisuseError(message)
+        if isinstance(self.page_size, bool) or not 1 <= self.page_size <= _LARGEST_PAGE:
+            message = f"JobQuery(page_size={self.page_size!r}): allowed are 1 to {_LARGEST_PAGE}"
+            raise MisuseError(message)
+        if self.order not in {"ascending", "descending"}:
+            message = f'JobQuery(order={self.order!r}): allowed are "ascending" and "descending"'
+            raise MisuseError(message)
+
+    def filters(self) -> dict[str, Any]:
+        """The filters as `store.jobs.page` takes them."""
+        return {
+            "states": None if self.states is None else [state.code for state in self.states],
+            "tasks": self.names,
+            "queues": self.queues,
+            "metadata": _encode("metadata", self.metadata),
+            "execution_metadata": _encode("execution_metadata", self.execution_metadata),
+            "created_after": self.created_after,
+            "max_scheduled_at": self.max_scheduled_at,
+            "descending": self.order == "descending",
+        }
+
+
+def _many(name: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None:
+    if isinstance(values, str):
+        message = f"JobQuery({name}={values!r}): a text alone; give a list: {name}=[{str(values)!r}]"
+        raise MisuseError(message)
+    return None if values is None else tuple(values)
+
+
+def _state(value: str) -> JobState:
+    try:
+        return JobState(value)
+    except ValueError:
+        message = f"JobQuery(states=[{value!r}]): there is no such state; the states are {', '.join(JobState)}"
+        raise MisuseError(message) from None
+
+
+def _encode(name: str, value: object) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        return json.dumps(msgspec.to_builtins(value), allow_nan=False).encode()
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        message = f"JobQuery({name}={value!r}): can't be written as JSON: {error}"
+        raise MisuseError(message) from error

@@ -1,0 +1,323 @@
+"""What a task is: a name, four types, a handler and its options; and the verbs that start its jobs.
+
+A definition is checked when it is made, so that a worker never meets a wrong one. Runs nothing: the worker does.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, TypeAlias, TypeVar, cast, overload
+
+from perdure.core.codec import codec_for
+from perdure.errors import DefinitionError, MisuseError, PayloadRefused, PayloadUndecodable
+from perdure.options import read_options
+from perdure.signatures import read_class, read_function
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Mapping
+    from typing import Unpack
+
+    from perdure.answers import JobNotFound, NotSuspended, Proceeded
+    from perdure.client import Client
+    from perdure.context import BlockingContext, Context
+    from perdure.core.codec import Codec
+    from perdure.due import Due
+    from perdure.job import Job
+    from perdure.options import Options, StartOptions
+    from perdure.outcome import Cancelled, Completed, Failed, Suspended
+    from perdure.signatures import Signature
+
+__all__ = ["BackgroundTask", "BlockingBackgroundTask", "Resolver", "Task", "TaskClass", "define", "mark", "task_of"]
+
+M = TypeVar("M")
+X = TypeVar("X")
+R = TypeVar("R")
+E = TypeVar("E")
+
+_MARK: Final = "__perdure_task__"
+
+Resolver: TypeAlias = Callable[[type[Any]], Any]
+"""Makes an instance of a task's class, with what its `__init__` needs: a container's `get`, for one."""
+
+
+class Task(Generic[M, X, R, E]):
+    """A task's definition. `app.task` makes it; it stays callable as the function that it was.
+
+    Attributes:
+        name: What jobs are stored under.
+        metadata: How a job's input is stored.
+        execution_metadata: How its checkpoint is stored.
+        result: How its result is stored.
+        error: How its error is stored.
+        options: Queue, priority, time-out and retries.
+        is_async: Whether the handler runs in the event loop; else it runs in a thread.
+        handler: The function, or the class whose `execute` it is.
+    """
+
+    def __init__(
+        self, name: str, handler: Callable[..., Any], signature: Signature, options: Options, client: Client
+    ) -> None:
+        """Make the codecs of the task's types.
+
+        Raises:
+            DefinitionError: One of the types can't be stored.
+        """
+        functools.update_wrapper(self, handler, updated=())
+        self.name = name
+        self.handler = handler
+        self.is_async = signature.is_async
+        self.options = options
+        self.metadata: Codec[M] = _codec(name, "metadata", signature.metadata)
+        self.execution_metadata: Codec[X] = _codec(name, "execution metadata", signature.execution_metadata)
+        self.result: Codec[R] = _codec(name, "result", signature.result)
+        self.error: Codec[E] = _error_codec(name, signature.error)
+        self._client = client
+        self._needs_no_arguments = False
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r}: {self.handler.__module__}.{self.handler.__qualname__}>"
+
+    @overload
+    def __call__(
+        self, ctx: Context[M, X], /
+    ) -> Coroutine[Any, Any, R | Completed[R] | Suspended | Failed[E] | Cancelled[E]]: ...
+    @overload
+    def __call__(self, ctx: BlockingContext[M, X], /) -> R | Completed[R] | Suspended | Failed[E] | Cancelled[E]: ...
+    def __call__(self, ctx: Any, /) -> Any:
+        """Call the handler itself, without a job: for tests of its logic."""
+        return self.handler(ctx)
+
+    @overload
+    async def start(
+        self: Task[None, X, R, E],
+        metadata: None = None,
+        execution_metadata: X | None = None,
+        **options: Unpack[StartOptions],
+    ) -> Job[None, X, R, E]: ...
+    @overload
+    async def start(
+        self, metadata: M, execution_metadata: X | None = None, **options: Unpack[StartOptions]
+    ) -> Job[M, X, R, E]: ...
+    async def start(self, metadata: Any = None, execution_metadata: Any = None, **options: Any) -> Any:
+        """Start a job.
+
+        Args:
+            metadata: Its input.
+            execution_metadata: Its first checkpoint; when left out, one whose fields all have their defaults.
+            options: `at`, `queue`, `priority` and `connection`, as `StartOptions` says.
+
+        Raises:
+            PayloadRefused: A payload can't be stored; the message says where and why.
+            MisuseError: An option isn't allowed.
+            DatabaseUnavailable: No connection could be had, or it broke: whether the job is stored isn't known then.
+        """
+        return await self._client.start(self, metadata, execution_metadata, **options)
+
+    async def start_many(
+        self, metadata: Iterable[M], execution_metadata: X | None = None, **options: Unpack[StartOptions]
+    ) -> list[Job[M, X, R, E]]:
+        """Start a job for each metadata, in batches; the jobs come in the same order.
+
+        Each batch is stored as a whole, and when one can't be, those before it stay: pass `connection=` for all or
+        none. Arguments and errors are those of `start`.
+        """
+        return await self._client.start_many(self, metadata, execution_metadata, **options)
+
+    async def proceed(
+        self, job_id: int, *, at: Due | None = None
+    ) -> Proceeded[M, X, R, E] | JobNotFound | NotSuspended[M, X, R, E]:
+        """Let a suspended job of this task go on: now, or `at` a time. A running one goes on once it suspends."""
+        return await self._client.proceed_of(self, job_id, at=at)
+
+    def bind(self, resolver: Resolver | None = None) -> Callable[[Any], Any]:
+        """Return what runs an attempt: it takes the context, and returns the outcome or a coroutine of it.
+
+        Of a class an instance is made for every attempt.
+
+        Args:
+            resolver: Makes the instances; without it the class is called without arguments.
+
+        Raises:
+            DefinitionError: There is no resolver, and the class can't be made without arguments.
+        """
+        handler = self.handler
+        if not isinstance(handler, type):
+            return handler
+        make = functools.partial(self._resolve, handler, resolver) if resolver else self._constructor(handler)
+        return lambda ctx: make().execute(ctx)
+
+    def _constructor(self, cls: type[Any]) -> type[Any]:
+        if self._needs_no_arguments:
+            return cls
+        try:
+            inspect.signature(cls).bind()
+        except TypeError as error:
+            message = (
+                f"task {self.name!r}: the class {cls.__name__} can't be made without arguments ({error}); "
+                "give the app what makes it: App(resolver=…)"
+            )
+            raise DefinitionError(message) from None
+        self._needs_no_arguments = True
+        return cls
+
+    def _resolve(self, cls: type[Any], resolver: Resolver) -> Any:
+        instance = resolver(cls)
+        if not isinstance(instance, cls):
+            message = f"task {self.name!r}: the app's resolver returned {instance!r}, which is no {cls.__name__}"
+            raise MisuseError(message)
+        return instance
+
+
+class TaskClass(Generic[M, X, R, E]):
+    """What both kinds of task classes have: the verbs, as class methods."""
+
+    @overload
+    @classmethod
+    async def start(
+        cls: type[TaskClass[None, X, R, E]],
+        metadata: None = None,
+        execution_metadata: X | None = None,
+        **options: Unpack[StartOptions],
+    ) -> Job[None, X, R, E]: ...
+    @overload
+    @classmethod
+    async def start(
+        cls, metadata: M, execution_metadata: X | None = None, **options: Unpack[StartOptions]
+    ) -> Job[M, X, R, E]: ...
+    @classmethod
+    async def start(cls, metadata: Any = None, execution_metadata: Any = None, **options: Any) -> Any:
+        """Start a job, as `Task.start` does."""
+        return await task_of(cls).start(metadata, execution_metadata, **options)
+
+    @classmethod
+    async def start_many(
+        cls, metadata: Iterable[M], execution_metadata: X | None = None, **options: Unpack[StartOptions]
+    ) -> list[Job[M, X, R, E]]:
+        """Start many jobs, as `Task.start_many` does."""
+        return await task_of(cls).start_many(metadata, execution_metadata, **options)
+
+    @classmethod
+    async def proceed(
+        cls, job_id: int, *, at: Due | None = None
+    ) -> Proceeded[M, X, R, E] | JobNotFound | NotSuspended[M, X, R, E]:
+        """Let a suspended job go on, as `Task.proceed` does."""
+        return await task_of(cls).proceed(job_id, at=at)
+
+
+class BackgroundTask(TaskClass[M, X, R, E]):
+    """A task as a class: `class ImportOrders(BackgroundTask[Metadata, ExecutionMetadata, Result, Error])`.
+
+    An instance is made for every attempt, by the app's resolver when it has one, so `__init__` may ask for what the
+    handler needs. `None` stands for a type that it doesn't need, `Never` for an error that it doesn't have.
+    """
+
+    async def execute(self, ctx: Context[M, X]) -> R | Completed[R] | Suspended | Failed[E] | Cancelled[E]:
+        """Do the work. To be overridden."""
+        raise NotImplementedError
+
+
+class BlockingBackgroundTask(TaskClass[M, X, R, E]):
+    """A `BackgroundTask` whose `execute` is a `def` and runs in a thread."""
+
+    def execute(self, ctx: BlockingContext[M, X]) -> R | Completed[R] | Suspended | Failed[E] | Cancelled[E]:
+        """Do the work. To be overridden."""
+        raise NotImplementedError
+
+
+def define(
+    name: str,
+    handler: Callable[..., Any],
+    options: Mapping[str, object],
+    client: Client,
+    names: Mapping[str, Any] | None = None,
+) -> Task[Any, Any, Any, Any]:
+    """Check and make a definition.
+
+    Args:
+        name: The task's name.
+        handler: A function, or a class derived from `BackgroundTask`.
+        options: What `app.task` was given.
+        client: What its verbs go through.
+        names: Names that annotations may use beside those of the handler's module.
+
+    Raises:
+        DefinitionError: It can't be a task.
+    """
+    where = f"task {name!r}"
+    checked = read_options(where, options)
+    if isinstance(handler, type):
+        bases: tuple[type, ...] = (BackgroundTask, BlockingBackgroundTask)
+        base = next((base for base in bases if issubclass(handler, base)), None)
+        if base is None:
+            message = (
+                f"{where}: the class {handler.__name__} isn't derived from "
+                "BackgroundTask[Metadata, ExecutionMetadata, Result, Error]"
+            )
+            raise DefinitionError(message)
+        return Task(name, handler, read_class(where, handler, base, names), checked, client)
+    return Task(name, handler, read_function(where, handler, names), checked, client)
+
+
+def mark(cls: type, task: Task[Any, Any, Any, Any]) -> type:
+    """Let a task's class know its definition, for its class methods, and return it.
+
+    Raises:
+        DefinitionError: It is a task already.
+    """
+    other: Task[Any, Any, Any, Any] | None = vars(cls).get(_MARK)
+    if other is not None:
+        message = f"task {task.name!r}: the class {cls.__name__} is the task {other.name!r} already; derive another"
+        raise DefinitionError(message)
+    setattr(cls, _MARK, task)
+    return cls
+
+
+def task_of(handler: object) -> Task[Any, Any, Any, Any]:
+    """Return the definition behind what `app.task` returned.
+
+    Raises:
+        MisuseError: It isn't a task.
+    """
+    if isinstance(handler, Task):
+        return handler  # pyright: ignore[reportUnknownVariableType] - its types don't matter here
+    # Not by getattr: a class derived from a task isn't one by that.
+    task = vars(handler).get(_MARK) if isinstance(handler, type) else None
+    if isinstance(task, Task):
+        return task  # pyright: ignore[reportUnknownVariableType]
+    name = getattr(handler, "__qualname__", repr(handler))
+    message = f'{name} is no task: decorate it with @app.task("its.name")'
+    raise MisuseError(message)
+
+
+def _codec(task: str, what: str, annotation: Any) -> Codec[Any]:
+    try:
+        return codec_for(annotation)
+    except DefinitionError as error:
+        message = f"task {task!r}, {what}: {error}"
+        raise DefinitionError(message) from error
+
+
+def _error_codec(task: str, annotation: Any) -> Codec[Any]:
+    if annotation is Never:
+        return cast("Codec[Any]", _Undeclared(task))
+    return _codec(task, "error", annotation)
+
+
+class _Undeclared:
+    """Stands for the codec of errors where the handler declares none."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+
+    def encode(self, value: object, *, what: str, limit: int | None) -> bytes:  # noqa: ARG002 - a codec's signature
+        message = (
+            f"{what}: {value!r}: the task {self._task!r} declares no error; "
+            "add Failed[…] or Cancelled[…] to the return annotation of its handler"
+        )
+        raise PayloadRefused(message)
+
+    def decode(self, data: bytes, *, what: str) -> Never:
+        message = f"{what}: {data[:100].decode(errors='replace')}: the task {self._task!r} declares no error"
+        raise PayloadUndecodable(message)

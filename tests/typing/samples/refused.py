@@ -1,0 +1,106 @@
+"""What type checkers must refuse: each line that ends with `# refused`, and no other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+import perdure.blocking
+from perdure import App, BackgroundTask, Context, Failed, Suspended
+
+
+@dataclass
+class Meta:
+    shop: str
+
+
+@dataclass
+class Progress:
+    rows: int = 0
+
+
+@dataclass
+class Imported:
+    rows: int
+
+
+@dataclass
+class ShopClosed:
+    since: str
+
+
+app = App()
+
+
+@app.task("orders.import")
+async def import_orders(ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed] | Suspended:
+    ctx.metadata.rows  # refused
+    ctx.metadata = Meta("riga")  # refused
+    ctx.execution_metadata = Meta("riga")  # refused
+    return Failed(Meta("riga"))  # refused
+
+
+@app.task("orders.import.class")
+class ImportOrders(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+    async def execute(self, ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed]:
+        return Imported(1)
+
+
+@app.task("nothing")
+async def nothing(ctx: Context[None, None]) -> None: ...
+
+
+class ReturnsAnother(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+    async def execute(self, ctx: Context[Meta, Progress]) -> Meta:  # refused
+        return Meta("riga")
+
+
+class TakesAnother(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+    async def execute(self, ctx: Context[Progress, Progress]) -> Imported:  # refused
+        return Imported(1)
+
+
+class Blocks(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+    def execute(self, ctx: perdure.blocking.Context[Meta, Progress]) -> Imported:  # refused
+        return Imported(1)
+
+
+async def starts(sync: psycopg.Connection) -> None:
+    await import_orders.start()  # refused
+    await import_orders.start(Progress(1))  # refused
+    await import_orders.start({"shop": "riga"})  # refused
+    await import_orders.start(Meta("riga"), Meta("riga"))  # refused
+    await import_orders.start(Meta("riga"), at="tomorrow")  # refused
+    await import_orders.start(Meta("riga"), priority="high")  # refused
+    await import_orders.start(Meta("riga"), quue="slow")  # refused
+    await import_orders.start(Meta("riga"), connection=sync)  # refused
+    await import_orders.start_many([Progress(1)])  # refused
+    await ImportOrders.start(Progress(1))  # refused
+    await ImportOrders.start()  # refused
+    await nothing.start(Meta("riga"))  # refused
+    app.blocking.start(import_orders, Progress(1))  # refused
+    app.blocking.start(ImportOrders, Progress(1))  # refused
+    job = await import_orders.start(Meta("riga"))
+    (await job.result()).since  # refused
+    job.state = job.state  # refused
+
+
+@app.task("no context")  # refused
+async def no_context(ctx: Meta) -> Imported:
+    return Imported(1)
+
+
+@app.task("blocking context", timeout=3)  # refused
+async def wrong_option(ctx: Context[Meta, Progress]) -> Imported:
+    return Imported(1)
+
+
+@app.task("unknown option", timeuot=None)  # refused
+async def unknown_option(ctx: Context[Meta, Progress]) -> Imported:
+    return Imported(1)
+
+
+@app.task("async context in a thread")  # refused
+def in_a_thread(ctx: Context[Meta, Progress]) -> Imported:
+    return Imported(1)
