@@ -12,7 +12,7 @@ What is done with a fenced block goes by its language, and by a comment on the l
 | comment | says of the next block |
 |---|---|
 | `<!-- example: file=orders.py -->` | write it into the folder, whatever its language; it isn't run by itself |
-| `<!-- example: background=ready -->` | (`sh`) start this command, wait until it prints the word; SIGTERM ends it, with 0 |
+| `<!-- example: background=ready -->` | (`sh`) start this command, wait until it prints the word; SIGTERM ends it |
 | `<!-- example: prints -->` | (`text` and the like) this is what the block before it printed; `…` stands for anything |
 | `<!-- example: skip: why -->` | don't run it, for this reason |
 | `<!-- example: hidden` … `-->` | Python to be run that readers don't see: what an example takes for granted |
