@@ -29,7 +29,7 @@ lint: $(READY) ## Check the style, the format and the direction of imports
 
 types: $(READY) ## Check the types with mypy and pyright, both strict
 	@$(BIN)/mypy
-	@$(BIN)/pyright --venvpath $(dir $(abspath $(VENV)))
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(READY) ## Run every example of README.md and docs/
 	@$(BIN)/python -m pytest tests/docs $(ARGS)
