@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
 
     from perdure.attempt import Attempt, Port
+    from perdure.store.calls import Call
     from perdure.store.settles import Persist
 
 __all__ = ["BlockingTransaction", "Transaction", "held"]
@@ -47,8 +48,8 @@ async def held(work: Coroutine[Any, Any, T]) -> T:
             break
     if cancelled is None:
         return inner.result()
-    if (error := inner.exception()) is not None:
-        raise cancelled from error
+    if (failure := inner.exception()) is not None:
+        raise cancelled from failure
     raise cancelled
 
 
@@ -74,7 +75,7 @@ class _Base:
             f"set local idle_in_transaction_session_timeout = {max(1, int(self._port.lease_seconds * 1000))}".encode()
         )
 
-    def _next(self, status: TransactionStatus) -> tuple[Persist, settles.Call[bool]]:
+    def _next(self, status: TransactionStatus) -> tuple[Persist, Call[bool]]:
         attempt = self._attempt
         if status is TransactionStatus.IDLE:
             message = (
@@ -109,7 +110,8 @@ class Transaction(_Base):
         try:
             self._begin()
             self._connection = await self._stack.enter_async_context(self._port.connection())
-            self._transaction = self._connection.transaction()
+            self._transaction = psycopg.AsyncTransaction(self._connection)
+            # Not `connection.transaction()`: within a pipeline that would keep the pipeline open for the whole block.
             async with self._connection.pipeline():
                 await self._transaction.__aenter__()
                 await self._connection.execute(self._setting())
@@ -185,7 +187,7 @@ class BlockingTransaction(_Base):
         self._begin()
         try:
             self._connection = self._stack.enter_context(self._port.blocking_connection())
-            self._transaction = self._connection.transaction()
+            self._transaction = psycopg.Transaction(self._connection)
             with self._connection.pipeline():
                 self._transaction.__enter__()
                 self._connection.execute(self._setting())

@@ -34,8 +34,9 @@ class Raised(msgspec.Struct, frozen=True):
 
 
 class _Stored(msgspec.Struct):
-    raised: msgspec.Raw | None = None
-    error: msgspec.Raw | None = None
+    # Empty where the key is missing: a declared error may well be null.
+    raised: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -60,9 +61,9 @@ def split(data: bytes) -> Raised | bytes:
         msgspec.MsgspecError: The column holds neither.
     """
     stored = _decode(data)
-    if stored.raised is not None:
+    if bytes(stored.raised):
         return _decode_raised(stored.raised)
-    if stored.error is not None:
+    if bytes(stored.error):
         return bytes(stored.error)
     message = "neither a raised nor a declared error"
     raise msgspec.ValidationError(message)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.errors import LeaseLost
 from perdure.store.settles import Finish
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable
 
     from psycopg import AsyncConnection
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Desk", "Errand", "PendingPersist"]
 
+T = TypeVar("T")
 _BATCH = 1000
 
 
@@ -55,6 +56,11 @@ class Batch:
     progress: list[ProgressReport] = field(default_factory=list)
     put_backs: list[PutBack] = field(default_factory=list)
     deferrals: list[Deferral] = field(default_factory=list)
+
+    @property
+    def settles(self) -> list[Finish | Release]:
+        """The outcomes of both kinds."""
+        return [*self.finishes, *self.releases]
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
@@ -94,7 +100,7 @@ class Desk:
             or self._delayed
         )
 
-    def ids(self) -> set[int]:
+    def ids(self) -> Collection[int]:
         """The jobs that wait to be settled."""
         return self._settling
 
@@ -143,12 +149,13 @@ class Desk:
         self._deferrals.append(entry)
         self.wake()
 
-    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[Any]]) -> Any:
+    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         """Run something on a lane's connection, and return or raise what it does."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.errands.append(Errand(work, done))
         self.wake()
-        return await done
+        result: T = await done
+        return result
 
     def take(self) -> Batch:
         """Take all there is, up to a batch of each kind."""

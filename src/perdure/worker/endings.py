@@ -7,10 +7,10 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from perdure.attempt import StopReason
-from perdure.core.decide import Cancel, Fail, Limits, Raise, Returned, Shutdown, Snapshot, Suspend, UserCancel
+from perdure.core.decide import FRESH, Cancel, Fail, Limits, Raise, Returned, Shutdown, Snapshot, Suspend, UserCancel
 from perdure.core.failure import Raised, encode_declared, encode_raised
 from perdure.core.retry import RetryPolicy
-from perdure.errors import JobTimeout, PayloadError
+from perdure.errors import JobTimeout, PayloadError, PayloadRefused
 from perdure.outcome import Cancelled, Completed, Failed, Suspended
 from perdure.worker.verdict import Verdict
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from perdure.store.settles import Claimed
     from perdure.task import Task
 
-__all__ = ["OUTCOMES", "Rules", "one_line"]
+__all__ = ["OUTCOMES", "AnyOutcome", "Rules", "one_line"]
+
+AnyOutcome = Completed[Any] | Suspended | Failed[Any] | Cancelled[Any]
+"""What a handler may return to say more than a value."""
 
 OUTCOMES = frozenset({Completed, Suspended, Failed, Cancelled})
 _LONGEST_LINE = 500
@@ -54,7 +57,7 @@ class Rules:
         """Whether one more lapse would fail this job."""
         return job.lapses >= max(self.max_lapses - 1, 1)
 
-    def outcome(self, attempt: Attempt, outcome: Completed[Any] | Suspended | Failed[Any] | Cancelled[Any]) -> Verdict:
+    def outcome(self, attempt: Attempt, outcome: AnyOutcome) -> Verdict:
         """Judge an outcome that a handler has returned.
 
         Raises:
@@ -105,7 +108,14 @@ class Rules:
             return self._verdict(attempt, ending, keep_checkpoint=False, last_error=line)
 
     def _declared(self, attempt: Attempt, error: Any) -> tuple[bytes, bytes]:
-        payload = attempt.task.error.encode(error, what="error", limit=self.max_payload_bytes)
+        codec = attempt.task.error
+        if codec is None:
+            message = (
+                f"the error {error!r} can't be stored: the handler of {attempt.task.name!r} declares no error type; "
+                f"annotate its return type with Failed[{type(error).__name__}]"
+            )
+            raise PayloadRefused(message)
+        payload = codec.encode(error, what="error", limit=self.max_payload_bytes)
         return encode_declared(payload), one_line(repr(error))
 
     def _verdict(
@@ -123,9 +133,8 @@ class Rules:
         if keep_checkpoint:
             encoded = attempt.encode()
             execution_metadata = None if encoded == attempt.baseline else encoded
-        snapshot = Snapshot(
-            job.retry_number, job.scheduler_retries, job.lapses, cancel_requested=False, proceed_requested=False
-        )
+        spent = (job.retry_number, job.scheduler_retries, job.lapses)
+        snapshot = Snapshot(*spent, cancel_requested=False, proceed_requested=False) if any(spent) else FRESH
         return Verdict(
             job.id,
             job.claim,

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from perdure.attempt import Attempt, Port, StopReason
 from perdure.context import BlockingContext, Context
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from perdure.task import Task
     from perdure.worker.claimer import Claimer
     from perdure.worker.desk import Desk
-    from perdure.worker.endings import Rules
+    from perdure.worker.endings import AnyOutcome, Rules
 
 __all__ = ["Executor", "ExecutorOwner"]
 
@@ -171,7 +171,7 @@ class Executor:
         owner = self._owner
         try:
             if outcome.__class__ in endings.OUTCOMES:
-                verdict = owner.rules.outcome(attempt, outcome)
+                verdict = owner.rules.outcome(attempt, cast("AnyOutcome", outcome))
             elif attempt.job.lapses or attempt.job.scheduler_retries or attempt.job.retry_number:
                 verdict = owner.rules.returned(attempt, outcome)
             else:

@@ -242,7 +242,7 @@ class Lane:
         batch: Batch,
         want: int,
         sleeping: bool | None,
-        answers: dict[str, Any],  # noqa: FBT001
+        answers: dict[str, Any],
     ) -> None:
         if sleeping is not None:
             self._claimer.sleeping = sleeping
@@ -268,11 +268,7 @@ class Lane:
         if batch.finishes and answers["finish"] != len(batch.finishes):
             unsettled += batch.finishes
         open_ids = {entry.id for entry in unsettled}
-        self._desk.settled(
-            [entry for entry in (*batch.finishes, *batch.releases) if entry.id not in open_ids]
-            if open_ids
-            else [*batch.finishes, *batch.releases]
-        )
+        self._desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
         if unsettled or unwritten:
             await self._investigate(worker_id, unsettled, unwritten)
 

@@ -41,7 +41,7 @@ async def settle_one_by_one(
                 pending.written.set_exception(error)
         else:
             desk.persist(pending)  # it finds itself written
-    for entry in (*batch.finishes, *batch.releases):
+    for entry in batch.settles:
         try:
             await send(_settle(names, worker_id, entry))
         except psycopg.DataError as error:

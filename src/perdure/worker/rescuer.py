@@ -6,6 +6,7 @@ longer than the lease, and two sweeps of one job can't both have it.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,11 +78,9 @@ class Rescuer(Service):
         worker_id = owner.worker_id
         if worker_id is None:
             return _LONGEST_SLEEP_SECONDS / 4
-        sweep: leases.Sweep = await owner.desk.run(
-            lambda connection: calls.run(connection, leases.sweep(owner.names, worker_id))
-        )
+        sweep = await owner.desk.run(lambda connection: calls.run(connection, leases.sweep(owner.names, worker_id)))
         for lost in sweep.lost:
-            await owner.desk.run(lambda connection, lost=lost: self.rescue(connection, lost, worker_id))
+            await self._rescue(lost, worker_id)
         if sweep.suspect_due and owner.has_room_for_suspect and owner.claimer.open:
             call = settles.claim_suspect(owner.names, worker_id, queues=owner.queues)
             owner.take_claimed(await owner.desk.run(lambda connection: calls.run(connection, call)), worker_id)
@@ -93,11 +92,12 @@ class Rescuer(Service):
         next_seconds += random.uniform(_SHORTEST_SLEEP_SECONDS, 5 * _SHORTEST_SLEEP_SECONDS)  # noqa: S311 - jitter
         return max(_SHORTEST_SLEEP_SECONDS, min(_LONGEST_SLEEP_SECONDS, next_seconds))
 
-    async def rescue(self, connection: AsyncConnection[Any], lost: UUID, holder: UUID) -> None:
-        """Rescue the jobs of one lost worker."""
+    async def _rescue(self, lost: UUID, holder: UUID) -> None:
         owner = self._owner
         limits = Limits(owner.policy, owner.max_lapses)
-        count = await rescue(connection, owner.names, lost, holder, limits, ever_reported=False)
+        count = await owner.desk.run(
+            functools.partial(rescue, names=owner.names, lost=lost, holder=holder, limits=limits, ever_reported=False)
+        )
         if count:
             _log.warning("worker %s is lost: %d of its jobs go on elsewhere", lost, count)
             owner.claimer.poke()

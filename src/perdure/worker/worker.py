@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import platform
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from psycopg_pool import PoolTimeout
 
 from perdure.attempt import StopReason
 from perdure.core.decide import Limits
 from perdure.errors import DatabaseUnavailable, LeaseLost
-from perdure.store import calls, leases, settles
+from perdure.store import calls, leases, migrate, settles
 from perdure.store.notify import Listener
 from perdure.version import __version__
 from perdure.worker.claimer import Claimer
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
 
     from perdure.attempt import Attempt
+    from perdure.store.calls import Call
     from perdure.store.settles import Claimed, Persist, Release
 
 __all__ = ["Worker"]
 
+T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _LANES = 2
 
@@ -205,14 +208,14 @@ class Worker:
         while True:
             attempt.check_may_write()
             try:
-                return await self.desk.run(lambda connection: self._has_landed(connection, attempt, entry))
+                return await self.desk.run(functools.partial(self._has_landed, attempt, entry))
             except LeaseLost:
                 raise
             except Exception as error:  # noqa: BLE001 - the lane reconnects; asked again until the lease ends
                 _log.debug("job %d: was the commit done? %s", attempt.job.id, error)
                 await asyncio.sleep(0.1)
 
-    async def _has_landed(self, connection: AsyncConnection[Any], attempt: Attempt, entry: Persist) -> bool:
+    async def _has_landed(self, attempt: Attempt, entry: Persist, connection: AsyncConnection[Any]) -> bool:
         taken = await calls.run(connection, settles.take_checkpoint_number(self.names, attempt.worker_id, entry))
         if taken:
             # The stored checkpoint is the old one, under the number that the lost COMMIT would have needed.
@@ -246,7 +249,13 @@ class Worker:
         await self.stop()
 
     async def start(self) -> None:
-        """Start every part; `ready` is set when the first lease is held."""
+        """Start every part; `ready` is set when the first lease is held.
+
+        Raises:
+            StoreError: The schema isn't one that this version can work on; the message tells what to do.
+        """
+        async with self.app.pool.connection() as connection:
+            await migrate.check_schema(connection, self.names)
         loop = asyncio.get_running_loop()
         execution = self.app.config.execution
         self.executor = Executor(self, concurrency=self.concurrency, threads=execution.threads)
@@ -323,7 +332,7 @@ class Worker:
 
     # ---- the lease
 
-    def _registration(self, worker_id: UUID) -> calls.Call[None]:
+    def _registration(self, worker_id: UUID) -> Call[None]:
         return leases.register(
             self.names,
             worker_id,
@@ -351,22 +360,23 @@ class Worker:
         self._lost[worker_id] = self.executor.lose_lease(worker_id)
 
     async def _report_again(self, worker_id: UUID) -> None:
-        """With a new lease: make jobs due that waited for this code; and take the blame of a lapse off those in hand."""
-        await self.desk.run(lambda connection: calls.run(connection, leases.revive(self.names, list(self.tasks))))
+        """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
+        await self._run(leases.revive(self.names, list(self.tasks)))
         self.wake()
         limits = Limits(self.policy, self.max_lapses)
         while self._lost:
             lost, ids = self._lost.popitem()
             await self.desk.run(
-                lambda connection, lost=lost: rescue(
-                    connection, self.names, lost, worker_id, limits, ever_reported=True
+                functools.partial(
+                    rescue, names=self.names, lost=lost, holder=worker_id, limits=limits, ever_reported=True
                 )
             )
             if ids:
-                await self.desk.run(
-                    lambda connection, lost=lost, ids=ids: calls.run(connection, leases.forgive(self.names, lost, ids))
-                )
+                await self._run(leases.forgive(self.names, lost, ids))
         self.wake()
+
+    async def _run(self, call: Call[T]) -> T:
+        return await self.desk.run(lambda connection: calls.run(connection, call))
 
     async def _turn(self) -> None:
         while True:
