@@ -10,6 +10,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.support.cluster import DEBIAN_BINARIES, Cluster, TestRun, wheel_binaries
@@ -19,6 +20,12 @@ from tests.support.processes import Processes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+# How fast an example runs is the machine's business, which may be a busy one.
+hypothesis.settings.register_profile(
+    "perdure", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("perdure")
 
 _RUN = pytest.StashKey[TestRun]()
 _numbers = itertools.count(1)

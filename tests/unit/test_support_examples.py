@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.processes import Processes
+
+
+def _serve(code: int) -> str:
+    """A command that is up until SIGTERM, and then ends with the code."""
+    program = f"import signal; signal.signal(signal.SIGTERM, lambda *_: exit({code})); print('ready'); signal.pause()"
+    return f'{sys.executable} -c "{program}"'
 
 
 async def _run(text: str, folder: Path, processes: Processes) -> None:
@@ -35,7 +42,7 @@ ann
 
 <!-- example: background=ready -->
 ```sh
-bash -c 'trap "exit 0" TERM; echo ready; read <> <(:)'
+SERVE
 ```
 
 1. In a list:
@@ -78,7 +85,7 @@ raise SystemExit
 what = "ever"
 ```
 """
-    await _run(text, tmp_path, processes)
+    await _run(text.replace("SERVE", _serve(0)), tmp_path, processes)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +101,7 @@ what = "ever"
         ("<!-- examples: database=big -->\n", r"page\.md:1: .* known is database=empty or database=none"),
         ("```python\n1\n", r"page\.md:1: what begins here has no end"),
         (
-            "<!-- example: background=up -->\n```sh\nbash -c 'trap \"exit 3\" TERM; echo up; read <> <(:)'\n```\n",
+            "<!-- example: background=ready -->\n```sh\n" + _serve(3) + "\n```\n",
             r"page\.md:3: the sh example ended with exit code 3 on SIGTERM",
         ),
     ],
