@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from perdure import embedded
+from perdure.embedded import acquire
 from perdure.blocking import Blocking
 from perdure.client import Client
 from perdure.config import load
@@ -300,7 +300,7 @@ class App:
 
     async def _open(self) -> None:
         if self.config.dsn is None:
-            self._server = await asyncio.to_thread(embedded.acquire)
+            self._server = await asyncio.to_thread(acquire)
         try:
             await self._client.open(self.dsn)
             if self._server is not None:

@@ -13,6 +13,8 @@ __all__ = ["Due", "split_due"]
 
 Due = datetime | timedelta
 
+_LONGEST = timedelta(days=1_000_000)
+
 
 def split_due(value: object, *, key: str) -> tuple[datetime | None, timedelta | None]:
     """Return the time as either a datetime or a duration; two Nones mean now.
@@ -27,8 +29,10 @@ def split_due(value: object, *, key: str) -> tuple[datetime | None, timedelta | 
     match value:
         case None:
             return None, None
-        case timedelta():
+        case timedelta() if abs(value) <= _LONGEST:
             return None, value
+        case timedelta():
+            message = f"{key}: {value!r} is longer than the database's clock can count; allowed are {_LONGEST.days} days"
         case datetime() if value.utcoffset() is not None:
             return value, None
         case datetime():

@@ -1,0 +1,439 @@
+"""A task is refused where it is defined, with its name and what is wrong with it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
+
+import pytest
+
+import perdure.blocking
+from perdure import App, BackgroundTask, Cancelled, Completed, Context, Failed, Suspended, Task
+from perdure.errors import DefinitionError, MisuseError, PayloadRefused
+from perdure.task import task_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from decimal import Decimal as OnlyForCheckers
+
+X = TypeVar("X")
+
+
+@dataclass
+class Meta:
+    shop: str
+
+
+@dataclass
+class Progress:
+    rows: int = 0
+
+
+@dataclass
+class Imported:
+    rows: int
+
+
+@dataclass
+class ShopClosed:
+    since: str
+
+
+@pytest.fixture
+def app() -> App:
+    return App("postgresql:///nobody-connects")
+
+
+def refused(app: App, handler: Any, **options: Any) -> str:
+    with pytest.raises(DefinitionError) as refusal:
+        app.task("orders.import", **options)(handler)
+    assert "orders.import" not in app.tasks
+    message = str(refusal.value)
+    assert message.startswith("task 'orders.import'")
+    return message
+
+
+def test_a_function_becomes_a_task_with_codecs_of_its_types(app: App) -> None:
+    @app.task("orders.import", queue="slow", priority=-3, timeout=timedelta(hours=2), scheduler_retry_delays=[1, 2.5])
+    async def import_orders(ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed] | Suspended:
+        """Import the orders of a shop."""
+        return Imported(ctx.execution_metadata.rows)
+
+    assert isinstance(import_orders, Task)
+    assert app.tasks == {"orders.import": import_orders}
+    assert import_orders.is_async
+    assert import_orders.__name__ == "import_orders"
+    assert import_orders.__doc__ == "Import the orders of a shop."
+    assert import_orders.metadata.decode(b'{"shop":"riga"}', what="it") == Meta("riga")
+    assert import_orders.execution_metadata.default() == Progress()
+    assert import_orders.result.decode(b'{"rows":1}', what="it") == Imported(1)
+    assert import_orders.error.decode(b'{"since":"today"}', what="it") == ShopClosed("today")
+    options = import_orders.options
+    assert (options.queue, options.priority, options.timeout) == ("slow", -3, timedelta(hours=2))
+    assert options.scheduler_retry_delays == (1, 2.5)
+    assert (options.max_retry_count, options.scheduler_retry_count) == (None, None)
+
+
+def test_a_def_runs_in_a_thread(app: App) -> None:
+    @app.task("orders.import")
+    def import_orders(ctx: perdure.blocking.Context[Meta, None]) -> None: ...
+
+    assert not import_orders.is_async
+
+
+async def test_a_function_stays_callable_without_a_job(app: App) -> None:
+    @app.task("orders.import")
+    async def import_orders(ctx: Context[Meta, Progress]) -> Imported | Suspended:
+        return Imported(len(ctx.metadata.shop))
+
+    class FakeContext:
+        metadata = Meta("riga")
+
+    fake: Any = FakeContext()
+    assert await import_orders(fake) == Imported(4)
+
+
+def test_results_and_errors_are_told_apart_whatever_their_order(app: App) -> None:
+    @app.task("a")
+    async def a(ctx: Context[Meta, Progress]) -> Suspended | Failed[ShopClosed] | Imported | Cancelled[str] | None:
+        return None
+
+    assert a.result.decode(b"null", what="it") is None
+    assert a.result.decode(b'{"rows":1}', what="it") == Imported(1)
+    assert a.error.decode(b'"gone"', what="it") == "gone"
+
+    @app.task("b")
+    async def b(ctx: Context[Meta, Progress]) -> Completed[Imported] | Suspended:
+        return Suspended()
+
+    assert b.result.decode(b'{"rows":1}', what="it") == Imported(1)
+
+    @app.task("c")
+    async def c(ctx: Context[Meta, Progress]) -> Suspended:
+        return Suspended()
+
+    assert c.result.decode(b"null", what="it") is None
+
+
+def test_an_error_that_the_handler_does_not_declare_is_refused(app: App) -> None:
+    @app.task("orders.import")
+    async def import_orders(ctx: Context[None, None]) -> None: ...
+
+    undeclared: Any = ShopClosed("today")
+    with pytest.raises(PayloadRefused, match=r"error: ShopClosed.*'orders.import' declares no error; add Failed\[…\]"):
+        import_orders.error.encode(undeclared, what="error", limit=None)
+
+
+def test_a_name_is_used_once_and_both_places_are_named(app: App) -> None:
+    @app.task("orders.import")
+    async def first(ctx: Context[None, None]) -> None: ...
+
+    with pytest.raises(DefinitionError, match=r"two of this name: .*first and .*second"):
+
+        @app.task("orders.import")
+        async def second(ctx: Context[None, None]) -> None: ...
+
+    assert app.tasks["orders.import"] is first
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\0b", "x" * 201])
+def test_a_name_that_could_not_be_shown_is_refused(app: App, name: str) -> None:
+    with pytest.raises(DefinitionError, match="1 to 200 printable characters"):
+        app.task(name)
+
+
+def test_the_decorator_without_a_name_is_refused(app: App) -> None:
+    undecorated: Any = app.task
+    with pytest.raises(DefinitionError, match=r"takes the task's name: @app.task\(\"orders.import\"\)"):
+
+        @undecorated
+        async def import_orders(ctx: Context[None, None]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"queue": ""}, "queue=''"),
+        ({"queue": "x" * 64}, "1 to 63 printable characters"),
+        ({"queue": "slow\n"}, "printable"),
+        ({"queue": None}, "queue=None"),
+        ({"priority": 101}, "priority=101 isn't allowed; a priority is a whole number from -100 to 100"),
+        ({"priority": -101}, "priority=-101"),
+        ({"priority": True}, "priority=True"),
+        ({"priority": 1.5}, "priority=1.5"),
+        ({"timeout": timedelta(0)}, "it is a timedelta above 0"),
+        ({"timeout": timedelta(seconds=-1)}, "timeout="),
+        ({"timeout": 5}, "timeout=5"),
+        ({"max_retry_count": -1}, "max_retry_count=-1 isn't allowed; it is a whole number, 0"),
+        ({"scheduler_retry_count": 1.0}, "scheduler_retry_count=1.0"),
+        ({"scheduler_retry_delays": [1, -1]}, "scheduler_retry_delays=[1, -1]"),
+        ({"scheduler_retry_delays": [float("nan")]}, "each 0 or more"),
+        ({"scheduler_retry_delays": 5}, "scheduler_retry_delays=5"),
+        ({"scheduler_retry_delays": "60"}, "scheduler_retry_delays='60'"),
+        ({"timeuot": timedelta(1)}, "there is no option 'timeuot'; did you mean 'timeout'?"),
+        ({"colour": 1}, "there is no option 'colour'; the options are max_retry_count, priority, queue"),
+    ],
+)
+def test_an_option_that_is_not_allowed_is_refused(app: App, options: dict[str, Any], said: str) -> None:
+    async def import_orders(ctx: Context[None, None]) -> None: ...
+
+    assert said in refused(app, import_orders, **options)
+
+
+@pytest.mark.parametrize("priority", [-100, 0, 100])
+def test_priorities_go_from_minus_100_to_100(app: App, priority: int) -> None:
+    @app.task("orders.import", priority=priority, queue="x" * 63, timeout=timedelta(microseconds=1), max_retry_count=0)
+    async def import_orders(ctx: Context[None, None]) -> None: ...
+
+    assert import_orders.options.priority == priority
+
+
+def no_annotation(ctx) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001
+def other_annotation(ctx: Meta) -> None: ...
+def bare_context(ctx: perdure.blocking.Context) -> None: ...  # type: ignore[type-arg]
+def no_return(ctx: perdure.blocking.Context[None, None]): ...  # type: ignore[no-untyped-def]  # noqa: ANN201
+def no_parameter() -> None: ...
+def two_parameters(ctx: perdure.blocking.Context[None, None], shop: str) -> None: ...
+def star(*ctx: perdure.blocking.Context[None, None]) -> None: ...
+def double_star(**ctx: perdure.blocking.Context[None, None]) -> None: ...
+def keyword_only(*, ctx: perdure.blocking.Context[None, None]) -> None: ...
+def async_context(ctx: Context[None, None]) -> None: ...
+def generator(ctx: perdure.blocking.Context[None, None]) -> Any:
+    yield
+
+
+def bare_failed(ctx: perdure.blocking.Context[None, None]) -> Failed: ...  # type: ignore[type-arg, empty-body]
+def bare_completed(ctx: perdure.blocking.Context[None, None]) -> Completed: ...  # type: ignore[type-arg, empty-body]
+def only_for_checkers(ctx: perdure.blocking.Context[None, None]) -> OnlyForCheckers: ...  # type: ignore[empty-body]
+def broken(ctx: perdure.blocking.Context[None, None]) -> Meta[int]: ...  # type: ignore[type-arg, empty-body]
+async def blocking_context(ctx: perdure.blocking.Context[None, None]) -> None: ...
+async def async_generator(ctx: Context[None, None]) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        (no_annotation, "parameter 'ctx' has no annotation; write ctx: perdure.blocking.Context[Metadata, "),
+        (other_annotation, "parameter 'ctx' is Meta; it must be perdure.blocking.Context[Metadata, "),
+        (bare_context, "parameter 'ctx' is perdure.blocking.Context without its types"),
+        (no_return, "the return annotation is missing"),
+        (no_parameter, "the handler has no parameter"),
+        (two_parameters, "parameter 'shop' is one too many"),
+        (star, "parameter '*ctx': a handler takes one positional parameter"),
+        (double_star, "parameter '**ctx': a handler takes one positional parameter"),
+        (keyword_only, "parameter 'ctx': a handler takes one positional parameter"),
+        (async_context, "parameter 'ctx' is perdure.Context, but the handler is a def, which runs in a thread"),
+        (blocking_context, "parameter 'ctx' is perdure.blocking.Context, but the handler is an async def"),
+        (generator, "the handler has a yield"),
+        (async_generator, "the handler has a yield"),
+        (bare_failed, "the return annotation has Failed without a type; write Failed[…]"),
+        (bare_completed, "the return annotation has Completed without a type"),
+        (only_for_checkers, "uses 'OnlyForCheckers', which"),
+        (only_for_checkers, "import a handler's types outside of `if TYPE_CHECKING:`"),
+        (broken, "an annotation of broken can't be evaluated"),
+        (functools.partial(other_annotation), "is no function and no BackgroundTask"),
+        (42, "42 is no function"),
+        (Meta, "the class Meta isn't derived from BackgroundTask[Metadata, ExecutionMetadata, Result, Error]"),
+    ],
+)
+def test_what_is_no_handler_is_refused(app: App, handler: Any, said: str) -> None:
+    assert said in refused(app, handler)
+
+
+def test_a_type_that_cannot_be_stored_is_refused_with_its_part_named(app: App) -> None:
+    class NotData:
+        def __init__(self, connection: object) -> None: ...
+
+    async def import_orders(ctx: Context[NotData, None]) -> None: ...
+
+    assert refused(app, import_orders).startswith("task 'orders.import', metadata: ")
+
+
+def test_types_may_be_local_to_the_function_that_defines_the_task(app: App) -> None:
+    @dataclass
+    class Local:
+        name: str
+
+    @app.task("orders.import")
+    async def import_orders(ctx: Context[Local, None]) -> Local:
+        return ctx.metadata
+
+    assert import_orders.result.decode(b'{"name":"x"}', what="it") == Local("x")
+
+
+def test_a_decorated_handler_keeps_its_annotations(app: App) -> None:
+    def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def wrapper(*args: Any) -> Any:
+            return await function(*args)
+
+        return wrapper
+
+    async def import_orders(ctx: Context[Meta, None]) -> Imported: ...  # type: ignore[empty-body]
+
+    task = app.task("orders.import")(logged(import_orders))
+    assert task_of(task).metadata.decode(b'{"shop":"riga"}', what="it") == Meta("riga")
+
+
+class Clean(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+    async def execute(self, ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed] | Suspended:
+        return Imported(ctx.execution_metadata.rows)
+
+
+class Repeating(BackgroundTask[Meta, X, Imported, Never], Generic[X]):
+    """A base of the application's own, that leaves one type to those derived from it."""
+
+
+def test_a_class_stays_a_class_and_knows_its_task(app: App) -> None:
+    class Import(Clean):
+        pass
+
+    assert app.task("orders.import")(Import) is Import
+    task = task_of(Import)
+    assert task is app.tasks["orders.import"]
+    assert task.is_async
+    assert task.error.decode(b'{"since":"today"}', what="it") == ShopClosed("today")
+
+
+def test_types_are_found_through_generic_classes_in_between(app: App) -> None:
+    class Import(Repeating[Progress]):
+        async def execute(self, ctx: Context[Meta, Progress]) -> Imported:
+            return Imported(1)
+
+    app.task("orders.import")(Import)
+    assert task_of(Import).execution_metadata.default() == Progress()
+    undeclared: Any = 1
+    with pytest.raises(PayloadRefused, match="declares no error"):
+        task_of(Import).error.encode(undeclared, what="error", limit=None)
+
+
+def test_a_class_derived_from_a_task_is_not_that_task(app: App) -> None:
+    class Import(Clean):
+        pass
+
+    class Derived(Import):
+        pass
+
+    app.task("orders.import")(Import)
+    with pytest.raises(MisuseError, match=r"Derived is no task: decorate it with @app.task"):
+        task_of(Derived)
+    app.task("orders.import.derived")(Derived)
+    assert task_of(Derived).name == "orders.import.derived"
+    assert task_of(Import).name == "orders.import"
+
+
+def test_a_class_is_one_task_only(app: App) -> None:
+    class Import(Clean):
+        pass
+
+    app.task("first")(Import)
+    assert "the class Import is the task 'first' already" in refused(app, Import)
+
+
+def test_what_is_no_task_class_is_refused(app: App) -> None:
+    class NoExecute(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+        pass
+
+    class NoTypes(BackgroundTask):  # type: ignore[type-arg]
+        async def execute(self, ctx: Context[Meta, Progress]) -> Imported: ...  # type: ignore[empty-body]
+
+    class Open(BackgroundTask[Meta, X, Imported, ShopClosed]):
+        async def execute(self, ctx: Context[Meta, X]) -> Imported: ...  # type: ignore[empty-body]
+
+    class Blocks(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+        def execute(self, ctx: Any) -> Any: ...
+
+    class Awaits(perdure.blocking.BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+        async def execute(self, ctx: Any) -> Any: ...
+
+    class OtherMetadata(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+        async def execute(self, ctx: Context[Progress, Progress]) -> Imported: ...  # type: ignore[override, empty-body]
+
+    class OtherResult(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+        async def execute(self, ctx: Context[Meta, Progress]) -> Meta: ...  # type: ignore[override, empty-body]
+
+    class OtherError(BackgroundTask[Meta, Progress, Imported, Never]):
+        async def execute(self, ctx: Context[Meta, Progress]) -> Failed[str]: ...  # type: ignore[override, empty-body]
+
+    class TwoParameters(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
+        async def execute(self, ctx: Context[Meta, Progress], shop: str) -> Imported: ...  # type: ignore[override, empty-body]
+
+    assert "the class NoExecute has no method execute" in refused(app, NoExecute)
+    assert "derive the class NoTypes from BackgroundTask[Metadata, " in refused(app, NoTypes)
+    assert "the class Open leaves the type of its execution metadata open (~X)" in refused(app, Open)
+    assert "execute is a def, so derive the class Blocks from perdure.blocking.BackgroundTask" in refused(app, Blocks)
+    assert "execute is an async def, so derive the class Awaits from perdure.BackgroundTask" in refused(app, Awaits)
+    assert "parameter 'ctx' has the types [Progress, Progress], but the class is declared with [Meta, Pr" in refused(
+        app, OtherMetadata
+    )
+    assert "may return the result Meta, but the class is declared with Imported" in refused(app, OtherResult)
+    assert "may return the error str, but the class is declared with Never" in refused(app, OtherError)
+    assert "parameter 'shop' is one too many" in refused(app, TwoParameters)
+
+
+class Shops:
+    pass
+
+
+def define_with_dependency(app: App) -> type[BackgroundTask[Meta, Progress, Shops, Never]]:
+    @app.task("orders.import")
+    class Import(BackgroundTask[Meta, Progress, Any, Never]):
+        def __init__(self, shops: Shops) -> None:
+            self.shops = shops
+
+        async def execute(self, ctx: Context[Meta, Progress]) -> Any:
+            return self, ctx
+
+    return Import
+
+
+async def test_the_resolver_makes_an_instance_for_every_attempt(app: App) -> None:
+    cls: Any = define_with_dependency(app)
+    shops = Shops()
+    ctx: Any = object()
+    bound = task_of(cls).bind(lambda kind: kind(shops))
+    first, seen = await bound(ctx)
+    second, _ = await bound(ctx)
+    assert isinstance(first, cls)
+    assert first is not second
+    assert (first.shops, seen) == (shops, ctx)
+
+
+def test_a_class_that_needs_arguments_needs_a_resolver(app: App) -> None:
+    cls = define_with_dependency(app)
+    with pytest.raises(
+        DefinitionError, match=r"the class Import can't be made without arguments \(missing .*'shops'\); .*App\(resolver=…\)"
+    ):
+        task_of(cls).bind()
+
+
+async def test_a_resolver_that_returns_something_else_is_refused(app: App) -> None:
+    cls = define_with_dependency(app)
+    bound = task_of(cls).bind(lambda _kind: Shops())
+    with pytest.raises(MisuseError, match=r"'orders.import': the app's resolver returned .*, which is no Import"):
+        bound(object())
+
+
+async def test_without_a_resolver_the_class_is_called(app: App) -> None:
+    @app.task("orders.import")
+    class Import(perdure.blocking.BackgroundTask[None, None, Any, Never]):
+        def execute(self, ctx: perdure.blocking.Context[None, None]) -> Any:
+            return self
+
+    bound = task_of(Import).bind()
+    first, second = bound(object()), bound(object())
+    assert isinstance(first, Import)
+    assert isinstance(second, Import)
+    assert first is not second
+
+
+def test_a_function_is_bound_to_itself(app: App) -> None:
+    async def import_orders(ctx: Context[None, None]) -> None: ...
+
+    task = app.task("orders.import")(import_orders)
+    assert task.bind(None) is import_orders
+    assert task.bind(lambda kind: kind()) is import_orders
