@@ -48,7 +48,10 @@ async def held(work: Coroutine[Any, Any, T]) -> T:
             break
     if cancelled is None:
         return inner.result()
-    if (failure := inner.exception()) is not None:
+    failure = inner.exception()
+    if isinstance(failure, LeaseLost):  # it tells more than the stop that the lost lease has brought about
+        raise failure
+    if failure is not None:
         raise cancelled from failure
     raise cancelled
 

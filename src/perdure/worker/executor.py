@@ -79,6 +79,11 @@ class Executor:
             self._owner.rules.is_suspect(attempt.job) for attempt in self.running.values()
         )
 
+    @property
+    def has_left_behind(self) -> bool:
+        """Whether a handler that was left behind still runs."""
+        return bool(self._left_behind)
+
     def known_ids(self) -> Iterable[int]:
         """The jobs in hand."""
         return [*self.running, *(job.id for job, _worker_id, _at in self._buffer)]

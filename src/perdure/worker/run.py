@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from perdure.errors import DatabaseUnavailable
@@ -56,7 +58,7 @@ class _Signals:
         self.stop.set()
 
 
-async def run_worker(
+def run_worker(
     app: App,
     *,
     queues: Sequence[str] | None = None,
@@ -64,7 +66,9 @@ async def run_worker(
     on_ready: Callable[[], None],
     on_wait: Callable[[str], None],
 ) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code.
+    """Serve until SIGTERM or SIGINT, on an event loop of its own (uvloop's, where it is installed).
+
+    Returns the exit code; but when a handler was left behind, which nothing can end, the process ends here.
 
     Args:
         app: Not open yet; it is opened, and closed at the end.
@@ -76,21 +80,48 @@ async def run_worker(
     Raises:
         StoreError: The database is there, but its schema isn't one that this version can work on.
     """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        leaves_behind = runner.run(_run(app, queues, concurrency, on_ready, on_wait))
+        if leaves_behind:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _run(
+    app: App,
+    queues: Sequence[str] | None,
+    concurrency: int | None,
+    on_ready: Callable[[], None],
+    on_wait: Callable[[str], None],
+) -> bool:
+    """Open, serve and close; True when a handler was left behind."""
     signals = _Signals()
     signals.install()
     try:
         if not await _open(app, signals, on_wait):
-            return 0
+            return False
         try:
             worker = app.worker(queues=queues, concurrency=concurrency)
             signals.watch(worker)
             _tune_collector()
             await _serve(worker, signals, on_ready)
+            return worker.has_left_behind
         finally:
             await app.close()
     finally:
         signals.remove()
-    return 0
 
 
 def _tune_collector() -> None:

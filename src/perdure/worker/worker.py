@@ -116,6 +116,11 @@ class Worker:
         return self.executor.has_room_for_suspect
 
     @property
+    def has_left_behind(self) -> bool:
+        """Whether a handler that was left behind still runs."""
+        return self.executor.has_left_behind
+
+    @property
     def lanes(self) -> Sequence[Lane]:
         """The worker's lanes."""
         return self._lanes
@@ -177,7 +182,7 @@ class Worker:
                 cancelled = error
             except Exception:  # noqa: BLE001 - raised below, from the future itself
                 break
-        if cancelled is not None:
+        if cancelled is not None and written.exception() is None:
             raise cancelled
         written.result()
 

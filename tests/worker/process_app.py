@@ -1,0 +1,128 @@
+"""A worker process for tests: run as a script, it serves until it is told to stop, and prints what it does.
+
+Its database and its execution settings (JSON) come from the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+from perdure import App, Context, LeaseLost, Suspended
+from perdure.worker.run import run_worker
+
+app = App(
+    os.environ["TEST_DSN"],
+    scheduling={"polling_delay": 0.1, "scheduler_retry_count": 0},
+    execution=json.loads(os.environ.get("TEST_EXECUTION", "{}")),
+)
+
+
+@dataclass
+class Pages:
+    """So many pages; the first attempt stops for ever before one of them."""
+
+    total: int
+    stop_at: int
+    ignore: bool = False
+
+
+@dataclass
+class Progress:
+    done: int = 0
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+@app.task("pages")
+async def pages(ctx: Context[Pages, Progress]) -> int:
+    progress = ctx.execution_metadata
+    say(f"attempt {ctx.attempt} of job {ctx.id} from {progress.done}")
+    while progress.done < ctx.metadata.total:
+        if ctx.attempt == 1 and progress.done == ctx.metadata.stop_at:
+            say(f"stopped at {progress.done}")
+            await _stop(ctx)
+        async with ctx.transaction() as connection:
+            await connection.execute("insert into effects values (%s, %s)", [ctx.id, progress.done])
+            progress.done += 1
+    return progress.done
+
+
+async def _stop(ctx: Context[Pages, Progress]) -> None:
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            say("cancelled")
+            if not ctx.metadata.ignore:
+                raise
+
+
+@app.task("zombie")
+async def zombie(ctx: Context[Pages, Progress]) -> int:
+    """Tries to write after it was frozen for longer than its lease."""
+    say(f"attempt {ctx.attempt} begins")
+    if ctx.attempt > 1:
+        async with ctx.transaction() as connection:
+            await connection.execute("insert into effects values (%s, %s)", [ctx.id, ctx.attempt])
+        return ctx.attempt
+    try:
+        async with ctx.transaction() as connection:
+            await connection.execute("insert into effects values (%s, %s)", [ctx.id, ctx.attempt])
+            say("inside")
+            _wait_for_file(os.environ["TEST_GATE"])
+    except LeaseLost:
+        say("LeaseLost in the transaction")
+    except Exception as error:
+        say(f"{type(error).__name__} in the transaction")
+    try:
+        ctx.execution_metadata.done = 99
+        await ctx.persist()
+    except LeaseLost:
+        say("LeaseLost in persist")
+    return 0
+
+
+def _wait_for_file(path: str) -> None:
+    # Blocks the loop on purpose: after the thaw the handler writes before anybody could cancel it.
+    while not os.path.exists(path):  # noqa: PTH110
+        time.sleep(0.01)
+
+
+@app.task("poison")
+async def poison(ctx: Context[None, None]) -> None:
+    say("poison")
+    os._exit(66)
+
+
+@app.task("block")
+async def block(ctx: Context[float, None]) -> str:
+    say("blocking")
+    time.sleep(ctx.metadata)  # noqa: ASYNC251 - on purpose
+    return "done"
+
+
+@app.task("nothing")
+async def nothing(ctx: Context[int, None]) -> int:
+    return ctx.metadata
+
+
+@app.task("sleepy")
+async def sleepy(ctx: Context[None, None]) -> None | Suspended:
+    say("sleepy")
+    await asyncio.sleep(3600)
+    return None
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
+    code = run_worker(app, on_ready=lambda: say("worker ready"), on_wait=lambda line: say(f"waiting: {line}"))
+    say(f"exit {code}")
+    sys.exit(code)
