@@ -22,14 +22,19 @@ demo: $(READY) ## See a job being killed and going on where it was (ARGS="--seed
 test: $(READY) ## Run all tests, on real PostgreSQL servers (TESTS=tests/unit ARGS="-k claim")
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS) $(ARGS)
 
+# Both run all their tools, whichever fail.
 lint: $(READY) ## Check the style, the format and the direction of imports
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports
+	@failed=0; \
+	$(BIN)/ruff check . || failed=1; \
+	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/lint-imports --no-logo || failed=1; \
+	exit $$failed
 
 types: $(READY) ## Check the types with mypy and pyright, both strict
-	@$(BIN)/mypy
-	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@failed=0; \
+	$(BIN)/mypy || failed=1; \
+	$(BIN)/pyright --pythonpath $(BIN)/python || failed=1; \
+	exit $$failed
 
 docs: $(READY) ## Run every example of README.md and docs/
 	@$(BIN)/python -m pytest tests/docs $(ARGS)
