@@ -1,0 +1,1 @@
+"""Measurements on real servers with default durability, beside bare psycopg in the same run."""
