@@ -149,7 +149,7 @@ def test_every_duration_may_be_a_timedelta_seconds_or_a_timespan(value: object) 
         execution={"shutdown_grace": value},
     )
     assert config.scheduling.polling_delay == timedelta(milliseconds=500)
-    assert config.scheduling.scheduler_retry_delays == (0.5,)
+    assert list(config.scheduling.scheduler_retry_delays) == [0.5]
     assert config.execution.shutdown_grace == timedelta(milliseconds=500)
 
 
@@ -191,7 +191,7 @@ def test_a_section_reads_every_notation_and_holds_one_type() -> None:
         polling_delay="00:00:00.500", scheduler_retry_delays=["00:01:00", timedelta(hours=1), 0.5]
     )
     assert section.polling_delay == timedelta(milliseconds=500)
-    assert section.scheduler_retry_delays == (60, 3600, 0.5)
+    assert list(section.scheduler_retry_delays) == [60, 3600, 0.5]
     assert hash(section) == hash(replace(section))
 
 

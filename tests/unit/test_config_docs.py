@@ -62,7 +62,7 @@ def test_the_example_of_perdure_toml(folder: Path) -> None:
     (folder / "perdure.toml").write_text(blocks("toml")[0])
     config = load(environ={})
     assert config.dsn == "postgresql://ann@db.example/shop"
-    assert config.scheduling.scheduler_retry_delays == (1, 10, 300)
+    assert list(config.scheduling.scheduler_retry_delays) == [1, 10, 300]
     assert config.execution.lease_duration == timedelta(minutes=1)
 
 
@@ -86,7 +86,7 @@ def test_the_example_of_an_environment() -> None:
     environ = dict(line.split("=", 1) for line in text.splitlines())
     config = load(environ=environ)
     assert {row.origin for row in config.describe()} == {"default", *environ}
-    assert config.scheduling.scheduler_retry_delays == (1, 10, 300)
+    assert list(config.scheduling.scheduler_retry_delays) == [1, 10, 300]
 
 
 def test_the_example_in_code(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,10 @@ READABLE = [
     (f"postgresql://:{SECRET}@/shop?host=/tmp", "postgresql://:***@/shop?host=/tmp"),
     (f"postgresql://db.example/shop?user=ann&password={SECRET}", "postgresql://db.example/shop?user=ann&password=***"),
     (f"postgresql://db/shop?password={SECRET}&sslmode=require", "postgresql://db/shop?password=***&sslmode=require"),
-    (f"postgresql://db/shop?sslpassword={SECRET}", "postgresql://db/shop?sslpassword=***"),
+    (f"postgresql://db/shop?sslpassword={SECRET}&user=ann", "postgresql://db/shop?sslpassword=***&user=ann"),
     (f"postgresql://ann:x{SECRET}@{SECRET}@db/shop", "postgresql://ann:***@db/shop"),
     (f"postgresql://ann:a?{SECRET}@db/shop", "postgresql://ann:***@db/shop"),
+    (f"postgresql://ann:a\n{SECRET}@db/shop", "postgresql://ann:***@db/shop"),
     (f"host=db user=ann password={SECRET} dbname=shop", "host=db user=ann password=*** dbname=shop"),
     (f"host=db password = '{SECRET} and \\' {SECRET}' dbname=shop", "host=db password = *** dbname=shop"),
     (f"password=a\\ {SECRET} host=db", "password=*** host=db"),
@@ -95,6 +96,7 @@ def test_an_unreadable_connection_string_is_refused_without_showing_any_of_it(ds
         ("host=db port=12a", "its port is no number"),
         ("host=db dbname", "libpq can't read it"),
         ("postgresql://db/\0", "NUL"),
+        ("postgresql://db/\ud800", "libpq can't read it"),
     ],
 )
 def test_an_unreadable_connection_string_is_refused_with_the_reason(dsn: str, reason: str) -> None:
@@ -168,7 +170,7 @@ def test_a_connection_string_in_the_wrong_place_is_masked_too(dsn: str) -> None:
         {"persistence": {"schema_name": dsn * 9}},
     ):
         with pytest.raises(ConfigError) as caught:
-            load(environ={}, **arguments)  # type: ignore[arg-type]
+            load(environ={}, **arguments)
         assert SECRET not in str(caught.value)
 
 

@@ -176,7 +176,7 @@ def check_source_document(**arguments: Any) -> None:
     assert config.scheduling.batch_size == 100
     assert config.scheduling.polling_delay == timedelta(milliseconds=500)
     assert config.scheduling.scheduler_retry_count == 3
-    assert config.scheduling.scheduler_retry_delays == (1, 2, 3)
+    assert list(config.scheduling.scheduler_retry_delays) == [1, 2, 3]
     assert config.execution.max_retry_count == 2
 
 
@@ -205,6 +205,14 @@ def test_a_section_alone_is_checked_like_any(folder: Path) -> None:
     assert "'PolingDelay' (scheduling, a.json): unknown key; did you mean PollingDelay?" in message
     assert (
         "'MaxRetryCount' (scheduling, a.json): unknown key; MaxRetryCount is a key of the section Execution" in message
+    )
+
+
+def test_a_setting_beside_the_sections_is_refused_with_the_section_it_belongs_to(folder: Path) -> None:
+    (folder / "a.json").write_text('{"Scheduling": {"BatchSize": 1}, "SchemaName": "jobs"}')
+    assert refused(file="a.json") == (
+        "'SchemaName' (a.json): unknown key; SchemaName is a key of the section Persistence; "
+        "allowed are Dsn, Persistence, Scheduling, Execution"
     )
 
 
