@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str, environ: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(config, arguments, env={"COLUMNS": "200", **(environ or {})})
+    return CliRunner().invoke(config, arguments, env=environ)
 
 
 def test_the_table_shows_each_key_value_and_origin() -> None:
@@ -55,10 +56,24 @@ def test_json_holds_the_rows_of_describe() -> None:
     assert "s3cr3t" not in result.output
 
 
-def test_a_narrow_terminal_loses_nothing() -> None:
-    result = run(environ={"COLUMNS": "60", "PERDURE_PERSISTENCE_SCHEMA_NAME": "ж" * 31})
-    assert result.stdout.count("ж") == 31
-    assert "…" not in result.stdout
+def test_a_long_value_is_not_cut_where_the_output_is_no_terminal() -> None:
+    assert "n" * 63 in run(environ={"PERDURE_PERSISTENCE_SCHEMA_NAME": "n" * 63}).stdout
+
+
+def test_an_apps_own_arguments_are_shown_with_the_rest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "config_shop.py").write_text("from perdure import App\napp = App(scheduling={'polling_delay': 0.5})\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "config_shop", raising=False)
+    rows = json.loads(run("config_shop:app", "--output", "json").stdout)
+    assert {"key": "scheduling.polling_delay", "value": "00:00:00.500", "origin": "argument"} in rows
+    assert {"key": "scheduling.batch_size", "value": 7, "origin": "perdure.toml"} in rows
+    assert {"key": "execution.threads", "value": 32, "origin": "default"} in rows
+
+
+def test_an_app_and_a_file_at_once_are_a_usage_error() -> None:
+    result = run("shop:app", "--file", "settings.json")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: --file and shop:app: give one of them, since an app knows its file\n"
 
 
 def test_another_file_can_be_named(folder: Path) -> None:
