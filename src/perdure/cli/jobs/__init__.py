@@ -1,0 +1,36 @@
+"""`perdure jobs`: one module for looking, one for following, one for steering."""
+
+from __future__ import annotations
+
+import click
+
+from perdure.cli.groups import Entry, LazyGroup
+
+__all__ = ["jobs"]
+
+_COMMANDS = {
+    "list": Entry("perdure.cli.jobs.look:list_jobs", "List jobs, the newest first."),
+    "show": Entry("perdure.cli.jobs.look:show", "Show all there is to know of a job."),
+    "watch": Entry("perdure.cli.jobs.watch:watch", "Follow a job until it ends."),
+    "start": Entry("perdure.cli.jobs.steer:start", "Start a job."),
+    "proceed": Entry("perdure.cli.jobs.steer:proceed", "Let suspended jobs go on."),
+    "cancel": Entry("perdure.cli.jobs.steer:cancel", "Cancel jobs."),
+}
+
+
+@click.group(cls=LazyGroup, entries=_COMMANDS)
+def jobs() -> None:
+    """List, show, watch, start, proceed and cancel jobs.
+
+    No code is needed for that: --dsn, PERDURE_DSN or perdure.toml say where the jobs are. With --app it is the
+    database of that app, and `start` knows the types of its tasks.
+
+    \b
+    Examples:
+      perdure jobs list --state failed --state cancelled
+      perdure jobs show 17
+      perdure jobs watch 17
+      perdure jobs start --app shop:app orders.import '{"shop": "riga"}'
+      perdure jobs proceed 17 --at 2030-01-31T08:00+01:00
+      perdure jobs cancel 17 18
+    """  # noqa: D301 - \b is click's mark for lines that are not to be rewrapped

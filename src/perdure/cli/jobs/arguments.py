@@ -1,0 +1,57 @@
+"""What the arguments of `perdure jobs` may be: JSON, and points in time. Click says which argument it was."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from perdure.durations import read_duration
+
+__all__ = ["due_time", "json_bytes", "json_value"]
+
+
+def json_value(text: str) -> Any:
+    """Read a value written as JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError as error:
+        hint = "" if '"' in text else "; a text in it has double quotes, and in a shell all of it single ones"
+        message = f"{text!r} is no JSON: {error}{hint}"
+        raise click.BadParameter(message) from error
+
+
+def json_bytes(text: str) -> bytes:
+    """Check JSON, and keep it as it was written; `-` reads it from standard input."""
+    if text == "-":
+        text = sys.stdin.read()
+    json_value(text)
+    return text.encode()
+
+
+def due_time(text: str) -> datetime | timedelta:
+    """Read a point in time with its zone, or a duration from now."""
+    try:
+        return read_duration(text, text_seconds=True)
+    except ValueError:
+        pass
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        message = (
+            f"{text!r} is no time; allowed are a time with its zone, 2030-01-31T08:00+01:00, and a duration from now: "
+            "seconds, or 1.02:03:04 for a day, two hours, three minutes and four seconds"
+        )
+        raise click.BadParameter(message) from None
+    if time.utcoffset() is None:
+        message = f"{text!r} has no time zone; for UTC write {text}Z"
+        raise click.BadParameter(message)
+    return time
+
+
+def _refuse(constant: str) -> None:
+    message = f"JSON has no number {constant}"
+    raise ValueError(message)

@@ -1,0 +1,142 @@
+"""A job as the command line shows it: as a row, as fields, as JSON.
+
+The jobs are those of an app without tasks, so their payloads are plain JSON values.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from perdure.cli.output import time_text
+from perdure.cli.text import json_text
+from perdure.core.failure import Raised
+from perdure.core.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from perdure.job import Job, JobProgress
+
+__all__ = ["HEADER", "as_fields", "as_json", "as_row", "progress_text", "style_of"]
+
+HEADER: Final = ("id", "name", "state", "queue", "attempt", "due", "progress", "last error")
+
+_STYLES: Final = {
+    JobState.RUNNING: "cyan",
+    JobState.RETRYING: "yellow",
+    JobState.COMPLETED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "magenta",
+}
+
+
+def style_of(state: JobState) -> str:
+    """Return the style of a state on a terminal."""
+    return _STYLES.get(state, "")
+
+
+def as_row(job: Job[Any, Any, Any, Any]) -> tuple[str, ...]:
+    """Return the cells under `HEADER`."""
+    return (
+        str(job.id),
+        job.name,
+        job.state.value,
+        job.queue,
+        str(job.attempt),
+        "" if job.state.is_final else time_text(job.scheduled_at) or "when proceeded",
+        progress_text(job.progress),
+        job.last_error or "",
+    )
+
+
+def as_fields(job: Job[Any, Any, Any, Any]) -> Iterator[tuple[str, str]]:
+    """Return names and values; of what a job hasn't got, nothing."""
+    yield "id", str(job.id)
+    yield "name", job.name
+    yield "state", job.state.value + (" (cancel requested)" if job.cancel_requested else "")
+    yield "queue", job.queue
+    yield "priority", str(job.priority)
+    yield "attempt", str(job.attempt)
+    yield "retry number", str(job.retry_number)
+    for name in ("created_at", "scheduled_at", "started_at", "finished_at"):
+        if time := getattr(job, name):
+            yield name.removesuffix("_at"), time_text(time)
+    if job.worker_id is not None:
+        yield "worker", str(job.worker_id)
+    if job.progress is not None:
+        yield "progress", f"{progress_text(job.progress)} ({time_text(job.progress.at)})"
+    yield "metadata", json_text(job.metadata)
+    yield "execution metadata", json_text(job.execution_metadata)
+    if job.state is JobState.COMPLETED:
+        yield "result", json_text(job.stored_result)
+    if job.last_error is not None:
+        yield "last error", job.last_error
+    match job.error:
+        case None:
+            pass
+        case Raised() as raised:
+            yield "error", raised.traceback or str(raised)
+        case declared:
+            yield "error", json_text(declared)
+
+
+def as_json(job: Job[Any, Any, Any, Any]) -> dict[str, object]:
+    """Return what `--output json` prints of a job; times are ISO 8601 in UTC."""
+    kind, error = _error(job)
+    return {
+        "id": job.id,
+        "name": job.name,
+        "state": job.state.value,
+        "queue": job.queue,
+        "priority": job.priority,
+        "attempt": job.attempt,
+        "retry_number": job.retry_number,
+        "created_at": _iso(job.created_at),
+        "scheduled_at": _iso(job.scheduled_at),
+        "started_at": _iso(job.started_at),
+        "finished_at": _iso(job.finished_at),
+        "worker_id": None if job.worker_id is None else str(job.worker_id),
+        "cancel_requested": job.cancel_requested,
+        "progress": _progress(job.progress),
+        "metadata": job.metadata,
+        "execution_metadata": job.execution_metadata,
+        "result": job.stored_result,
+        "error_kind": kind,
+        "error": error,
+        "last_error": job.last_error,
+    }
+
+
+def progress_text(progress: JobProgress | None) -> str:
+    """Write how far a job is: `1,200 of 5,000 (24 %), a note`."""
+    if progress is None:
+        return ""
+    text = f"{progress.done:,g}"
+    if progress.total:
+        text += f" of {progress.total:,g} ({progress.done / progress.total:.0%})"
+    return f"{text}, {progress.note}" if progress.note else text
+
+
+def _error(job: Job[Any, Any, Any, Any]) -> tuple[str | None, object]:
+    """Tell an exception from an error of the task's own type."""
+    match job.error:
+        case None:
+            return None, None
+        case Raised() as raised:
+            return "raised", msgspec.to_builtins(raised)
+        case declared:
+            return "declared", declared
+
+
+def _progress(progress: JobProgress | None) -> dict[str, object] | None:
+    if progress is None:
+        return None
+    return {"done": progress.done, "total": progress.total, "note": progress.note, "at": _iso(progress.at)}
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat()

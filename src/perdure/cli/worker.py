@@ -1,0 +1,151 @@
+"""`perdure worker`: serve an app's jobs in this process, or in several that it keeps alive.
+
+What a worker does is written in `perdure.worker`; here are its arguments, its lines, and signals until it takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+
+import click
+
+from perdure.cli.groups import is_debugging
+from perdure.cli.logs import log_to_stderr
+from perdure.cli.output import note, print_line
+from perdure.cli.supervised import SupervisorLine
+from perdure.cli.supervisor import Supervisor, worker_command
+from perdure.cli.target import load_app
+from perdure.errors import MisuseError
+from perdure.options import check_queue
+from perdure.worker.run import run_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from perdure.app import App
+
+__all__ = ["worker"]
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def queue_names(text: str) -> list[str]:
+    """Take names apart that stand between commas."""
+    try:
+        return [check_queue(name.strip(), where="--queues") for name in text.split(",")]
+    except MisuseError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command
+@click.argument("target", metavar="MODULE:APP")
+@click.option("--queues", type=queue_names, metavar="A,B", help="Serve these queues; otherwise all.")
+@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once in a process.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes to keep alive.",
+)
+@click.option(
+    "--supervised-by", "line", type=int, hidden=True, help="What the processes of --processes are started with."
+)
+@click.pass_context
+def worker(
+    ctx: click.Context,
+    target: str,
+    *,
+    queues: list[str] | None,
+    concurrency: int | None,
+    processes: int,
+    line: int | None,
+) -> None:
+    """Claim and run the jobs of an app.
+
+    SIGTERM and SIGINT (Ctrl-C) stop it: it claims no more, lets running jobs end within the shutdown grace, suspends
+    the rest at their checkpoints and exits with 0. A second signal skips the grace. It waits for a database that is
+    away. Once it claims, it writes a line that begins with "ready".
+
+    \b
+    Examples:
+      perdure worker shop:app                                `app` in shop.py of this folder
+      perdure worker shop.jobs:app --queues default,slow     these queues alone
+      perdure worker shop:app --concurrency 20 --processes 4
+    """  # noqa: D301 - \b is click's mark for lines that are not to be rewrapped
+    debug = is_debugging(ctx)
+    if processes > 1:
+        command = worker_command(target, queues=queues, concurrency=concurrency, debug=debug)
+        ctx.exit(Supervisor(command, processes, on_ready=print_line, on_trouble=note).run())
+    reporter: Reporter = _Terminal() if line is None else SupervisorLine(line)
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, _stop_starting)
+        app = load_app(target)
+        log_to_stderr(debug=debug)
+        code = _serve(app, queues, concurrency, reporter)
+    except _StoppedStarting:
+        code = 0
+    ctx.exit(code)
+
+
+class Reporter(Protocol):
+    """Whom a worker tells how it is."""
+
+    def ready(self, what: str) -> None:
+        """It claims; `what` it serves."""
+        ...
+
+    def waiting(self, why: str) -> None:
+        """It can't start yet."""
+        ...
+
+
+class _Terminal:
+    """Whoever started it."""
+
+    def ready(self, what: str) -> None:
+        print_line(f"ready: {what} (process {os.getpid()})")
+
+    def waiting(self, why: str) -> None:
+        note(why)
+
+
+def _serve(app: App, queues: Sequence[str] | None, concurrency: int | None, reporter: Reporter) -> int:
+    code = run_worker(
+        app,
+        queues=queues,
+        concurrency=concurrency,
+        on_ready=lambda: reporter.ready(_served(app, queues, concurrency)),
+        on_wait=reporter.waiting,
+    )
+    for number in _SIGNALS:
+        signal.signal(number, _leaving(code))
+    return code
+
+
+def _served(app: App, queues: Sequence[str] | None, concurrency: int | None) -> str:
+    tasks = f"{len(app.tasks)} task{'' if len(app.tasks) == 1 else 's'}"
+    where = "all queues" if queues is None else f"queue{'' if len(queues) == 1 else 's'} {', '.join(queues)}"
+    return f"{tasks}, {where}, {concurrency or app.config.execution.concurrency} jobs at once"
+
+
+class _StoppedStarting(BaseException):
+    """A signal came before there was anything to stop. Not an Exception: importing code must not catch it."""
+
+
+def _stop_starting(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _StoppedStarting
+
+
+def _leaving(code: int) -> Callable[[int, FrameType | None], NoReturn]:
+    """All is written: a signal that comes now may only hurry what the interpreter does at its end."""
+
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        os._exit(code)
+
+    return leave
