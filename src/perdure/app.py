@@ -9,13 +9,13 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from perdure.embedded import acquire
 from perdure.blocking import Blocking
 from perdure.client import Client
 from perdure.config import load
 from perdure.connections import BlockingPool, connect
 from perdure.decorator import TaskDecorator
 from perdure.durations import parse_duration
+from perdure.embedded import acquire
 from perdure.errors import DefinitionError, MisuseError
 from perdure.store import migrate
 from perdure.store.sql import names_of
@@ -115,6 +115,7 @@ class App:
         self.blocking = Blocking(
             self._client.verbs,
             self._blocking_connection,
+            self._blocking_pool.close,
             polling_seconds=config.scheduling.polling_delay.total_seconds(),
         )
         self._server: EmbeddedServer | None = None

@@ -51,12 +51,14 @@ class Blocking:
         self,
         verbs: Verbs,
         connection: Callable[[str], AbstractContextManager[Connection[Any]]],
+        close: Callable[[], None],
         *,
         polling_seconds: float,
     ) -> None:
         """Run verbs on connections that `connection` lends for a purpose."""
         self._verbs = verbs
         self._connection = connection
+        self._close = close
         self._polling_seconds = polling_seconds
 
     @overload
@@ -193,6 +195,10 @@ class Blocking:
             time.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, self._polling_seconds)
         return job.ended_result(seconds)
+
+    def close(self) -> None:
+        """Close the connections, which open again when they are needed; closing the app closes them too."""
+        self._close()
 
     def _read(self, job_id: int) -> JobRow | None:
         return self._drive("read a job", self._verbs.read(job_id))

@@ -32,7 +32,9 @@ def split_due(value: object, *, key: str) -> tuple[datetime | None, timedelta | 
         case timedelta() if abs(value) <= _LONGEST:
             return None, value
         case timedelta():
-            message = f"{key}: {value!r} is longer than the database's clock can count; allowed are {_LONGEST.days} days"
+            message = (
+                f"{key}: {value!r} is longer than the database's clock can count; allowed are {_LONGEST.days} days"
+            )
         case datetime() if value.utcoffset() is not None:
             return value, None
         case datetime():

@@ -163,7 +163,8 @@ class Job(Generic[M, X, R, E]):
         Raises:
             PayloadUndecodable: What is stored doesn't fit the task's type.
         """
-        return self._once("metadata", lambda: self._decode("metadata", self._row.metadata))
+        metadata: M = self._once("metadata", lambda: self._decode("metadata", self._row.metadata))
+        return metadata
 
     @property
     def execution_metadata(self) -> X:
@@ -172,9 +173,9 @@ class Job(Generic[M, X, R, E]):
         Raises:
             PayloadUndecodable: What is stored doesn't fit the task's type.
         """
-        return self._once(
-            "execution_metadata", lambda: self._decode("execution_metadata", self._row.execution_metadata)
-        )
+        data = self._row.execution_metadata
+        checkpoint: X = self._once("execution_metadata", lambda: self._decode("execution_metadata", data))
+        return checkpoint
 
     @property
     def stored_result(self) -> R | None:
@@ -235,7 +236,8 @@ class Job(Generic[M, X, R, E]):
             message = f"job {self.id} ({self.name}) has not ended within {waited_seconds} s; it is {self.state}"
             raise TimeoutError(message)
         if self.state is JobState.COMPLETED:
-            return self._once("result", lambda: self._decode("result", self._row.result or b"null"))
+            result: R = self._once("result", lambda: self._decode("result", self._row.result or b"null"))
+            return result
         error: object
         try:
             error = self.error

@@ -247,17 +247,18 @@ def define(
     """
     where = f"task {name!r}"
     checked = read_options(where, options)
-    if isinstance(handler, type):
-        bases: tuple[type, ...] = (BackgroundTask, BlockingBackgroundTask)
-        base = next((base for base in bases if issubclass(handler, base)), None)
-        if base is None:
-            message = (
-                f"{where}: the class {handler.__name__} isn't derived from "
-                "BackgroundTask[Metadata, ExecutionMetadata, Result, Error]"
-            )
-            raise DefinitionError(message)
-        return Task(name, handler, read_class(where, handler, base, names), checked, client)
-    return Task(name, handler, read_function(where, handler, names), checked, client)
+    if not isinstance(handler, type):
+        return Task(name, handler, read_function(where, handler, names), checked, client)
+    cls = cast("type[Any]", handler)
+    bases: tuple[type[object], ...] = (BackgroundTask, BlockingBackgroundTask)
+    base = next((base for base in bases if base in cls.__mro__), None)
+    if base is None:
+        message = (
+            f"{where}: the class {cls.__name__} isn't derived from "
+            "BackgroundTask[Metadata, ExecutionMetadata, Result, Error]"
+        )
+        raise DefinitionError(message)
+    return Task(name, cls, read_class(where, cls, base, names), checked, client)
 
 
 def mark(cls: type, task: Task[Any, Any, Any, Any]) -> type:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Waiters"]
 
 _log = logging.getLogger("perdure")
+_PURPOSE = "result"
 
 
 class Waiters:
@@ -60,18 +61,22 @@ class Waiters:
         """Wait until a job has ended (or is gone) and read it; when the time is over, read it as it is then."""
         ended = asyncio.Event()
         self._waiting.setdefault(job_id, []).append(ended)
+        self._start()
+        limit = asyncio.timeout(timeout_seconds)
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    self._start()
+            async with limit:
+                while True:
                     # First ask to be told, then look: an end in between is seen by the one or the other.
-                    await self._run("result", jobs.await_end(self._names, [job_id]))
-                    row: JobRow | None = await self._run("result", jobs.get(self._names, job_id))
+                    await self._run(_PURPOSE, jobs.await_end(self._names, [job_id]))
+                    row = await self._read(job_id)
                     if row is None or JobState.from_code(row.state).is_final:
                         return row
                     await ended.wait()
-            last: JobRow | None = await self._run("result", jobs.get(self._names, job_id))
-            return last
+                    ended.clear()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return await self._read(job_id)
         finally:
             self._leave(job_id, ended)
 
@@ -83,6 +88,10 @@ class Waiters:
             with contextlib.suppress(asyncio.CancelledError):
                 await poller
         await self._listener.stop()
+
+    async def _read(self, job_id: int) -> JobRow | None:
+        row: JobRow | None = await self._run(_PURPOSE, jobs.get(self._names, job_id))
+        return row
 
     def _start(self) -> None:
         self._listener.start()
@@ -114,7 +123,7 @@ class Waiters:
             if not self._waiting:
                 continue
             try:
-                finished: list[int] = await self._run("result", jobs.finished(self._names, sorted(self._waiting)))
+                finished: list[int] = await self._run(_PURPOSE, jobs.finished(self._names, sorted(self._waiting)))
             except PerdureError as error:
                 _log.debug("waiting for %d jobs: %s", len(self._waiting), error)
                 continue

@@ -1,4 +1,5 @@
 """Starting, reading, letting go on and cancelling jobs, as an application does it, on a real PostgreSQL."""
+# ruff: noqa: ARG002 - a handler has its context, whether it needs it or not
 
 from __future__ import annotations
 
@@ -252,7 +253,8 @@ async def test_start_many_keeps_the_order_over_all_batches(app: App, task: Any, 
     assert [job.metadata.shop for job in jobs] == shops
     assert [job.id for job in jobs] == sorted({job.id for job in jobs})
     stored = [job async for job in app.jobs(JobQuery(page_size=700))]
-    assert [(job.id, job.metadata.shop, job.queue) for job in stored] == [(job.id, job.metadata.shop, "slow") for job in jobs]
+    assert [(job.id, job.metadata.shop) for job in stored] == [(job.id, job.metadata.shop) for job in jobs]
+    assert {job.queue for job in stored} <= {"slow"}
     assert all(job.execution_metadata == Progress(3) for job in stored)
 
 
@@ -312,7 +314,7 @@ async def test_a_query_finds_what_it_asks_for(app: App, task: Any, own: Any) -> 
     assert await find(max_scheduled_at=oslo.scheduled_at, order="descending") == [needs.id, oslo.id]
 
 
-async def test_a_payload_that_cannot_be_decoded_spoils_neither_the_page_nor_the_job(app: App, task: Any, own: Any) -> None:
+async def test_a_payload_that_cannot_be_decoded_spoils_neither_page_nor_job(app: App, task: Any, own: Any) -> None:
     first, bad, last = await task.start_many([Meta("a"), Meta("b"), Meta("c")])
     await make(own, bad, metadata='{"shop": 5}', error="[]")
     jobs = [job async for job in app.jobs()]

@@ -24,7 +24,7 @@ Findings = dict[str, dict[int, str]]
 
 
 def run_mypy() -> Findings:
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary", "--config-file="]
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file="]
     said = subprocess.run([*command, *sorted(SAMPLES.glob("*.py"))], capture_output=True, text=True, check=False)
     found: Findings = {}
     for line in said.stdout.splitlines():

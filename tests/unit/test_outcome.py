@@ -29,7 +29,9 @@ def test_outcomes_are_values() -> None:
         Suspended().until = None  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("until", [None, timedelta(seconds=-5), datetime.now(UTC), datetime.now(timezone(timedelta(hours=5)))])
+@pytest.mark.parametrize(
+    "until", [None, timedelta(seconds=-5), datetime.now(UTC), datetime.now(timezone(timedelta(hours=5)))]
+)
 def test_suspended_takes_an_aware_datetime_or_a_timedelta(until: Any) -> None:
     assert Suspended(until=until).until == until
 

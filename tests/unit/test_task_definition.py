@@ -1,4 +1,5 @@
 """A task is refused where it is defined, with its name and what is wrong with it."""
+# ruff: noqa: ARG002 - a handler has its context, whether it needs it or not
 
 from __future__ import annotations
 
@@ -16,7 +17,6 @@ from perdure.task import task_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
     from decimal import Decimal as OnlyForCheckers
 
 X = TypeVar("X")
@@ -40,6 +40,10 @@ class Imported:
 @dataclass
 class ShopClosed:
     since: str
+
+
+class NotData:
+    def __init__(self, connection: object) -> None: ...
 
 
 @pytest.fixture
@@ -245,9 +249,6 @@ def test_what_is_no_handler_is_refused(app: App, handler: Any, said: str) -> Non
 
 
 def test_a_type_that_cannot_be_stored_is_refused_with_its_part_named(app: App) -> None:
-    class NotData:
-        def __init__(self, connection: object) -> None: ...
-
     async def import_orders(ctx: Context[NotData, None]) -> None: ...
 
     assert refused(app, import_orders).startswith("task 'orders.import', metadata: ")
@@ -406,7 +407,8 @@ async def test_the_resolver_makes_an_instance_for_every_attempt(app: App) -> Non
 def test_a_class_that_needs_arguments_needs_a_resolver(app: App) -> None:
     cls = define_with_dependency(app)
     with pytest.raises(
-        DefinitionError, match=r"the class Import can't be made without arguments \(missing .*'shops'\); .*App\(resolver=…\)"
+        DefinitionError,
+        match=r"the class Import can't be made without arguments \(missing .*'shops'\); .*App\(resolver=…\)",
     ):
         task_of(cls).bind()
 

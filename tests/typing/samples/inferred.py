@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Never, TypedDict, assert_type
@@ -145,7 +144,7 @@ async def union(ctx: Context[int | str, list[int]]) -> Left | Right:
 
 
 @app.task("optional")
-async def optional(ctx: Context[Meta, Progress]) -> Imported | None | Failed[ShopClosed]:
+async def optional(ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed] | None:
     return None
 
 
@@ -197,13 +196,14 @@ class Import(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
 
 @app.task("class without errors")
 class Quiet(BackgroundTask[None, None, None, Never]):
-    async def execute(self, ctx: Context[None, None]) -> None: ...
+    async def execute(self, ctx: Context[None, None]) -> None:
+        assert_type(ctx.metadata, None)
 
 
 @app.task("blocking class")
 class BlockingImport(perdure.blocking.BackgroundTask[Meta, Progress, Imported, ShopClosed]):
     def execute(self, ctx: perdure.blocking.Context[Meta, Progress]) -> Imported | Suspended:
-        return Suspended()
+        return Suspended(until=timedelta(hours=ctx.attempt))
 
 
 assert_type(result, Task[Meta, Progress, Imported, Never])
@@ -264,9 +264,9 @@ async def answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> str:
             pass
     match await app.proceed(job.id):
         case Proceeded(proceeded):
-            print(proceeded.id)
+            assert_type(proceeded.id, int)
         case NotSuspended(other):
-            print(other.state)
+            assert_type(other.state, JobState)
         case JobNotFound():
             pass
     match await app.cancel(job.id):
@@ -280,10 +280,10 @@ async def answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> str:
 
 async def looks() -> None:
     async for job in app.jobs():
-        print(job.id)
+        assert_type(job.id, int)
     query = JobQuery(states=[JobState.SUSPENDED], names=["fails"], metadata={"shop": "riga"}, order="descending")
     async for job in app.jobs(query):
-        print(job.metadata)
+        assert_type(job.metadata, Any)
 
 
 def from_sync_code(own: psycopg.Connection) -> None:
@@ -304,5 +304,5 @@ async def calls_directly(ctx: Context[Meta, Progress], blocking: perdure.blockin
 async def runs() -> None:
     async with app, app.worker(queues=["default"], concurrency=10, shutdown_grace=timedelta(seconds=5)):
         await app.migrate()
-    ready: Callable[[], Awaitable[None]] = app.open
-    await ready()
+    await app.open()
+    await app.close()

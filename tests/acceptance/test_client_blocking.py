@@ -1,0 +1,188 @@
+"""`app.blocking`: the verbs for code that doesn't await, on connections of its own or of the caller's."""
+# ruff: noqa: ARG002 - a handler has its context, whether it needs it or not
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from perdure import App, BackgroundTask, CancelRequested, Context, JobCancelled, JobNotFound, JobQuery, JobState
+from perdure.errors import DatabaseUnavailable, JobNotFoundError, MisuseError, PayloadRefused, SchemaOutdated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass
+class Meta:
+    shop: str
+
+
+@dataclass
+class Progress:
+    rows: int = 0
+
+
+class DjangoLike:
+    """What of Django's `django.db.connection` matters here: it connects late, and wraps psycopg's connection."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self.connection: psycopg.Connection[Any] | None = None
+
+    def ensure_connection(self) -> None:
+        if self.connection is None:
+            self.connection = psycopg.connect(self._dsn)
+
+
+@pytest.fixture
+def app(migrated_database: str) -> Iterator[App]:
+    app = App(migrated_database)
+
+    @app.task("orders.import", queue="imports", priority=7)
+    async def import_orders(ctx: Context[Meta, Progress]) -> int:
+        return 1
+
+    yield app
+    app.blocking.close()
+
+
+@pytest.fixture
+def task(app: App) -> Any:
+    return app.tasks["orders.import"]
+
+
+@pytest.fixture
+def own(migrated_database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(migrated_database) as connection:
+        yield connection
+
+
+def test_a_job_is_started_without_opening_the_app(app: App, task: Any) -> None:
+    at = datetime.now(UTC) + timedelta(hours=1)
+    job = app.blocking.start(task, Meta("riga"), Progress(3), at=at, queue="slow", priority=-5)
+    job = app.blocking.job(job.id)
+    assert (job.metadata, job.execution_metadata, job.queue) == (Meta("riga"), Progress(3), "slow")
+    assert (job.priority, job.scheduled_at, job.state) == (-5, at, JobState.PENDING)
+    jobs = app.blocking.start_many(task, (Meta(str(number)) for number in range(1500)))
+    assert [job.metadata.shop for job in jobs] == [str(number) for number in range(1500)]
+    assert [job.id for job in app.blocking.jobs(JobQuery(queues=["imports"]))] == [job.id for job in jobs]
+    assert len(list(app.blocking.jobs())) == 1501
+
+
+def test_a_class_is_started_as_well(app: App) -> None:
+    @app.task("class")
+    class Import(BackgroundTask[Meta, Progress, int, str]):
+        async def execute(self, ctx: Context[Meta, Progress]) -> int:
+            return 1
+
+    assert app.blocking.start(Import, Meta("riga")).name == "class"
+    assert [job.name for job in app.blocking.start_many(Import, [Meta("riga")])] == ["class"]
+    no_task: Any = Meta
+    with pytest.raises(MisuseError, match=r"Meta is no task: decorate it with @app\.task"):
+        app.blocking.start(no_task, Meta("riga"))
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback"])
+def test_a_job_started_in_the_callers_transaction_shares_its_fate(app: App, task: Any, own: Any, ending: str) -> None:
+    own.execute("create table orders (id int)")
+    app.blocking.start(task, Meta("riga"), connection=own)
+    app.blocking.start_many(task, [Meta("a"), Meta("b")], connection=own)
+    assert list(app.blocking.jobs()) == []
+    getattr(own, ending)()
+    assert len(list(app.blocking.jobs())) == (3 if ending == "commit" else 0)
+
+
+def test_a_connection_of_djangos_may_be_given(app: App, task: Any, migrated_database: str) -> None:
+    django = DjangoLike(migrated_database)
+    app.blocking.start(task, Meta("riga"), connection=django)
+    assert django.connection is not None
+    with django.connection as connection:
+        assert list(app.blocking.jobs()) == []
+        connection.rollback()
+    assert list(app.blocking.jobs()) == []
+
+
+async def test_other_connections_are_refused(app: App, task: Any, migrated_database: str) -> None:
+    async with await psycopg.AsyncConnection.connect(migrated_database) as own:
+        with pytest.raises(MisuseError, match=r"is an async connection; await the task's own start\(…, connection=…\)"):
+            app.blocking.start(task, Meta("riga"), connection=own)
+    with pytest.raises(MisuseError, match=r"connection= is builtins\.str; app\.blocking takes a psycopg\.Connection"):
+        app.blocking.start(task, Meta("riga"), connection="postgresql:///")
+
+
+def test_payloads_and_options_are_checked_as_anywhere(app: App, task: Any) -> None:
+    with pytest.raises(PayloadRefused, match=r"metadata of orders\.import"):
+        app.blocking.start(task, Progress(1))
+    with pytest.raises(MisuseError, match="has no time zone"):
+        app.blocking.start(task, Meta("riga"), at=datetime(2030, 1, 1))  # noqa: DTZ001
+    assert list(app.blocking.jobs()) == []
+
+
+def test_cancel_proceed_refresh_and_result(app: App, task: Any, own: Any) -> None:
+    job = app.blocking.start(task, Meta("riga"))
+    with pytest.raises(TimeoutError, match=r"has not ended within 0\.01 s; it is pending"):
+        app.blocking.result(job, timeout=0.01)
+    assert app.blocking.proceed(10**15) == JobNotFound()
+    assert app.blocking.cancel(10**15) == JobNotFound()
+    with pytest.raises(JobNotFoundError, match="there is no job"):
+        app.blocking.job(10**15)
+    own.execute("update background_tasks.jobs set state = 4, scheduled_at = null")
+    own.commit()
+    app.blocking.proceed(job.id, at=timedelta(hours=1))
+    assert app.blocking.refresh(job) is job
+    assert job.state is JobState.PROCEEDED
+    assert isinstance(app.blocking.cancel(job.id), CancelRequested)
+    with pytest.raises(JobCancelled, match="was cancelled"):
+        app.blocking.result(job, timeout=timedelta(seconds=30))
+
+
+def test_threads_share_the_pool(app: App, task: Any) -> None:
+    def start() -> None:
+        for _ in range(20):
+            app.blocking.start(task, Meta("riga"))
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(app.blocking.jobs())) == 160
+
+
+def test_a_broken_connection_costs_one_call_at_most(app: App, task: Any, own: Any) -> None:
+    app.blocking.start(task, Meta("riga"))
+    own.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+        "where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    with pytest.raises(DatabaseUnavailable, match="start: the connection to the database broke"):
+        app.blocking.start(task, Meta("riga"))
+    app.blocking.start(task, Meta("riga"))
+
+
+def test_without_its_tables_a_verb_says_to_migrate(database: str) -> None:
+    app = App(database)
+    with pytest.raises(SchemaOutdated, match="perdure migrate"):
+        list(app.blocking.jobs())
+    app.blocking.close()
+
+
+async def test_closing_the_app_closes_the_sync_pool(migrated_database: str) -> None:
+    async with App(migrated_database) as app:
+        await asyncio.to_thread(lambda: list(app.blocking.jobs()))
+        pool = app.blocking_pool()
+    assert pool.closed
+
+
+def test_without_a_dsn_the_app_has_to_be_open(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PERDURE_DSN", raising=False)
+    with pytest.raises(MisuseError, match="jobs: without a dsn, the embedded database runs while the app is open"):
+        list(App().blocking.jobs())
