@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from uuid import UUID
 
-    from perdure.core.codec import Codec
     from psycopg import AsyncConnection, Connection
 
+    from perdure.core.codec import Codec
     from perdure.store.settles import Claimed
     from perdure.store.sql import Names
     from perdure.task import Task
@@ -204,8 +204,8 @@ class Attempt:
         """
         if self.closed or self.stop_reason is StopReason.LEASE_LOST or not self._port.holds(self.worker_id):
             message = (
-                f"job {self.job.id}, attempt {self.job.attempt}: the lease is lost, so nothing that this attempt writes "
-                "is kept; another attempt goes on from the last persisted execution metadata"
+                f"job {self.job.id}, attempt {self.job.attempt}: the lease is lost, so nothing that this attempt "
+                "writes is kept; another attempt goes on from the last persisted execution metadata"
             )
             raise LeaseLost(message)
 
@@ -217,8 +217,8 @@ class Attempt:
         """
         if self.in_transaction:
             message = (
-                f"job {self.job.id}: ctx.{call} isn't allowed inside ctx.transaction(): the transaction's commit writes "
-                "the execution metadata; leave the block first"
+                f"job {self.job.id}: ctx.{call} isn't allowed inside ctx.transaction(): the transaction's commit "
+                "writes the execution metadata; leave the block first"
             )
             raise MisuseError(message)
 

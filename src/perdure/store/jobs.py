@@ -70,7 +70,7 @@ class StartedMany(NamedTuple):
     scheduled_at: datetime
 
 
-def start(
+def start(  # noqa: PLR0913 - an argument a column
     names: Names,
     *,
     task: str,
@@ -100,7 +100,7 @@ def start(
     return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:3]))
 
 
-def start_many(
+def start_many(  # noqa: PLR0913 - an argument a column
     names: Names,
     *,
     task: str,
@@ -132,7 +132,7 @@ def get(names: Names, job_id: int) -> Call[JobRow | None]:
     return Call(names.statements["get"], {"id": job_id}, lambda rows: JobRow(*rows[0]) if rows else None)
 
 
-def page(
+def page(  # noqa: PLR0913 - an argument a filter
     names: Names,
     *,
     after: int | None,

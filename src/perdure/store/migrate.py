@@ -92,10 +92,8 @@ def migrations() -> list[Migration]:
 
 def script(names: Names) -> str:
     """Return the SQL of all migrations as one script, to be read or run by hand."""
-    parts = [_ledger(names)]
-    for migration in migrations():
-        parts.append(f"begin;\n{_filled(names, migration)}{_entry(names, migration)}\ncommit;\n")
-    return "\n".join(parts)
+    steps = [f"begin;\n{_filled(names, step)}{_entry(names, step)}\ncommit;\n" for step in migrations()]
+    return "\n".join([_ledger(names), *steps])
 
 
 async def schema_state(connection: AsyncConnection[Any], names: Names) -> SchemaState:
@@ -177,16 +175,12 @@ async def migrate(connection: AsyncConnection[Any], names: Names) -> list[Migrat
         MigrationFailed: A migration failed, or locks couldn't be had for two minutes; nothing of it was kept.
     """
     check_server(connection)
-    applied: list[Migration] = []
     state = await schema_state(connection, names)
     if state.major > MAJOR:
         await check_schema(connection, names)
     if not state.exists:
         await _retried(connection, names, "the ledger", _ledger(names))
-    for migration in state.pending:
-        if await _apply(connection, names, migration):
-            applied.append(migration)
-    return applied
+    return [migration for migration in state.pending if await _apply(connection, names, migration)]
 
 
 async def _apply(connection: AsyncConnection[Any], names: Names, migration: Migration) -> bool:
@@ -214,7 +208,10 @@ async def _retried(
                 return True
         except database_errors.LockNotAvailable as error:
             if attempt == _ATTEMPTS - 1:
-                message = f"migration {title}: no lock could be had in {_ATTEMPTS} attempts of {_LOCK_TIMEOUT}; nothing was changed"
+                message = (
+                    f"migration {title}: no lock could be had in {_ATTEMPTS} attempts of {_LOCK_TIMEOUT}; "
+                    "nothing was changed"
+                )
                 raise MigrationFailed(message) from error
         except database_errors.Error as error:
             if connection.broken or isinstance(error, database_errors.OperationalError):

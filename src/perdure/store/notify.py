@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
@@ -26,7 +26,13 @@ _log = logging.getLogger("perdure")
 _ROUND_TRIP_SECONDS = 10.0
 _BACK_OFF_SECONDS = (0.1, 5.0)
 
-KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+KEEPALIVES: Final[dict[str, Any]] = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 """Connection parameters by which a network that swallows packets is found out within half a minute."""
 
 

@@ -63,7 +63,10 @@ def quote_identifier(name: str) -> str:
         ConfigError: The name is empty, too long, or holds a NUL.
     """
     if not name or "\0" in name or len(name.encode()) > _LONGEST_IDENTIFIER:
-        message = f"persistence.schema_name: {name!r} can't name a schema; allowed are 1 to {_LONGEST_IDENTIFIER} bytes without NUL"
+        message = (
+            f"persistence.schema_name: {name!r} can't name a schema; allowed are 1 to {_LONGEST_IDENTIFIER} bytes "
+            "without NUL"
+        )
         raise ConfigError(message)
     return '"' + name.replace('"', '""') + '"'
 

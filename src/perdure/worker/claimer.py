@@ -7,7 +7,7 @@ from __future__ import annotations
 
 __all__ = ["Claimer"]
 
-# What will start within this time by the durations measured is claimed ahead, so that slots don't wait for a round trip.
+# What will start within this time, by the durations measured, is claimed ahead: slots don't wait for a round trip.
 _AHEAD_SECONDS = 0.1
 _SMOOTHING = 0.05
 # So many full claims in a row mean that there is a backlog, and starters needn't notify.

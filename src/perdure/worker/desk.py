@@ -15,7 +15,7 @@ from perdure.errors import LeaseLost
 from perdure.store.settles import Finish
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from psycopg import AsyncConnection
 
@@ -27,6 +27,11 @@ __all__ = ["Batch", "Desk", "Errand", "PendingPersist"]
 
 T = TypeVar("T")
 _BATCH = 1000
+# A statement's parameters must fit into memory several times over; and into PostgreSQL's 1 GB for a message.
+_BATCH_BYTES = 16 * 1024 * 1024
+_ROW_BYTES = 100
+_SHORTEST_RETRY_SECONDS = 0.001
+_LONGEST_RETRY_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -79,6 +84,7 @@ class Desk:
         self.verdicts: dict[tuple[int, int], Verdict] = {}
         self.errands: deque[Errand] = deque()
         self._settling: set[int] = set()
+        self._tries: dict[int, int] = {}
         self._persists: deque[PendingPersist] = deque()
         self._progress: dict[int, ProgressReport] = {}
         self._put_backs: list[PutBack] = []
@@ -107,9 +113,10 @@ class Desk:
     def settled(self, entries: Iterable[Finish | Release]) -> None:
         """Forget what has been written, or is known to be somebody else's by now."""
         self._settling.difference_update([entry.id for entry in entries])
-        if self.verdicts:
+        if self.verdicts or self._tries:
             for entry in entries:
                 self.verdicts.pop((entry.id, entry.claim), None)
+                self._tries.pop(entry.id, None)
 
     def finish(self, entry: Finish) -> None:
         """Settle an attempt whose decision can't change any more."""
@@ -160,12 +167,16 @@ class Desk:
     def take(self) -> Batch:
         """Take all there is, up to a batch of each kind."""
         batch = Batch()
+        room = _BATCH_BYTES
         if self.finishes:
-            batch.finishes, self.finishes = sorted(self.finishes[:_BATCH]), self.finishes[_BATCH:]
-        if self.releases:
-            batch.releases, self.releases = sorted(self.releases[:_BATCH]), self.releases[_BATCH:]
-        if self._persists:
-            taken = [self._persists.popleft() for _ in range(min(_BATCH, len(self._persists)))]
+            count, room = _fitting(self.finishes, room)
+            batch.finishes, self.finishes = sorted(self.finishes[:count]), self.finishes[count:]
+        if self.releases and room > 0:
+            count, room = _fitting(self.releases, room)
+            batch.releases, self.releases = sorted(self.releases[:count]), self.releases[count:]
+        if self._persists and room > 0:
+            count, room = _fitting([pending.entry for pending in self._persists], room)
+            taken = [self._persists.popleft() for _ in range(count)]
             batch.persists = sorted(taken, key=lambda pending: pending.entry.id)
         if self._progress:
             batch.progress, self._progress = sorted(self._progress.values()), {}
@@ -184,8 +195,10 @@ class Desk:
         self.releases.extend(batch.releases)
         self._persists.extendleft(reversed(batch.persists))
 
-    def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Write something after a delay (a row that somebody has locked)."""
+    def again(self, job_id: int, action: Callable[[], None]) -> None:
+        """Write something again that found its row locked: soon at first, since most locks last for an exchange."""
+        tries = self._tries[job_id] = self._tries.get(job_id, 0) + 1
+        seconds = min(_LONGEST_RETRY_SECONDS, _SHORTEST_RETRY_SECONDS * 2 ** min(tries, 10))
 
         def act() -> None:
             self._delayed.discard(handle)
@@ -201,6 +214,7 @@ class Desk:
         self.releases.clear()
         self.verdicts.clear()
         self._settling.clear()
+        self._tries.clear()
         self._progress.clear()
         self._put_backs.clear()
         self._deferrals.clear()
@@ -228,6 +242,20 @@ class Desk:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
+
+
+def _fitting(entries: Sequence[Finish | Release | Persist], room: int) -> tuple[int, int]:
+    """Return how many of the entries fit into a batch, at least one, and the room that is left."""
+    count = 0
+    for entry in entries[:_BATCH]:
+        execution_metadata = entry.execution_metadata
+        room -= _ROW_BYTES if execution_metadata is None else _ROW_BYTES + len(execution_metadata)
+        if isinstance(entry, Finish) and entry.result is not None:
+            room -= len(entry.result)
+        count += 1
+        if room <= 0:
+            break
+    return count, room
 
 
 def fail_persist(pending: PendingPersist) -> None:

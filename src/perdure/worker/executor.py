@@ -36,8 +36,8 @@ _COMPLETED = JobState.COMPLETED.code
 _LONGEST_IN_BUFFER_SECONDS = 1.0
 
 
-class ExecutorOwner(Port, Protocol):
-    """What the executor needs of its worker, beside the port of its attempts."""
+class ExecutorOwner(Protocol):
+    """What the executor needs of its worker."""
 
     desk: Desk
     claimer: Claimer
@@ -54,10 +54,11 @@ class ExecutorOwner(Port, Protocol):
 class Executor:
     """The running attempts of a worker process, and what was claimed ahead of them."""
 
-    def __init__(self, owner: ExecutorOwner, *, concurrency: int, threads: int) -> None:
-        """Begin with nothing in hand."""
+    def __init__(self, owner: ExecutorOwner, port: Port, *, concurrency: int, threads: int) -> None:
+        """Begin with nothing in hand; the port is what attempts ask."""
         self.running: dict[int, Attempt] = {}
         self._owner = owner
+        self._port = port
         self._concurrency = concurrency
         self._buffer: deque[tuple[Claimed, UUID, float]] = deque()
         self._threads = Threads(threads)
@@ -103,6 +104,11 @@ class Executor:
             else:
                 self._buffer.append((job, worker_id, now_seconds))
 
+    def put_back(self, jobs: list[Claimed]) -> None:
+        """Return claimed jobs untouched."""
+        for job in jobs:
+            self._owner.desk.put_back(PutBack(job.id, job.claim))
+
     def put_back_stale(self, *, everything: bool = False) -> None:
         """Return what was claimed ahead and couldn't be started in a second; or all of it."""
         oldest_seconds = time.monotonic() - _LONGEST_IN_BUFFER_SECONDS
@@ -127,7 +133,7 @@ class Executor:
         except PayloadError as error:
             self._defer(job, f"{job.task}: {error}")
             return
-        attempt = Attempt(job, task, worker_id, owner, self._loop, metadata, execution_metadata, baseline)
+        attempt = Attempt(job, task, worker_id, self._port, self._loop, metadata, execution_metadata, baseline)
         self.running[job.id] = attempt
         if self._idle.is_set():
             self._idle.clear()
@@ -146,14 +152,14 @@ class Executor:
         attempt.started = True
         try:
             handler = attempt.task.bind(self._owner.resolver)
-            outcome = await handler(Context(attempt, self._owner))
+            outcome = await handler(Context(attempt, self._port))
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises ends its attempt, not the worker
             self._raised(attempt, error)
         else:
             self._returned(attempt, outcome)
 
     async def _run_in_thread(self, attempt: Attempt) -> None:
-        context: BlockingContext[Any, Any] = BlockingContext(attempt, self._owner)
+        context: BlockingContext[Any, Any] = BlockingContext(attempt, self._port)
 
         def call() -> Any:
             return attempt.task.bind(self._owner.resolver)(context)
@@ -182,7 +188,7 @@ class Executor:
             else:
                 # The common case, without an object for its own sake: `decide` would say just this.
                 job, task = attempt.job, attempt.task
-                result = task.result.encode(outcome, what="result", limit=owner.max_payload_bytes)
+                result = task.result.encode(outcome, what="result", limit=self._port.max_payload_bytes)
                 checkpoint = attempt.encode()
                 self._release_slot(attempt)
                 owner.desk.finish(

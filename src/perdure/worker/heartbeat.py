@@ -1,4 +1,4 @@
-"""The worker's lease: registered, renewed three times in its duration, and given up in time by this process's own clock.
+"""The worker's lease: registered, renewed three times in its duration, given up in time by the process's own clock.
 
 A thread with its own connection does it, so that a blocked event loop doesn't lose the lease. But a loop that is
 blocked for good must not be kept alive by it: after `max_stall` the process ends. Code that holds the GIL for longer
@@ -99,6 +99,11 @@ class Heartbeat:
     def holds(self, worker_id: uuid.UUID) -> bool:
         """Whether the lease of this id is valid, by the monotonic clock."""
         return worker_id == self._worker_id and time.monotonic() < self._valid_until_seconds
+
+    @property
+    def remaining_seconds(self) -> float:
+        """How long the lease still lasts, by the monotonic clock; 0 without one."""
+        return 0.0 if self._worker_id is None else max(0.0, self._valid_until_seconds - time.monotonic())
 
     def turned(self) -> None:
         """Take note that the event loop turns; and give the lease up, if it couldn't be renewed in time."""

@@ -33,7 +33,6 @@ __all__ = ["Lane", "LaneOwner"]
 _log = logging.getLogger("perdure.worker")
 _RUNNING = JobState.RUNNING.code
 _FIRST_FINAL = JobState.COMPLETED.code
-_LOCKED_ROW_SECONDS = 0.05
 _BACK_OFF_SECONDS = (0.05, 5.0)
 
 # Only one plan is sensible for each of these statements; these keep the planner to it on tables it knows nothing of.
@@ -110,8 +109,8 @@ class Lane:
                 await self._carry()
             except (psycopg.Error, OSError) as error:
                 self._owner.lane_lost(self.name, error)
-                if self._connection is None or self._connection.closed:
-                    self._owner.claimer.poke()
+            except Exception:  # noqa: BLE001 - a bug; but the next try may do better than no lane at all
+                _log.exception("%s failed", self.name)
             else:
                 return
             finally:
@@ -137,6 +136,8 @@ class Lane:
     async def _carry(self) -> None:
         desk, owner = self._desk, self._owner
         while True:
+            if desk.errands:  # first: under load there is always something else to do
+                await self._run_errand()
             worker_id = owner.worker_id
             if worker_id is not None:
                 batch = desk.take()
@@ -146,12 +147,11 @@ class Lane:
                     await self._exchange(worker_id, batch, want, sleeping)
                     continue
             if desk.errands:
-                await self._run_errand()
-            elif owner.is_draining and (worker_id is None or desk.is_empty):
+                continue
+            if owner.is_draining and (worker_id is None or desk.is_empty):
                 desk.wake_all()
                 return
-            else:
-                await desk.wait()
+            await desk.wait()
 
     async def _run_errand(self) -> None:
         errand = self._desk.errands.popleft()
@@ -241,7 +241,7 @@ class Lane:
         worker_id: UUID,
         batch: Batch,
         want: int,
-        sleeping: bool | None,
+        sleeping: bool | None,  # noqa: FBT001 - as it was sent
         answers: dict[str, Any],
     ) -> None:
         if sleeping is not None:
@@ -295,13 +295,13 @@ class Lane:
     def _explain_persist(self, worker_id: UUID, pending: PendingPersist, row: Settlement | None) -> None:
         entry = pending.entry
         if row is None:
-            self._desk.later(_LOCKED_ROW_SECONDS, lambda: self._desk.persist(pending))
+            self._desk.again(entry.id, lambda: self._desk.persist(pending))
         elif not _is_ours(row, entry.claim, worker_id):
             fail_persist(pending)
         elif row.checkpoint == entry.checkpoint + 1:
             _written(pending)  # only this attempt writes that number: the first try has landed
         elif row.checkpoint == entry.checkpoint:
-            self._desk.later(_LOCKED_ROW_SECONDS, lambda: self._desk.persist(pending))
+            self._desk.again(entry.id, lambda: self._desk.persist(pending))
         else:
             fail_persist(pending)
 
@@ -309,15 +309,15 @@ class Lane:
         desk = self._desk
         key = (entry.id, entry.claim)
         if row is None:
-            desk.later(_LOCKED_ROW_SECONDS, lambda: _again(desk, entry))
+            desk.again(entry.id, lambda: _again(desk, entry))
         elif _is_ours(row, entry.claim, worker_id):
             verdict = desk.verdicts.get(key)
             if verdict is not None:
                 informed = verdict.informed(row)
-                desk.later(_LOCKED_ROW_SECONDS, lambda: desk.settle(informed))
+                desk.again(entry.id, lambda: desk.settle(informed))
             else:
                 renewed = entry._replace(checkpoint=row.checkpoint)
-                desk.later(_LOCKED_ROW_SECONDS, lambda: _again(desk, renewed))
+                desk.again(entry.id, lambda: _again(desk, renewed))
         else:
             desk.settled([entry])
             if row.claim != entry.claim:

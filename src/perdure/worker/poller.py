@@ -1,13 +1,10 @@
-"""Looks for due jobs every `polling_delay`, whatever was notified; and returns what was claimed ahead in vain."""
+"""Looks for due jobs every `polling_delay`, whatever was notified."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from perdure.worker.service import Service
-
-if TYPE_CHECKING:
-    from perdure.worker.executor import Executor
 
 __all__ = ["Poller", "PollerOwner"]
 
@@ -16,7 +13,6 @@ class PollerOwner(Protocol):
     """What the poller needs of its worker."""
 
     polling_seconds: float
-    executor: Executor
 
     def wake(self) -> None:
         """There may be due jobs."""
@@ -34,6 +30,5 @@ class Poller(Service):
 
     async def run_once(self) -> float:
         """Poll once."""
-        self._owner.executor.put_back_stale()
         self._owner.wake()
         return self._owner.polling_seconds

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from perdure.app import App
-
     from perdure.worker.worker import Worker
 
 __all__ = ["run_worker"]

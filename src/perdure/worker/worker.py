@@ -8,43 +8,42 @@ import functools
 import logging
 import os
 import platform
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from psycopg_pool import PoolTimeout
+import psycopg
 
 from perdure.attempt import StopReason
 from perdure.core.decide import Limits
-from perdure.errors import DatabaseUnavailable, LeaseLost
-from perdure.store import calls, leases, migrate, settles
+from perdure.errors import PerdureError
+from perdure.store import calls, leases, migrate
 from perdure.store.notify import Listener
 from perdure.version import __version__
 from perdure.worker.claimer import Claimer
-from perdure.worker.desk import Desk, PendingPersist
+from perdure.worker.desk import Desk
 from perdure.worker.endings import Rules
 from perdure.worker.executor import Executor
 from perdure.worker.heartbeat import Heartbeat
 from perdure.worker.lane import Lane
 from perdure.worker.poller import Poller
+from perdure.worker.port import WorkerPort
 from perdure.worker.rescuer import Rescuer, rescue
 from perdure.worker.strays import Strays
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from uuid import UUID
 
     from perdure.app import App
-    from psycopg import AsyncConnection, Connection
-
-    from perdure.attempt import Attempt
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed, Persist, Release
+    from perdure.store.settles import Claimed, Release
 
 __all__ = ["Worker"]
 
 T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _LANES = 2
+_FLUSH_LOOK_SECONDS = 0.05
 
 
 class Worker:
@@ -77,7 +76,6 @@ class Worker:
         self.resolver = app.resolver
         self.queues = None if queues is None else tuple(queues)
         self.lease_seconds = execution.lease_duration.total_seconds()
-        self.max_payload_bytes = execution.max_payload_bytes
         self.max_lapses = execution.max_lapses
         self.cancel_grace_seconds = execution.cancel_grace.total_seconds()
         self.polling_seconds = app.config.scheduling.polling_delay.total_seconds()
@@ -97,6 +95,7 @@ class Worker:
         self._lost: dict[UUID, list[int]] = {}
         self._is_away = False
         self._gave_back = False
+        self._short_tasks: set[asyncio.Task[None]] = set()
 
     # ---- what the parts ask
 
@@ -131,10 +130,12 @@ class Worker:
 
     def take_claimed(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start what was claimed, unless its lease has been lost meanwhile: then it is rescued."""
-        if worker_id == self._worker_id:
+        if worker_id != self._worker_id:
+            return
+        if self.stopping:
+            self.executor.put_back(jobs)
+        else:
             self.executor.take(jobs, worker_id)
-            if not self.claimer.open:
-                self.executor.put_back_stale(everything=True)
 
     def released(self, entries: list[Release]) -> None:
         """Let the claimer look when released jobs are due, if that is before the next poll."""
@@ -168,73 +169,6 @@ class Worker:
         self.claimer.poke()
         self.desk.wake()
 
-    # ---- the port of attempts
-
-    async def persist(self, attempt: Attempt, data: bytes) -> None:
-        """Write a checkpoint with the next exchange; a cancellation is held until it is known to be written or not."""
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.desk.persist(PendingPersist(attempt.next_checkpoint(data), attempt, written))
-        cancelled: asyncio.CancelledError | None = None
-        while not written.done():
-            try:
-                await asyncio.shield(written)
-            except asyncio.CancelledError as error:
-                cancelled = error
-            except Exception:  # noqa: BLE001 - raised below, from the future itself
-                break
-        if cancelled is not None and written.exception() is None:
-            raise cancelled
-        written.result()
-
-    def report_progress(self, attempt: Attempt, data: bytes) -> None:
-        """Write the progress with the next exchange."""
-        self.desk.report_progress(settles.ProgressReport(attempt.job.id, attempt.job.claim, data))
-
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """Lend a connection of the app's pool."""
-        try:
-            async with self.app.pool.connection() as connection:
-                yield connection
-        except PoolTimeout as error:
-            raise _pool_exhausted(self.app) from error
-
-    @contextlib.contextmanager
-    def blocking_connection(self) -> Iterator[Connection[Any]]:
-        """Lend a sync connection of the app's pool."""
-        try:
-            with self.app.blocking_pool().connection() as connection:
-                yield connection
-        except PoolTimeout as error:
-            raise _pool_exhausted(self.app) from error
-
-    async def has_landed(self, attempt: Attempt, entry: Persist) -> bool:
-        """Find out for good whether a COMMIT that nobody acknowledged was done, as often as the connection breaks."""
-        while True:
-            attempt.check_may_write()
-            try:
-                return await self.desk.run(functools.partial(self._has_landed, attempt, entry))
-            except LeaseLost:
-                raise
-            except Exception as error:  # noqa: BLE001 - the lane reconnects; asked again until the lease ends
-                _log.debug("job %d: was the commit done? %s", attempt.job.id, error)
-                await asyncio.sleep(0.1)
-
-    async def _has_landed(self, attempt: Attempt, entry: Persist, connection: AsyncConnection[Any]) -> bool:
-        taken = await calls.run(connection, settles.take_checkpoint_number(self.names, attempt.worker_id, entry))
-        if taken:
-            # The stored checkpoint is the old one, under the number that the lost COMMIT would have needed.
-            attempt.checkpoint = entry.checkpoint + 1
-            return False
-        rows = await calls.run(connection, settles.settlement(self.names, [entry.id]))
-        row = rows.get(entry.id)
-        if row is not None and row.claim == entry.claim and row.checkpoint == entry.checkpoint + 1:
-            return True
-        message = (
-            f"job {entry.id}, attempt {attempt.job.attempt}: the lease was lost while its transaction was committed"
-        )
-        raise LeaseLost(message)
-
     # ---- start and stop
 
     async def __aenter__(self) -> Self:
@@ -263,7 +197,7 @@ class Worker:
             await migrate.check_schema(connection, self.names)
         loop = asyncio.get_running_loop()
         execution = self.app.config.execution
-        self.executor = Executor(self, concurrency=self.concurrency, threads=execution.threads)
+        self.executor = Executor(self, WorkerPort(self), concurrency=self.concurrency, threads=execution.threads)
         self._heartbeat = Heartbeat(
             self.dsn,
             self.names,
@@ -307,6 +241,8 @@ class Worker:
         for task in self._lane_tasks:
             task.cancel()
         await asyncio.gather(*self._lane_tasks, return_exceptions=True)
+        if self._gave_back:
+            await self._wake_others()
         await asyncio.to_thread(self._heartbeat.stop)
         self._turning.cancel()
 
@@ -327,13 +263,27 @@ class Worker:
         """Write the last outcomes; as long as the lease lasts, when the database is away."""
         self.is_draining = True
         self.desk.wake_all()
-        done, pending = await asyncio.wait(self._lane_tasks, timeout=self.lease_seconds)
-        if pending and not self.desk.is_empty:
-            _log.error(
-                "stopped without the database: the outcomes of some jobs could not be written; their lease lapses and "
-                "they go on elsewhere from their last checkpoint"
+        lanes = set(self._lane_tasks)
+        while lanes and self._has_unwritten() and self._heartbeat.remaining_seconds > 0:
+            _done, lanes = await asyncio.wait(
+                lanes, timeout=min(_FLUSH_LOOK_SECONDS, self._heartbeat.remaining_seconds)
             )
-        del done
+        if unwritten := len(self.desk.ids()):
+            _log.error(
+                "stopped without the database: the outcomes of %d jobs could not be written; their lease lapses, and "
+                "they go on elsewhere from their last checkpoint",
+                unwritten,
+            )
+
+    def _has_unwritten(self) -> bool:
+        under_way = any(lane.exchange_began_at_seconds is not None for lane in self._lanes)
+        return under_way or bool(self.desk.ids()) or not self.desk.is_empty
+
+    async def _wake_others(self) -> None:
+        """Tell other workers of the jobs that this one has given back; without it they find them by polling."""
+        with contextlib.suppress(psycopg.Error, PerdureError):
+            async with self.app.pool.connection(timeout=_FLUSH_LOOK_SECONDS * 10) as connection:
+                await calls.run(connection, leases.wake(self.names))
 
     # ---- the lease
 
@@ -355,7 +305,10 @@ class Worker:
         self.claimer.open = not self.stopping
         self.ready.set()
         self.desk.wake_all()
-        asyncio.create_task(self._report_again(worker_id)).add_done_callback(_complain)
+        report = asyncio.create_task(self._report_again(worker_id), name="perdure report")
+        self._short_tasks.add(report)
+        report.add_done_callback(self._short_tasks.discard)
+        report.add_done_callback(_complain)
 
     def _on_lost(self, worker_id: UUID) -> None:
         if self._worker_id == worker_id:
@@ -366,8 +319,8 @@ class Worker:
 
     async def _report_again(self, worker_id: UUID) -> None:
         """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
-        await self._run(leases.revive(self.names, list(self.tasks)))
-        self.wake()
+        while await self._run(leases.revive(self.names, list(self.tasks))):
+            self.wake()
         limits = Limits(self.policy, self.max_lapses)
         while self._lost:
             lost, ids = self._lost.popitem()
@@ -386,19 +339,12 @@ class Worker:
     async def _turn(self) -> None:
         while True:
             self._heartbeat.turned()
+            self.executor.put_back_stale()
             await asyncio.sleep(self._heartbeat.turn_seconds)
 
     def _notified(self, queue: str | None) -> None:
         if not queue or self.queues is None or queue in self.queues:
             self.wake()
-
-
-def _pool_exhausted(app: App) -> DatabaseUnavailable:
-    limit = app.config.execution.max_connections
-    return DatabaseUnavailable(
-        f"no connection of the pool was free in time (execution.max_connections is {limit}): a handler that calls "
-        "start() inside ctx.transaction() should pass connection=, or raise max_connections"
-    )
 
 
 def _complain(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,125 @@
+"""What running attempts ask of their worker: checkpoints, connections, and the truth about a lost COMMIT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+from psycopg_pool import PoolTimeout
+
+from perdure.errors import DatabaseUnavailable, LeaseLost
+from perdure.store import calls, settles
+from perdure.worker.desk import PendingPersist
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from uuid import UUID
+
+    from psycopg import AsyncConnection, Connection
+
+    from perdure.app import App
+    from perdure.attempt import Attempt
+    from perdure.store.settles import Persist
+    from perdure.store.sql import Names
+    from perdure.worker.worker import Worker
+
+__all__ = ["WorkerPort"]
+
+_log = logging.getLogger("perdure.worker")
+_ASK_AGAIN_SECONDS = 0.1
+
+
+class WorkerPort:
+    """The port of a worker's attempts (`perdure.attempt.Port`)."""
+
+    def __init__(self, worker: Worker) -> None:
+        """Stand between a worker and its attempts."""
+        self._worker = worker
+        self.names: Names = worker.names
+        self.lease_seconds: float = worker.lease_seconds
+        self.max_payload_bytes: int = worker.app.config.execution.max_payload_bytes
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker has been asked to stop."""
+        return self._worker.stopping
+
+    def holds(self, worker_id: UUID) -> bool:
+        """Whether the lease of this id is valid, by this process's monotonic clock."""
+        return self._worker.holds(worker_id)
+
+    async def persist(self, attempt: Attempt, data: bytes) -> None:
+        """Write a checkpoint with the next exchange; a cancellation is held until it is known to be written or not."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._worker.desk.persist(PendingPersist(attempt.next_checkpoint(data), attempt, written))
+        cancelled: asyncio.CancelledError | None = None
+        while not written.done():
+            try:
+                await asyncio.shield(written)
+            except asyncio.CancelledError as error:
+                cancelled = error
+            except Exception:  # noqa: BLE001 - raised below, from the future itself
+                break
+        if cancelled is not None and written.exception() is None:
+            raise cancelled
+        written.result()
+
+    def report_progress(self, attempt: Attempt, data: bytes) -> None:
+        """Write the progress with the next exchange."""
+        self._worker.desk.report_progress(settles.ProgressReport(attempt.job.id, attempt.job.claim, data))
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Lend a connection of the app's pool."""
+        try:
+            async with self._worker.app.pool.connection() as connection:
+                yield connection
+        except PoolTimeout as error:
+            raise _pool_exhausted(self._worker.app) from error
+
+    @contextlib.contextmanager
+    def blocking_connection(self) -> Iterator[Connection[Any]]:
+        """Lend a sync connection of the app's pool."""
+        try:
+            with self._worker.app.blocking_pool().connection() as connection:
+                yield connection
+        except PoolTimeout as error:
+            raise _pool_exhausted(self._worker.app) from error
+
+    async def has_landed(self, attempt: Attempt, entry: Persist) -> bool:
+        """Find out for good whether a COMMIT that nobody acknowledged was done, as often as the connection breaks."""
+        while True:
+            attempt.check_may_write()
+            try:
+                return await self._worker.desk.run(functools.partial(self._has_landed, attempt, entry))
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - the lane reconnects; asked again until the lease ends
+                _log.debug("job %d: was the commit done? %s", attempt.job.id, error)
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
+    async def _has_landed(self, attempt: Attempt, entry: Persist, connection: AsyncConnection[Any]) -> bool:
+        taken = await calls.run(connection, settles.take_checkpoint_number(self.names, attempt.worker_id, entry))
+        if taken:
+            # The stored checkpoint is the old one, under the number that the lost COMMIT would have needed.
+            attempt.checkpoint = entry.checkpoint + 1
+            return False
+        rows = await calls.run(connection, settles.settlement(self.names, [entry.id]))
+        row = rows.get(entry.id)
+        if row is not None and row.claim == entry.claim and row.checkpoint == entry.checkpoint + 1:
+            return True
+        message = (
+            f"job {entry.id}, attempt {attempt.job.attempt}: the lease was lost while its transaction was committed"
+        )
+        raise LeaseLost(message)
+
+
+def _pool_exhausted(app: App) -> DatabaseUnavailable:
+    limit = app.config.execution.max_connections
+    return DatabaseUnavailable(
+        f"no connection of the pool was free in time (execution.max_connections is {limit}): a handler that calls "
+        "start() inside ctx.transaction() should pass connection=, or raise max_connections"
+    )
