@@ -1,16 +1,26 @@
-"""Durable background jobs on the PostgreSQL that an application already has: typed, checkpointed, exactly once."""
+"""Durable background jobs on the PostgreSQL that an application already has: typed, checkpointed, exactly once.
 
-from perdure.answers import CancelRequested, JobEnded, JobNotFound, NotSuspended, Proceeded
-from perdure.app import App
-from perdure.context import Context
-from perdure.core.failure import Raised
-from perdure.core.states import JobState
+A name is loaded when it is first asked for: `perdure --help`, which needs none of them, is then there at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
 from perdure.errors import JobCancelled, JobFailed, LeaseLost
-from perdure.job import Job
-from perdure.outcome import Cancelled, Completed, Failed, Suspended
-from perdure.query import JobQuery
-from perdure.task import BackgroundTask, Task
 from perdure.version import __version__
+
+if TYPE_CHECKING:
+    from perdure.answers import CancelRequested, JobEnded, JobNotFound, NotSuspended, Proceeded
+    from perdure.app import App
+    from perdure.context import Context
+    from perdure.core.failure import Raised
+    from perdure.core.states import JobState
+    from perdure.job import Job
+    from perdure.outcome import Cancelled, Completed, Failed, Suspended
+    from perdure.query import JobQuery
+    from perdure.task import BackgroundTask, Task
 
 __all__ = [
     "App",
@@ -35,3 +45,31 @@ __all__ = [
     "Task",
     "__version__",
 ]
+
+# The same as above, for the interpreter.
+_NAMES_OF: Final = {
+    "perdure.answers": ("CancelRequested", "JobEnded", "JobNotFound", "NotSuspended", "Proceeded"),
+    "perdure.app": ("App",),
+    "perdure.context": ("Context",),
+    "perdure.core.failure": ("Raised",),
+    "perdure.core.states": ("JobState",),
+    "perdure.job": ("Job",),
+    "perdure.outcome": ("Cancelled", "Completed", "Failed", "Suspended"),
+    "perdure.query": ("JobQuery",),
+    "perdure.task": ("BackgroundTask", "Task"),
+}
+_MODULE_OF: Final = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    found = getattr(importlib.import_module(module), name)
+    globals()[name] = found  # the next time it is simply there
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
