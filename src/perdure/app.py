@@ -161,9 +161,13 @@ class App:
             ServerTooOld: It is older than PostgreSQL 14.
             EmbeddedError: There is no dsn, and the embedded PostgreSQL can't be used here.
         """
+        if self._client.is_orphaned:
+            self._client.forget()
+            self._opened, self._opening = 0, asyncio.Lock()
         async with self._opening:
             if self._opened == 0:
                 await self._open()
+            self._client.pool("open").check_loop("open")
             self._opened += 1
 
     async def close(self) -> None:

@@ -61,6 +61,15 @@ class Client:
         polling_seconds = self._config.scheduling.polling_delay.total_seconds()
         self._waiters = Waiters(self._names, self.run, Listener(dsn), polling_seconds=polling_seconds)
 
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the event loop that it was opened in has ended without closing it."""
+        return self._pool is not None and self._pool.is_orphaned
+
+    def forget(self) -> None:
+        """Drop the connections of an event loop that has ended: nobody can close them any more."""
+        self._pool = self._waiters = None
+
     async def close(self) -> None:
         """Stop waiting for results, and close the pool."""
         waiters, self._waiters = self._waiters, None

@@ -104,6 +104,24 @@ class Pool:
         await (await connect(self.dsn)).close()
         await self.pool.open()
 
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether its event loop has ended without closing it."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def check_loop(self, purpose: str) -> None:
+        """Make sure that it is used where it was opened.
+
+        Raises:
+            MisuseError: This is another event loop.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            message = (
+                f"{purpose}: the app was opened in another event loop than this one; open it (`async with app:`) in "
+                "the loop that uses it, and close it there"
+            )
+            raise MisuseError(message)
+
     async def close(self) -> None:
         """Close the pool, and its connections as they come back."""
         await self.pool.close()
@@ -120,12 +138,7 @@ class Pool:
             SchemaOutdated: The schema isn't there.
             MisuseError: The app was opened in another event loop, which has a pool of its own.
         """
-        if asyncio.get_running_loop() is not self._loop:
-            message = (
-                f"{purpose}: the app was opened in another event loop than this one; open it (`async with app:`) in "
-                "the loop that uses it, and close it there"
-            )
-            raise MisuseError(message)
+        self.check_loop(purpose)
         try:
             connection = await self.pool.getconn()
         except (PoolTimeout, PoolClosed) as error:

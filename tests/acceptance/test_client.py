@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -462,6 +464,59 @@ async def test_opens_count_and_an_app_can_be_opened_again(migrated_database: str
     await app.close()
     async with app:
         assert [job.metadata.shop async for job in app.jobs()] == ["a", "b"]
+
+
+async def test_an_app_belongs_to_the_event_loop_that_opened_it(migrated_database: str) -> None:
+    async with App(migrated_database) as app:
+        task = define(app)
+
+        async def misuse() -> None:
+            with pytest.raises(MisuseError, match="open: the app was opened in another event loop"):
+                await app.open()
+            with pytest.raises(MisuseError, match="start: the app was opened in another event loop"):
+                await task.start(Meta("a"))
+
+        await asyncio.to_thread(asyncio.run, misuse())
+        await task.start(Meta("a"))
+
+
+UNCLOSED = """
+import asyncio, sys
+from perdure import App, Context
+
+app = App(sys.argv[1])
+
+@app.task("unclosed")
+async def unclosed(ctx: Context[None, None]) -> None: ...
+
+async def use() -> None:
+    await app.open()
+    await unclosed.start()
+
+asyncio.run(use())
+asyncio.run(use())
+"""
+
+
+async def test_an_app_that_was_not_closed_can_be_opened_in_the_next_event_loop(
+    app: App, migrated_database: str
+) -> None:
+    command = [sys.executable, "-c", UNCLOSED, migrated_database]
+    process = await asyncio.create_subprocess_exec(*command)
+    async with asyncio.timeout(50):
+        assert await process.wait() == 0
+    assert len([job async for job in app.jobs(JobQuery(names=["unclosed"]))]) == 2
+
+
+async def test_opening_at_once_from_many_places_opens_once(migrated_database: str) -> None:
+    app = App(migrated_database)
+    await asyncio.gather(*(app.open() for _ in range(10)))
+    pool = app.pool
+    for _ in range(9):
+        await app.close()
+        assert app.pool is pool
+    await app.close()
+    assert pool.closed
 
 
 async def test_without_a_database_opening_says_so_in_a_line() -> None:

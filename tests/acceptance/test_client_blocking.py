@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -154,6 +156,32 @@ def test_threads_share_the_pool(app: App, task: Any) -> None:
     for thread in threads:
         thread.join()
     assert len(list(app.blocking.jobs())) == 160
+
+
+FORKING = """
+import os, sys
+from perdure import App, Context
+
+app = App(sys.argv[1])
+
+@app.task("forked")
+async def forked(ctx: Context[None, None]) -> None: ...
+
+app.blocking.start(forked, None)
+child = os.fork()
+if child == 0:
+    app.blocking.start(forked, None)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+app.blocking.start(forked, None)
+"""
+
+
+def test_a_forked_process_has_connections_of_its_own(app: App, migrated_database: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", FORKING, migrated_database]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert len(list(app.blocking.jobs(JobQuery(names=["forked"])))) == 3
 
 
 def test_a_broken_connection_costs_one_call_at_most(app: App, task: Any, own: Any) -> None:
