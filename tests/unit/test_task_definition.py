@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 import pytest
+from typing_extensions import TypeAliasType  # Python 3.12 has it; type checkers bring this one along
 
 import perdure.blocking
 from perdure import App, BackgroundTask, Cancelled, Completed, Context, Failed, Suspended, Task
@@ -310,6 +311,30 @@ def test_types_are_found_through_generic_classes_in_between(app: App) -> None:
     undeclared: Any = 1
     with pytest.raises(PayloadRefused, match="declares no error"):
         task_of(Import).error.encode(undeclared, what="error", limit=None)
+
+
+def test_the_types_of_a_class_may_be_strings(app: App) -> None:
+    class Import(BackgroundTask["Meta", "list[Progress]", "Imported | None", "Never"]):
+        async def execute(self, ctx: Context[Meta, list[Progress]]) -> Imported | None:
+            return None
+
+    app.task("orders.import")(Import)
+    assert task_of(Import).metadata.decode(b'{"shop":"riga"}', what="it") == Meta("riga")
+    assert task_of(Import).result.decode(b"null", what="it") is None
+
+
+Outcome = TypeAliasType("Outcome", Imported | Failed[ShopClosed] | Suspended)
+Ctx = TypeAliasType("Ctx", Context[Meta, Progress])
+
+
+def test_aliases_of_a_type_statement_are_looked_through(app: App) -> None:
+    @app.task("orders.import")
+    async def import_orders(ctx: Ctx) -> Outcome | None:
+        return None
+
+    assert import_orders.metadata.decode(b'{"shop":"riga"}', what="it") == Meta("riga")
+    assert import_orders.result.decode(b"null", what="it") is None
+    assert import_orders.error.decode(b'{"since":"today"}', what="it") == ShopClosed("today")
 
 
 def test_a_class_derived_from_a_task_is_not_that_task(app: App) -> None:
