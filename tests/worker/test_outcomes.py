@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from perdure import App, Cancelled, Completed, Context, Failed, Job, JobCancelled, JobFailed, JobState, Raised, Suspended
+from perdure import (
+    App,
+    Cancelled,
+    Completed,
+    Context,
+    Failed,
+    Job,
+    JobCancelled,
+    JobFailed,
+    JobState,
+    Raised,
+    Suspended,
+)
 from perdure import blocking as perdure_blocking
+from tests.support.jobs import job_until
 
 
 @dataclass
@@ -32,11 +46,9 @@ class Closed:
     since: str
 
 
-async def settled(job: Job, state: JobState, *, attempts: int | None = None) -> None:
+async def settled(job: Job[Any, Any, Any, Any], state: JobState) -> None:
     """Wait until the job is in this state."""
-    async with asyncio.timeout(10):
-        while (await job.refresh()).state is not state or (attempts is not None and job.attempt < attempts):
-            await asyncio.sleep(0.01)
+    await job_until(job, lambda job: job.state is state)
 
 
 async def test_a_returned_value_is_the_result(app: App) -> None:
@@ -275,7 +287,9 @@ async def test_a_handler_that_ignores_shutdown_is_left_behind(app: App) -> None:
     release.set()
 
 
-async def test_an_unknown_task_waits_with_a_clear_error_and_goes_on_with_the_code(app: App, migrated_database: str) -> None:
+async def test_an_unknown_task_waits_with_a_clear_error_and_goes_on_with_the_code(
+    app: App, migrated_database: str
+) -> None:
     other = App(migrated_database)
 
     @other.task("order")
@@ -285,9 +299,7 @@ async def test_an_unknown_task_waits_with_a_clear_error_and_goes_on_with_the_cod
     async with other:
         job = await order.start(Order(9))
         async with app.worker():
-            async with asyncio.timeout(10):
-                while (await job.refresh()).last_error is None:
-                    await asyncio.sleep(0.01)
+            await job_until(job, lambda job: job.last_error is not None)
         assert job.last_error is not None
         assert "no task named 'order'" in job.last_error
         assert (job.state, job.attempt, job.retry_number) == (JobState.PENDING, 0, 0)

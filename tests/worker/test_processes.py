@@ -238,7 +238,9 @@ async def test_a_worker_that_starts_before_its_database_waits_and_says_so(
     assert await worker.end() == 0
 
 
-async def test_sigterm_while_still_waiting_for_the_database_exits_zero(private_cluster: Any, processes: Processes) -> None:
+async def test_sigterm_while_still_waiting_for_the_database_exits_zero(
+    private_cluster: Any, processes: Processes
+) -> None:
     dsn = private_cluster.dsn()
     private_cluster.stop()
     worker = processes.python(SCRIPT, env={"TEST_DSN": dsn, "TEST_GATE": ""})

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from perdure import App, Context, JobState, LeaseLost
 from perdure.errors import MisuseError
+from tests.support.jobs import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,12 +62,14 @@ async def test_rows_and_checkpoint_commit_together(app: App, table: psycopg.Asyn
         assert await job.result(timeout=10) == 1
 
 
-async def test_leaving_without_a_commit_puts_the_same_object_back(app: App, table: psycopg.AsyncConnection[Any]) -> None:
+async def test_leaving_without_a_commit_puts_the_same_object_back(
+    app: App, table: psycopg.AsyncConnection[Any]
+) -> None:
     @app.task("t")
     async def task(ctx: Context[None, Progress]) -> bool:
         progress = ctx.execution_metadata
         progress.inner.seen.append(1)
-        with pytest.raises(ValueError, match="boom"):
+        with pytest.raises(ValueError, match="boom"):  # noqa: PT012 - the block is what is tested
             async with ctx.transaction() as connection:
                 await connection.execute("insert into effects values (1)")
                 progress.rows = 9
@@ -85,7 +88,7 @@ async def test_leaving_without_a_commit_puts_the_same_object_back(app: App, tabl
 async def test_a_failing_statement_rolls_both_back(app: App, table: psycopg.AsyncConnection[Any]) -> None:
     @app.task("t")
     async def task(ctx: Context[None, Progress]) -> int:
-        with pytest.raises(psycopg.errors.UndefinedTable):
+        with pytest.raises(psycopg.errors.UndefinedTable):  # noqa: PT012 - the block is what is tested
             async with ctx.transaction() as connection:
                 ctx.execution_metadata.rows = 9
                 await connection.execute("insert into effects values (1)")
@@ -106,7 +109,7 @@ async def test_a_deferred_constraint_that_fails_at_commit_rolls_both_back(
 
     @app.task("t")
     async def task(ctx: Context[None, Progress]) -> int:
-        with pytest.raises(psycopg.errors.UniqueViolation):
+        with pytest.raises(psycopg.errors.UniqueViolation):  # noqa: PT012 - the block is what is tested
             async with ctx.transaction() as connection:
                 ctx.execution_metadata.rows = 9
                 await connection.execute("insert into once values (1), (1)")
@@ -160,13 +163,12 @@ async def test_a_zombie_cant_commit_nor_persist(app: App, table: psycopg.AsyncCo
         job = await task.start()
         await inside.wait()
         await table.execute(
-            "update background_tasks.jobs set claim = claim + 1, attempt = attempt + 1, worker_id = gen_random_uuid() where id = %s",
+            "update background_tasks.jobs set claim = claim + 1, attempt = attempt + 1, worker_id = gen_random_uuid() "
+            "where id = %s",
             [job.id],
         )
         taken.set()
-        async with asyncio.timeout(10):
-            while len(answers) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(answers) == 2, "both calls of the zombie are refused")
     assert answers == [LeaseLost, LeaseLost]
     assert await effects(table) == []
     row = await (await table.execute("select state, execution_metadata from background_tasks.jobs")).fetchone()

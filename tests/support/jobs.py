@@ -1,0 +1,46 @@
+"""Waiting for what a job's row says: nobody is notified of that but waiters of results, so it is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from perdure import Job
+
+__all__ = ["job_until", "until"]
+
+_DEADLINE_SECONDS = 15.0
+_LOOK_SECONDS = 0.01
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until something is so.
+
+    Raises:
+        AssertionError: It wasn't within the deadline.
+    """
+    try:
+        async with asyncio.timeout(_DEADLINE_SECONDS):
+            while not condition():  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(_LOOK_SECONDS)
+    except TimeoutError:
+        message = f"not within {_DEADLINE_SECONDS} s: {what}"
+        raise AssertionError(message) from None
+
+
+async def job_until(job: Job[Any, Any, Any, Any], condition: Callable[[Job[Any, Any, Any, Any]], bool]) -> None:
+    """Refresh the job until it is as wanted.
+
+    Raises:
+        AssertionError: It wasn't within the deadline; tells the state that it is in.
+    """
+    try:
+        async with asyncio.timeout(_DEADLINE_SECONDS):
+            while not condition(await job.refresh()):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(_LOOK_SECONDS)
+    except TimeoutError:
+        message = f"job {job.id} wasn't as wanted within {_DEADLINE_SECONDS} s: {job.state}, {job.last_error}"
+        raise AssertionError(message) from None
