@@ -3,19 +3,25 @@
 psycopg's own list dumper looks at every element in Python; on the worker's hot path that costs more than the
 statement. The format: PostgreSQL's `array_send` in src/backend/utils/adt/arrayfuncs.c (dimensions, has-null flag,
 element type, length, lower bound, then length and bytes of each element).
+
+Texts and payloads are UTF-8 on our side, whatever encoding a connection of the user's has.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, ClassVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from psycopg import DataError
 from psycopg.adapt import Dumper, Loader
 from psycopg.pq import Format
+from psycopg.types.datetime import TimestamptzBinaryLoader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from psycopg import BaseConnection
     from psycopg.abc import AdaptContext, Buffer
     from psycopg.adapt import AdaptersMap
 
@@ -36,46 +42,85 @@ _LENGTH = struct.Struct(">i").pack
 _SHORT = 4096
 _LENGTHS = [_LENGTH(length) for length in range(_SHORT)]
 _NULL = _LENGTH(-1)
-_JSONB_VERSION = b"\x01"
-_BOOL, _INT8, _INT2, _INT4, _TEXT, _JSON, _JSONB = 16, 20, 21, 23, 25, 114, 3802
+_BOOL, _INT8, _INT2, _INT4 = 16, 20, 21, 23
+_UTF8 = "utf-8"
+# A day from the ends, so that every time zone can show them.
+_EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 
 class Packed:
-    """An array in binary format; the subclass says of what type."""
+    """An array to be sent in binary format; the subclass says of what type."""
 
-    __slots__ = ("data",)
+    __slots__ = ()
+
+    def pack(self, connection: BaseConnection[Any] | None) -> bytes:
+        """Return the array's bytes, as this connection wants them."""
+        raise NotImplementedError
+
+
+class _Numbers(Packed):
+    __slots__ = ("_data",)
 
     def __init__(self, data: bytes) -> None:
-        """Wrap an array's bytes."""
-        self.data = data
+        self._data = data
+
+    def pack(self, connection: BaseConnection[Any] | None) -> bytes:  # noqa: ARG002 - to all the same
+        return self._data
 
 
-class _Booleans(Packed):
+class _Booleans(_Numbers):
     __slots__ = ()
 
 
-class _Int2s(Packed):
+class _Int2s(_Numbers):
     __slots__ = ()
 
 
-class _Int4s(Packed):
+class _Int4s(_Numbers):
     __slots__ = ()
 
 
-class _Int8s(Packed):
+class _Int8s(_Numbers):
     __slots__ = ()
 
 
-class _Texts(Packed):
+class _Blobs(Packed):
+    __slots__ = ("_values",)
+    element_oid: ClassVar[int]
+    prefix: ClassVar[bytes] = b""
+
+    def __init__(self, values: Sequence[bytes | None]) -> None:
+        self._values = values
+
+    def pack(self, connection: BaseConnection[Any] | None) -> bytes:
+        values, encoding = self._values, _encoding(connection)
+        if encoding != _UTF8:
+            values = [None if value is None else value.decode().encode(encoding) for value in values]
+        prefix = self.prefix
+        extra = len(prefix)
+        parts = [_HEADER(1, 1, self.element_oid, len(values), 1)]
+        for value in values:
+            if value is None:
+                parts.append(_NULL)
+            else:
+                parts += _length(len(value) + extra), prefix, value
+        return b"".join(parts)
+
+
+class _Texts(_Blobs):
     __slots__ = ()
+    element_oid = 25
 
 
-class _Jsons(Packed):
+class _Jsons(_Blobs):
     __slots__ = ()
+    element_oid = 114
 
 
-class _Jsonbs(Packed):
+class _Jsonbs(_Blobs):
     __slots__ = ()
+    element_oid = 3802
+    prefix = b"\x01"  # the version of the format
 
 
 def _fixed(element_oid: int, code: str, size: int, values: Sequence[int]) -> bytes:
@@ -108,37 +153,30 @@ def _length(length: int) -> bytes:
     return _LENGTHS[length] if length < _SHORT else _LENGTH(length)
 
 
-def _blobs(element_oid: int, prefix: bytes, values: Sequence[bytes | None]) -> bytes:
-    parts = [_HEADER(1, 1, element_oid, len(values), 1)]
-    extra = len(prefix)
-    for value in values:
-        if value is None:
-            parts.append(_NULL)
-        else:
-            parts += _length(len(value) + extra), prefix, value
-    return b"".join(parts)
-
-
 def texts(values: Sequence[bytes | None]) -> Packed:
     """Pack a `text[]` of UTF-8 texts and nulls."""
-    return _Texts(_blobs(_TEXT, b"", values))
+    return _Texts(values)
 
 
 def jsons(values: Sequence[bytes | None]) -> Packed:
     """Pack a `json[]` of encoded payloads and nulls."""
-    return _Jsons(_blobs(_JSON, b"", values))
+    return _Jsons(values)
 
 
 def jsonbs(values: Sequence[bytes | None]) -> Packed:
     """Pack a `jsonb[]` of encoded payloads and nulls."""
-    return _Jsonbs(_blobs(_JSONB, _JSONB_VERSION, values))
+    return _Jsonbs(values)
+
+
+def _encoding(connection: BaseConnection[Any] | None) -> str:
+    return connection.info.encoding if connection else _UTF8
 
 
 class _PackedDumper(Dumper):
     format = Format.BINARY
 
     def dump(self, obj: Packed) -> bytes:
-        return obj.data
+        return obj.pack(self.connection)
 
 
 def _dumper(array_oid: int) -> type[Dumper]:
@@ -146,25 +184,40 @@ def _dumper(array_oid: int) -> type[Dumper]:
 
 
 class _RawLoader(Loader):
-    """A json value as the server sent it."""
+    """A json value as the server has it, in UTF-8."""
 
-    format: ClassVar[Format] = Format.TEXT
+    format = Format.TEXT
+    begin: ClassVar[int] = 0
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._encoding = _encoding(self.connection)
 
     def load(self, data: Buffer) -> bytes:
-        return bytes(data)
+        payload = bytes(data[self.begin :])
+        return payload if self._encoding == _UTF8 else payload.decode(self._encoding).encode()
 
 
 class _RawBinaryLoader(_RawLoader):
     format = Format.BINARY
 
 
-class _RawJsonbLoader(Loader):
-    """A jsonb value without the version byte before it."""
-
+class _RawJsonbLoader(_RawLoader):
     format = Format.BINARY
+    begin = 1  # behind the version byte
 
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data[1:])
+
+class _TimeLoader(TimestamptzBinaryLoader):
+    """A time; one that Python can't hold (`infinity`, the year 10000) is the nearest that it can.
+
+    So a row that somebody has written by hand doesn't make the others of its page unreadable.
+    """
+
+    def load(self, data: Buffer) -> datetime:
+        try:
+            return super().load(data)
+        except DataError:
+            return _EARLIEST if data[0] & 0x80 else _LATEST
 
 
 _DUMPERS = (
@@ -179,7 +232,7 @@ _DUMPERS = (
 
 
 def register(context: AdaptContext) -> None:
-    """Teach one cursor (or a connection of our own, never one that users see) packed arrays and raw payloads."""
+    """Teach one cursor (or a connection of our own, never one that users see) how we write and read."""
     adapters: AdaptersMap = context.adapters
     for kind, dumper in _DUMPERS:
         adapters.register_dumper(kind, dumper)
@@ -187,3 +240,4 @@ def register(context: AdaptContext) -> None:
     adapters.register_loader("json", _RawBinaryLoader)
     adapters.register_loader("jsonb", _RawLoader)
     adapters.register_loader("jsonb", _RawJsonbLoader)
+    adapters.register_loader("timestamptz", _TimeLoader)

@@ -124,7 +124,7 @@ def start_many(  # noqa: PLR0913 - an argument a column
         "notify": notify,
         "channel": names.work_channel,
     }
-    return Call(names.statements["start_many"], parameters, lambda rows: StartedMany(*rows[0][:3]))
+    return Call(names.statements["start_many"], parameters, lambda rows: StartedMany(rows[0][0] or [], *rows[0][1:3]))
 
 
 def get(names: Names, job_id: int) -> Call[JobRow | None]:

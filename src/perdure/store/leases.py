@@ -20,6 +20,7 @@ __all__ = [
     "WorkerRow",
     "forget_workers",
     "forgive",
+    "heal_bands",
     "lapsed_jobs",
     "register",
     "remove",
@@ -146,6 +147,11 @@ def revive(names: Names, tasks: Sequence[str]) -> Call[int]:
 def forget_workers(names: Names) -> Call[None]:
     """Delete the rows of workers that lapsed long ago."""
     return Call(names.statements["forget_workers"], {}, lambda _rows: None)
+
+
+def heal_bands(names: Names) -> Call[list[tuple[str, int]]]:
+    """Add the bands (queue, priority) that jobs are in without being known; answers those."""
+    return Call(names.statements["heal_bands"], {}, lambda rows: sorted((row[0], row[1]) for row in rows))
 
 
 def workers(names: Names) -> Call[list[WorkerRow]]:

@@ -206,7 +206,7 @@ async def _retried(
                         return False
                 await cursor.execute(statement.encode())
                 return True
-        except database_errors.LockNotAvailable as error:
+        except (database_errors.LockNotAvailable, database_errors.DeadlockDetected) as error:
             if attempt == _ATTEMPTS - 1:
                 message = (
                     f"migration {title}: no lock could be had in {_ATTEMPTS} attempts of {_LOCK_TIMEOUT}; "
@@ -214,7 +214,7 @@ async def _retried(
                 )
                 raise MigrationFailed(message) from error
         except database_errors.Error as error:
-            if connection.broken or isinstance(error, database_errors.OperationalError):
+            if connection.closed:
                 raise
             message = f"migration {title} failed and was rolled back: {error}"
             raise MigrationFailed(message) from error

@@ -6,7 +6,8 @@ without a join (`finish.sql`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import operator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perdure.store.arrays import booleans, int2s, int4s, int8s, jsonbs, jsons, texts
 from perdure.store.calls import Call
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from perdure.store.arrays import Packed
     from perdure.store.sql import Names
 
 __all__ = [
@@ -149,8 +151,20 @@ class Settlement(NamedTuple):
     proceed_requested: bool
 
 
-def _ids(rows: Sequence[tuple[object, ...]]) -> list[int]:
-    return [row[0] for row in rows]  # type: ignore[misc] - the statement returns bigints
+def _ids(rows: Sequence[tuple[Any, ...]]) -> list[int]:
+    return [row[0] for row in rows]
+
+
+def _sorted(ids: Sequence[int]) -> Packed:
+    """Pack the ids of a batch.
+
+    Raises:
+        ValueError: They aren't sorted: a row's place in the arrays would be a wrong one.
+    """
+    if not all(map(operator.le, ids, ids[1:])):
+        message = "the entries of a batch must be sorted by id"
+        raise ValueError(message)
+    return int8s(ids)
 
 
 def _given(values: Sequence[bytes | None]) -> Sequence[bytes | None]:
@@ -183,7 +197,7 @@ def finish(names: Names, worker: UUID, entries: Sequence[Finish], *, holder: UUI
     parameters = {
         "worker": worker,
         "holder": holder or worker,
-        "ids": int8s(ids),
+        "ids": _sorted(ids),
         "claims": int4s(claims),
         "checkpoints": int4s(checkpoints),
         "states": int2s(states),
@@ -207,7 +221,7 @@ def release(
         "worker": worker,
         "holder": holder or worker,
         "lapsed": lapsed,
-        "ids": int8s([entry.id for entry in entries]),
+        "ids": _sorted([entry.id for entry in entries]),
         "claims": int4s([entry.claim for entry in entries]),
         "checkpoints": int4s([entry.checkpoint for entry in entries]),
         "states": int2s([entry.state for entry in entries]),
@@ -231,7 +245,7 @@ def persist(names: Names, worker: UUID, entries: Sequence[Persist]) -> Call[list
     ids, claims, checkpoints, metadata = zip(*entries, strict=True)
     parameters = {
         "worker": worker,
-        "ids": int8s(ids),
+        "ids": _sorted(ids),
         "claims": int4s(claims),
         "checkpoints": int4s(checkpoints),
         "execution_metadata": jsonbs(metadata),
@@ -242,21 +256,21 @@ def persist(names: Names, worker: UUID, entries: Sequence[Persist]) -> Call[list
 def report_progress(names: Names, worker: UUID, entries: Sequence[ProgressReport]) -> Call[None]:
     """Write how far these attempts are."""
     ids, claims, progress = zip(*entries, strict=True)
-    parameters = {"worker": worker, "ids": int8s(ids), "claims": int4s(claims), "progress": jsons(progress)}
+    parameters = {"worker": worker, "ids": _sorted(ids), "claims": int4s(claims), "progress": jsons(progress)}
     return Call(names.statements["report_progress"], parameters, lambda _rows: None)
 
 
 def put_back(names: Names, worker: UUID, entries: Sequence[PutBack]) -> Call[list[int]]:
     """Return claims that were never started."""
     ids, claims = zip(*entries, strict=True)
-    parameters = {"worker": worker, "ids": int8s(ids), "claims": int4s(claims)}
+    parameters = {"worker": worker, "ids": _sorted(ids), "claims": int4s(claims)}
     return Call(names.statements["put_back"], parameters, _ids)
 
 
 def defer(names: Names, worker: UUID, entries: Sequence[Deferral]) -> Call[list[int]]:
     """Return claims that this worker can't read; they wait at growing delays."""
     ids, claims, last_errors = zip(*entries, strict=True)
-    parameters = {"worker": worker, "ids": int8s(ids), "claims": int4s(claims), "last_errors": texts(last_errors)}
+    parameters = {"worker": worker, "ids": _sorted(ids), "claims": int4s(claims), "last_errors": texts(last_errors)}
     return Call(names.statements["defer"], parameters, _ids)
 
 
@@ -269,8 +283,8 @@ def strays(names: Names, worker: UUID, known: Sequence[int]) -> Call[list[Stray]
 def settlement(names: Names, ids: Sequence[int]) -> Call[dict[int, Settlement]]:
     """Read what has become of jobs whose write found no row."""
 
-    def read(rows: Sequence[tuple[object, ...]]) -> dict[int, Settlement]:
-        found = [Settlement(*row) for row in rows]  # type: ignore[arg-type] - the statement's columns
+    def read(rows: Sequence[tuple[Any, ...]]) -> dict[int, Settlement]:
+        found = [Settlement(*row) for row in rows]
         return {row.id: row for row in found}
 
     return Call(names.statements["settlement"], {"ids": int8s(ids)}, read)

@@ -6,6 +6,7 @@ Nothing is ever formatted into a statement but that name; all values are paramet
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -54,18 +55,20 @@ CLAIM_COLUMNS = (
 
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
 _LONGEST_IDENTIFIER = 63
+_PLACE = re.compile(r"\{(schema|job_ids|job_columns|claim_columns)\}")
 
 
 def quote_identifier(name: str) -> str:
     """Return the name as a quoted identifier.
 
     Raises:
-        ConfigError: The name is empty, too long, or holds a NUL.
+        ConfigError: The name is empty, too long, or holds what no text in a database can.
     """
-    if not name or "\0" in name or len(name.encode()) > _LONGEST_IDENTIFIER:
+    data = name.encode(errors="replace")  # a lone surrogate becomes a question mark, so another name
+    if not name or "\0" in name or data.decode() != name or len(data) > _LONGEST_IDENTIFIER:
         message = (
-            f"persistence.schema_name: {name!r} can't name a schema; allowed are 1 to {_LONGEST_IDENTIFIER} bytes "
-            "without NUL"
+            f"persistence.schema_name: {name!r} can't name a schema; allowed are 1 to {_LONGEST_IDENTIFIER} bytes of "
+            "UTF-8 without NUL"
         )
         raise ConfigError(message)
     return '"' + name.replace('"', '""') + '"'
@@ -98,13 +101,15 @@ class Statements:
         sequence = quote_literal(f"{schema}.job_ids") + "::regclass"
         if parametrised:  # psycopg reads every % of a statement with parameters
             schema, sequence = schema.replace("%", "%%"), sequence.replace("%", "%%")
+        values = {
+            "schema": schema,
+            "job_ids": sequence,
+            "job_columns": ", ".join(JOB_COLUMNS),
+            "claim_columns": ", ".join(CLAIM_COLUMNS),
+        }
         code = "\n".join(line for line in source.splitlines() if not line.startswith("--") or not parametrised)
-        return (
-            code.replace("{schema}", schema)
-            .replace("{job_ids}", sequence)
-            .replace("{job_columns}", ", ".join(JOB_COLUMNS))
-            .replace("{claim_columns}", ", ".join(CLAIM_COLUMNS))
-        )
+        # In one go: a schema may be called {job_columns}.
+        return _PLACE.sub(lambda place: values[place[1]], code)
 
 
 @dataclass(frozen=True)
