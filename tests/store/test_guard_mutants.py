@@ -1,0 +1,64 @@
+"""Every condition of every write is needed: without it, a case of `guards.py` fails."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from perdure.store.sql import names_of
+from tests.store.guards import CASES, WRITES, check, prepare
+from tests.store.workbench import SCHEMA, with_statement
+
+if TYPE_CHECKING:
+    from tests.store.workbench import Workbench
+
+_TOKEN = re.compile(r"[()]|\b(?:where|and|or|then|returning|order by|limit|on)\b")
+_NO_GUARDS = {
+    # Whom a write notifies.
+    ("proceed", "lapsed_at is null"),
+    ("proceed", "exists (select from "),
+    ("proceed", "sleeping"),
+    ("finish", "awaited"),
+    # What a write writes.
+    ("release", "not (%(use_proceeds)s"),
+}
+
+
+def conditions(text: str) -> list[tuple[int, int]]:
+    """Return where each condition behind a `where` or an `and` begins and ends."""
+    found: list[tuple[int, int]] = []
+    for opening in re.finditer(r"\b(?:where|and)\b", text):
+        depth = 0
+        end = len(text)
+        for token in _TOKEN.finditer(text, opening.end()):
+            if token[0] == "(":
+                depth += 1
+            elif token[0] == ")" and depth:
+                depth -= 1
+            elif depth == 0:
+                end = token.start()
+                break
+        found.append((opening.end() + 1, end))
+    return found
+
+
+def _mutants() -> list[tuple[str, int, str]]:
+    found: list[tuple[str, int, str]] = []
+    for write in WRITES:
+        text = names_of(SCHEMA).statements[write].decode()
+        for place, (begin, end) in enumerate(conditions(text)):
+            condition = " ".join(text[begin:end].split())
+            if not any(write == other and condition.startswith(start) for other, start in _NO_GUARDS):
+                found.append((write, place, condition))
+    return found
+
+
+@pytest.mark.parametrize(("write", "place", "condition"), _mutants(), ids=lambda value: str(value)[:70])
+def test_a_write_needs_its_condition(bench: Workbench, write: str, place: int, condition: str) -> None:
+    text = bench.names.statements[write].decode()
+    begin, end = conditions(text)[place]
+    changed = with_statement(bench.names, write, f"{text[:begin]} true {text[end:]}".encode())
+    noticed = any(check(prepare(bench, changed), case) for case in CASES if case.write == write)
+    assert noticed, f"no case of guards.py notices that {write}.sql has lost the condition {condition!r}"
