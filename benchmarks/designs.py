@@ -1,18 +1,20 @@
 """Ways to lay out the jobs' tables, each with the three statements that a benchmark needs: fill, settle, claim.
 
-All keep what perdure promises: a settle is fenced (id, attempt, state, worker, checkpoint number, and the worker's valid
-lease), a lapsed worker's jobs are found by an index, and a claim takes larger priorities first, then by due time and id.
+All keep what perdure promises: a settle is fenced (id, attempt, state, worker, checkpoint number, and the worker's
+valid lease), a lapsed worker's jobs are found by an index (but where a variant says otherwise), and a claim takes
+larger priorities first, then by due time and id.
 They are made for measuring; the project's own statements are in `perdure.store`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BARE", "LANE_SESSION", "NARROW_SESSION", "Design", "Layout", "design"]
+__all__ = ["BARE", "LANE_SESSION", "NARROW_SESSION", "Design", "Layout", "Tables", "Watermark", "design"]
 
 Tables = Literal["one table", "finished moved", "ready list", "ready list, no rescue"]
+Watermark = Literal["", "second", "position"]
 
 LANE_SESSION = (
     "set plan_cache_mode = force_generic_plan",
@@ -35,11 +37,16 @@ class Layout:
         payload: The type of metadata and execution metadata.
         history: Whether a settle adds a row for the attempt.
         finished_index: An index more on the finished rows: by their end, or on those that did not complete.
+        rescue_index: Whether a lapsed worker's jobs are found by an index, and not by reading all live ones.
+        plain_guard: Whether a settle asks for its worker with "=", which lures the planner to the rescuer's index.
         bands: How many (queue, priority) pairs the claim looks through; 0: one, named in the statement.
-        watermark: Whether a claim starts at the due time up to which nothing is left.
+        watermark: Where a claim starts to look: at the front, or at a floor (see `exchange.Floors`) that is a second
+            before the due time up to which nothing was left, or the position (due time and id) of a few claims ago.
         session: Settings of the worker's connections.
         fresh: Whether statements are prepared on empty tables without statistics, and filled afterwards.
         collapse_nulls: Whether a parameter is null, instead of an array of nothing but nulls.
+        lookup: How a row finds its result: by its place in an array; cut from one long text, by offsets (an array of
+            texts must be walked from its front, one of integers not); or by a join with the arrays, unnested.
     """
 
     tables: Tables = "finished moved"
@@ -47,11 +54,14 @@ class Layout:
     payload: Literal["jsonb", "json", "bytea"] = "jsonb"
     history: bool = False
     finished_index: Literal["", "finished_at", "unhappy"] = ""
+    rescue_index: bool = True
+    plain_guard: bool = False
     bands: int = 1
-    watermark: bool = False
+    watermark: Watermark = ""
     session: tuple[str, ...] = LANE_SESSION
     fresh: bool = False
     collapse_nulls: bool = True
+    lookup: Literal["array", "blob", "join"] = "array"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,7 @@ class Design:
         session: Settings of the worker's connections.
         fresh: See `Layout`.
         collapse_nulls: See `Layout`.
-        watermark: Whether the claim takes floors.
+        watermark: See `Layout`.
     """
 
     schema: str
@@ -78,14 +88,15 @@ class Design:
     session: tuple[str, ...] = LANE_SESSION
     fresh: bool = False
     collapse_nulls: bool = True
-    watermark: bool = False
+    watermark: Watermark = ""
 
 
 _LIVE_COLUMNS = """
     id bigint primary key, scheduled_at timestamptz, created_at timestamptz not null, started_at timestamptz,
     worker_id uuid, attempt int not null default 0, retry_number int not null default 0,
-    scheduler_retries int not null default 0, checkpoint int not null default 0, claim_checkpoint int not null default 0,
-    state smallint not null default 0, priority smallint not null, lapses smallint not null default 0,
+    scheduler_retries int not null default 0, checkpoint int not null default 0,
+    claim_checkpoint int not null default 0, state smallint not null default 0, priority smallint not null,
+    lapses smallint not null default 0,
     proceed_requested boolean not null default false, cancel_requested boolean not null default false,
     awaited boolean not null default false, queue text not null, task text not null,
     metadata {payload} not null, execution_metadata {payload} not null, error json, last_error text"""
@@ -95,6 +106,8 @@ _FINISHED_COLUMNS = """
     checkpoint int not null, state smallint not null, priority smallint not null, queue text not null,
     task text not null, metadata {payload} not null, execution_metadata {payload} not null,
     result json, error json, last_error text"""
+_ATTEMPTS = """create table attempts (job_id bigint, number int, worker_id uuid, started_at timestamptz,
+    ended_at timestamptz, state smallint, error json, primary key (job_id, number))"""
 _HOT = """autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0"""
 _RETURNING = "id, attempt, queue, priority, scheduled_at, task, retry_number, checkpoint, metadata, execution_metadata"
 _READY = "state in (0, 3, 4, 5) and scheduled_at is not null"
@@ -133,21 +146,23 @@ def design(layout: Layout) -> Design:
 def _schema(layout: Layout) -> str:
     live = _LIVE_COLUMNS.format(payload=layout.payload)
     parts = ["drop table if exists jobs, finished_jobs, ready, held, attempts, bands, workers, task"]
-    ready = f"create index jobs_ready on jobs (queue, priority, scheduled_at, id) where {_READY}"
-    held = "create index jobs_held on jobs (worker_id) where worker_id is not null"
+    indexes = [f"create index jobs_ready on jobs (queue, priority, scheduled_at, id) where {_READY}"]
+    if layout.rescue_index:
+        indexes.append("create index jobs_held on jobs (worker_id) where worker_id is not null")
     match layout.tables:
         case "one table":
             columns = f"{live}, finished_at timestamptz, result json"
-            parts += [f"create table jobs ({columns}) with (fillfactor = 70, {_HOT})", ready, held]
+            parts += [f"create table jobs ({columns}) with (fillfactor = 70, {_HOT})", *indexes]
         case "finished moved":
             finished = _FINISHED_COLUMNS.format(payload=layout.payload)
-            parts += [f"create table jobs ({live}) with (fillfactor = 70, {_HOT})", ready, held]
+            parts += [f"create table jobs ({live}) with (fillfactor = 70, {_HOT})", *indexes]
             parts += [f"create table finished_jobs ({finished})"]
         case _:
             columns = f"{live}, finished_at timestamptz, result json"
             parts += [f"create table jobs ({columns}) with (fillfactor = 45, {_HOT})"]
             parts += [
-                f"create table ready (queue text, priority smallint, scheduled_at timestamptz, id bigint) with ({_HOT})",
+                "create table ready (queue text, priority smallint, scheduled_at timestamptz, id bigint)",
+                f"alter table ready set ({_HOT})",
                 "create index ready_place on ready (queue, priority, scheduled_at, id)",
                 f"create table held (worker_id uuid, id bigint, primary key (worker_id, id)) with ({_HOT})",
             ]
@@ -156,16 +171,13 @@ def _schema(layout: Layout) -> str:
         parts.append(f"create index kept_end on {kept} (finished_at) where finished_at is not null")
     elif layout.finished_index == "unhappy":
         parts.append(f"create index kept_unhappy on {kept} (state, id) where state in (7, 8)")
-    parts += [
-        "create table attempts (job_id bigint, number int, worker_id uuid, started_at timestamptz, "
-        "ended_at timestamptz, state smallint, error json, primary key (job_id, number))",
-        "create table bands (queue text not null, priority smallint not null)",
-        "create table workers (id uuid primary key, lease_until timestamptz not null)",
-        "insert into workers values (%(worker)s, now() + interval '1 day')",
-        # Priorities come in levels of four queues. The jobs are in the last band of all, where a claim arrives last.
-        "insert into bands select case i when 0 then 'default' else 'queue' || i %% 4 end, i / 4 "
-        f"from generate_series(0, {max(layout.bands, 1) - 1}) i",
-    ]
+    parts += [_ATTEMPTS, "create table bands (queue text not null, priority smallint not null)"]
+    # Priorities come in levels of four queues. The jobs are in the level where a claim arrives last.
+    last = max(layout.bands, 1) - 1
+    named = "case i when 0 then 'default' else 'queue' || i %% 4 end, i / 4"
+    parts.append(f"insert into bands select {named} from generate_series(0, {last}) i")
+    parts.append("create table workers (id uuid primary key, lease_until timestamptz not null)")
+    parts.append("insert into workers values (%(worker)s, now() + interval '1 day')")
     return ";\n".join(parts)
 
 
@@ -197,12 +209,27 @@ def _at(name: str, kind: str) -> str:
     return f"(%({name})s::{kind}[])[width_bucket(id, %(ids)s::bigint[])]"
 
 
+def _result(layout: Layout) -> str:
+    match layout.lookup:
+        case "blob":
+            end, length = _at("result_ends", "int"), _at("result_lengths", "int")
+            return (
+                f"convert_from(substring(%(result_blob)s::bytea from {end} - {length} + 1 for {length}), 'UTF8')::json"
+            )
+        case "join":
+            return "given.result"
+        case _:
+            return _at("results", "json")
+
+
 def _mine(layout: Layout) -> str:
     ids = "%(ids)s::bigint[]"
     if layout.skip_locked:
         ids = f"array(select id from jobs where id = any({ids}) order by id for update skip locked)"
+    # Not "=": that would prove jobs_held usable, whose dead entries a settle would then step over.
+    holder = "worker_id = %(worker)s" if layout.plain_guard else "worker_id is not distinct from %(worker)s"
     return (
-        f"id = any({ids}) and state = 2 and worker_id = %(worker)s and attempt = {_at('attempts', 'int')} "
+        f"id = any({ids}) and state = 2 and {holder} and attempt = {_at('attempts', 'int')} "
         f"and checkpoint = {_at('checkpoints', 'int')} "
         f"and not (cancel_requested and {_at('states', 'smallint')} = 7) and {_VALID_LEASE}"
     )
@@ -245,9 +272,14 @@ def _settle_by_moving(layout: Layout) -> str:
         f"insert into finished_jobs ({columns}) "
         "select id, scheduled_at, created_at, started_at, clock_timestamp(), worker_id, attempt, retry_number, "
         f"checkpoint + ({_at('execution_metadata', layout.payload)} is not null)::int, {_at('states', 'smallint')}, "
-        f"priority, queue, task, metadata, {_checkpoint(layout)}, {_at('results', 'json')}, {_at('errors', 'json')}, "
+        f"priority, queue, task, metadata, {_checkpoint(layout)}, {_result(layout)}, {_at('errors', 'json')}, "
         "last_error from ended"
     )
+    if layout.lookup == "join":
+        insert += (
+            " join (select * from unnest(%(ids)s::bigint[], %(results)s::json[]) as given (given_id, result)) as given "
+            "on given_id = id"
+        )
     return _count_ended(
         layout, [f"ended as (delete from jobs where {_mine(layout)} returning *)", f"kept as ({insert})"]
     )
@@ -286,19 +318,20 @@ def _due(layout: Layout, table: str, key: str) -> str:
     """Return the query for the rows to take, locked: `key` of each."""
     guard = f"{_READY} and " if table == "jobs" else ""
     if not layout.bands:
-        floor = "and scheduled_at >= (%(floors)s::timestamptz[])[1] " if layout.watermark else ""
         return (
-            f"select {key} from {table} where {guard} queue = 'default' and priority = 0 {floor}"
+            f"select {key} from {table} where {guard} queue = 'default' and priority = 0 "
             "and scheduled_at <= statement_timestamp() order by scheduled_at, id limit %(want)s::int "
             "for no key update skip locked"
         )
-    floor = (
-        "and scheduled_at >= coalesce((select floor from unnest(%(floor_queues)s::text[], "
-        "%(floor_priorities)s::smallint[], %(floors)s::timestamptz[]) as known (queue, priority, floor) "
-        "where known.queue = band.queue and known.priority = level.priority), '-infinity')"
-        if layout.watermark
-        else ""
-    )
+    bands, floor = "select distinct queue from bands", ""
+    if layout.watermark:
+        bands = (
+            "select distinct queue, coalesce(floor_at, '-infinity') as floor_at, coalesce(floor_id, 0) as floor_id "
+            "from bands left join unnest(%(floor_queues)s::text[], %(floor_priorities)s::smallint[], "
+            "%(floor_ats)s::timestamptz[], %(floor_ids)s::bigint[]) as known (queue, priority, floor_at, floor_id) "
+            "using (queue, priority)"
+        )
+        floor = "and (scheduled_at, id) >= (band.floor_at, band.floor_id)"
     return f"""
         select due.key from (
             select distinct priority from bands
@@ -306,7 +339,7 @@ def _due(layout: Layout, table: str, key: str) -> str:
         ) as level
         cross join lateral (
             select front.key from (
-                select distinct queue from bands
+                {bands}
                 where priority = level.priority and (%(queues)s::text[] is null or queue = any(%(queues)s::text[]))
             ) as band
             cross join lateral (
@@ -337,4 +370,4 @@ returning id, 1, 'default', 0, now(), '', 0, 0, payload, null""",
     finished="select count(*) from task where state = 2",
     session=(),
 )
-"""The least that a durable queue can do, to compare with: no fence, no lease, no result; settle and claim in one statement."""
+"""The least that a queue can do, to compare with: no fence, no lease, no result; settle and claim in one statement."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -22,14 +23,17 @@ from perdure.store import arrays
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benchmarks.designs import Design
+    from benchmarks.designs import Design, Watermark
 
-__all__ = ["Drain", "Floors", "Lane", "drain", "prepare"]
+__all__ = ["Drain", "Floors", "Lane", "cpu_seconds", "drain", "prepare"]
 
 WORKER = UUID("0190a8f0-5b1e-7cc3-98c4-dc0c0c07398f")
 BATCH = 500
 LANES = 2
 _CHUNK = 10_000
+_REMEMBERED_CLAIMS = 4
+Band: TypeAlias = tuple[str, int]
+Position: TypeAlias = tuple[datetime, int]
 _RESULT = b'{"i":1,"ok":true}'
 
 
@@ -52,37 +56,53 @@ class Drain:
 
 @dataclass(slots=True)
 class Floors:
-    """The watermark of each band: the due time before which the worker has seen nothing left.
+    """Where the claims of a worker start to look in each band: near where the last ones stopped.
 
-    A scan starts `lag` before it, for commits that were on their way, and every `full_every_seconds` at the very front.
+    What is dead before that is stepped over only now and then: a little way back every 0.2 s (commits that were on
+    their way), all of it every 5 s (whatever came late or was put back). So nothing is passed by for longer.
+
+    Attributes:
+        kind: By a second of due time always, or by the lowest position that the last few claims reached.
     """
 
-    lag: timedelta = timedelta(seconds=1)
-    full_every_seconds: float = 5.0
-    _seen: dict[tuple[str, int], datetime] = field(default_factory=dict)
-    _full_at_seconds: float = 0.0
+    kind: Watermark
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _reached: dict[Band, deque[Position]] = field(default_factory=dict)
+    _back_at_seconds: float = 0.0
+    _front_at_seconds: float = 0.0
 
     def parameters(self) -> dict[str, Any]:
         """Return the claim's parameters."""
         now_seconds = time.monotonic()
-        seen = self._seen
-        if now_seconds >= self._full_at_seconds:
-            self._full_at_seconds = now_seconds + self.full_every_seconds
-            seen = {}
-        names = [queue for queue, _ in seen]
-        priorities = [priority for _, priority in seen]
-        return {"floor_queues": names, "floor_priorities": priorities, "floors": [at - self.lag for at in seen.values()]}
+        with self._lock:
+            known = {band: min(positions) for band, positions in self._reached.items()}
+        if now_seconds >= self._front_at_seconds:
+            self._front_at_seconds = now_seconds + 5.0
+            known = {}
+        elif self.kind == "second" or now_seconds >= self._back_at_seconds:
+            self._back_at_seconds = now_seconds + 0.2
+            known = {band: (due_at - timedelta(seconds=1), 0) for band, (due_at, _) in known.items()}
+        return {
+            "floor_queues": [queue for queue, _ in known],
+            "floor_priorities": [priority for _, priority in known],
+            "floor_ats": [due_at for due_at, _ in known.values()],
+            "floor_ids": [id_ for _, id_ in known.values()],
+        }
 
     def learn(self, rows: list[tuple[Any, ...]]) -> None:
         """Take note of what was claimed: all before it in its band is taken."""
-        for row in rows:
-            band, due_at = (row[2], row[3]), row[4]
-            if band not in self._seen or self._seen[band] < due_at:
-                self._seen[band] = due_at
+        last: dict[Band, Position] = {}
+        for id_, _attempt, queue, priority, due_at, *_ in rows:
+            position = last.get((queue, priority))
+            if position is None or position < (due_at, id_):
+                last[queue, priority] = due_at, id_
+        with self._lock:
+            for band, position in last.items():
+                self._reached.setdefault(band, deque(maxlen=_REMEMBERED_CLAIMS)).append(position)
 
 
 class Lane:
-    """One connection that settles and claims.
+    """One connection that settles and claims; the floors are shared by all lanes of a worker.
 
     Attributes:
         skipped: What the last settle stepped over: a claim that began before ours was committed meets our rows, locks
@@ -116,7 +136,7 @@ class Lane:
             return claiming.fetchall()
         with connection.pipeline() if held else nullcontext():
             if held:
-                settling.execute(design.settle, _outcomes(held, design.collapse_nulls))
+                settling.execute(design.settle, _outcomes(held, collapse_nulls=design.collapse_nulls))
             claiming.execute(design.claim, claim)
         self.skipped = []
         if held and settling.fetchone() != (len(held),):
@@ -128,7 +148,6 @@ class Lane:
             self._floors.learn(rows)
         return rows
 
-
     def _still_running(self, held: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         ids = [row[0] for row in held]
         found = self.connection.execute("select id from jobs where state = 2 and id = any(%s)", [ids]).fetchall()
@@ -136,7 +155,7 @@ class Lane:
         return [row for row in held if row[0] in open_ids]
 
 
-def _outcomes(held: list[tuple[Any, ...]], collapse_nulls: bool) -> dict[str, Any]:
+def _outcomes(held: list[tuple[Any, ...]], *, collapse_nulls: bool) -> dict[str, Any]:
     count = len(held)
     nulls = [None] * count
     return {
@@ -146,6 +165,9 @@ def _outcomes(held: list[tuple[Any, ...]], collapse_nulls: bool) -> dict[str, An
         "checkpoints": arrays.int4s([row[7] for row in held]),
         "states": arrays.int2s([6] * count),
         "results": arrays.jsons([_RESULT] * count),
+        "result_blob": _RESULT * count,
+        "result_ends": arrays.int4s(range(len(_RESULT), len(_RESULT) * count + 1, len(_RESULT))),
+        "result_lengths": arrays.int4s([len(_RESULT)] * count),
         # An array of nothing but nulls is searched, row by row, for what can't be there.
         "execution_metadata": None if collapse_nulls else arrays.jsonbs(nulls),
         "errors": None if collapse_nulls else arrays.jsons(nulls),
@@ -154,19 +176,21 @@ def _outcomes(held: list[tuple[Any, ...]], collapse_nulls: bool) -> dict[str, An
 
 def prepare(dsn: str, design: Design, count: int) -> list[Lane]:
     """Make the tables, fill them, and connect the lanes."""
-    floors = Floors()
+    floors = Floors(design.watermark)
+    lanes: list[Lane] = []
     with psycopg.connect(dsn, autocommit=True) as connection:
         for statement in design.schema.split(";\n"):
             psycopg.ClientCursor(connection).execute(statement, {"worker": WORKER})
-        lanes = [] if design.fresh else None
-        if lanes is not None:
-            lanes += [Lane(dsn, design, floors) for _ in range(LANES)]
+        if design.fresh:
+            lanes += (Lane(dsn, design, floors) for _ in range(LANES))
             _meet_empty_tables(lanes, design)
         for first in range(1, count + 1, _CHUNK):
             connection.execute(design.fill, {"first": first, "count": min(_CHUNK, count + 1 - first)})
-        connection.execute("vacuum" if design.fresh else "vacuum (analyze)")
+        if not design.fresh:
+            connection.execute("vacuum (analyze)")
+            lanes += (Lane(dsn, design, floors) for _ in range(LANES))
         connection.execute("checkpoint")
-    return lanes if lanes is not None else [Lane(dsn, design, floors) for _ in range(LANES)]
+    return lanes
 
 
 def _meet_empty_tables(lanes: list[Lane], design: Design) -> None:
@@ -176,7 +200,9 @@ def _meet_empty_tables(lanes: list[Lane], design: Design) -> None:
         for _ in range(6):
             lane.exchange([])
             if design.settle:
-                lane.connection.execute(design.settle, _outcomes(nobody, design.collapse_nulls), binary=True)
+                lane.connection.execute(
+                    design.settle, _outcomes(nobody, collapse_nulls=design.collapse_nulls), binary=True
+                )
 
 
 def drain(dsn: str, design: Design, count: int) -> Drain:
@@ -189,12 +215,12 @@ def drain(dsn: str, design: Design, count: int) -> Drain:
         watcher = stack.enter_context(psycopg.connect(dsn, autocommit=True))
         backends = [lane.connection.info.backend_pid for lane in lanes]
         threads = [threading.Thread(target=_guarded, args=(_empty, lane, failures)) for lane in lanes]
-        cpu, wal, began = _cpu_seconds(backends), _wal(watcher), time.perf_counter()
+        cpu, wal, began = cpu_seconds(backends), _wal(watcher), time.perf_counter()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        took, cpu, wal = time.perf_counter() - began, _cpu_seconds(backends) - cpu, _wal(watcher) - wal
+        took, cpu, wal = time.perf_counter() - began, cpu_seconds(backends) - cpu, _wal(watcher) - wal
         if failures:
             raise failures[0]
         row = watcher.execute(design.finished).fetchone()
@@ -221,7 +247,7 @@ def _empty(lane: Lane) -> None:
         held = lane.skipped + rows
 
 
-def _cpu_seconds(processes: list[int]) -> float:
+def cpu_seconds(processes: list[int]) -> float:
     """Return the time on a CPU, user and system, by the kernel's nanosecond counter."""
     return sum(int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) for pid in processes) / 1e9
 

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.designs import BARE, NARROW_SESSION, Layout, design
 from benchmarks.exchange import drain
-from tests.support.cluster import TestRun, wheel_binaries
+from benchmarks.server import server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from benchmarks.exchange import Drain
 
@@ -39,7 +38,14 @@ GROUPS: Mapping[str, Mapping[str, Layout]] = {
         "skips locked rows": _BASE,
         "waits for locked rows": replace(_BASE, skip_locked=False),
         "and a history row": replace(_BASE, history=True),
-        "arrays of nulls": replace(_BASE, collapse_nulls=False),
+        "no index for rescues": replace(_BASE, rescue_index=False),
+        'guard "worker_id ="': replace(_BASE, plain_guard=True),
+    },
+    "lookup": {
+        "array": _BASE,
+        "arrays of nulls, too": replace(_BASE, collapse_nulls=False),
+        "one text, cut by offsets": replace(_BASE, lookup="blob"),
+        "join (lane's settings without hash joins off)": replace(_BASE, lookup="join", session=NARROW_SESSION),
     },
     "payload": {
         "jsonb": _BASE,
@@ -55,7 +61,7 @@ GROUPS: Mapping[str, Mapping[str, Layout]] = {
         "one band by name": replace(_BASE, bands=0),
         "1 band of a table": _BASE,
         "20 bands": replace(_BASE, bands=20),
-        "1 band, watermark": replace(_BASE, watermark=True),
+        "1 band, watermark": replace(_BASE, watermark="position"),
     },
     "plans": {
         "the lane's settings": _BASE,
@@ -70,25 +76,6 @@ GROUPS: Mapping[str, Mapping[str, Layout]] = {
         "no settings": replace(_BASE, fresh=True, session=()),
     },
 }
-_SETTINGS = {
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
-    "shared_buffers": "512MB",
-    "max_wal_size": "4GB",
-    "timezone": "UTC",
-}
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """Start a server with default durability, and give the DSN of a database in it."""
-    run = TestRun.begin()
-    try:
-        cluster = run.new_cluster("bench", wheel_binaries(), _SETTINGS)
-        yield cluster.socket_dsn(cluster.create_database("tables"))
-    finally:
-        run.end()
 
 
 def measure(dsn: str, layouts: Mapping[str, Layout], jobs: int, rounds: int) -> dict[str, list[Drain]]:
@@ -102,26 +89,29 @@ def measure(dsn: str, layouts: Mapping[str, Layout], jobs: int, rounds: int) -> 
 
 
 def report(group: str, runs: Mapping[str, list[Drain]]) -> str:
-    """Return a table in Markdown; the first variant after `bare` is what the others are compared with."""
+    """Return a table in Markdown; others are compared with `bare` and with the variant after it, round by round."""
     lines = [
-        f"| {group} | jobs/s | of the first | of bare | (least, most) | server CPU µs a job | WAL bytes a job | skipped |",
+        f"| {group} | jobs/s | of the first | of bare | best | CPU µs a job: median, least | WAL bytes | skipped |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    medians = {name: _median(drains) for name, drains in runs.items()}
-    first, bare = list(medians.values())[1], medians["bare"]
-    for name, median in medians.items():
-        speeds = [one.jobs_per_second for one in runs[name]]
+    bare, first, *_ = (_figures(drains, "jobs_per_second") for drains in runs.values())
+    for name, drains in runs.items():
+        speeds, cpu = _figures(drains, "jobs_per_second"), _figures(drains, "server_us")
         lines.append(
-            f"| {name} | {median.jobs_per_second:,.0f} | {median.jobs_per_second / first.jobs_per_second:.2f} "
-            f"| {median.jobs_per_second / bare.jobs_per_second:.2f} | {min(speeds):,.0f}, {max(speeds):,.0f} "
-            f"| {median.server_us:.1f} | {median.wal_bytes:,.0f} | {median.misses:.1%} |"
+            f"| {name} | {median(speeds):,.0f} | {_ratio(speeds, first):.2f} | {_ratio(speeds, bare):.2f} "
+            f"| {max(speeds):,.0f} | {median(cpu):.1f}, {min(cpu):.1f} "
+            f"| {median(_figures(drains, 'wal_bytes')):,.0f} | {median(_figures(drains, 'misses')):.1%} |"
         )
     return "\n".join(lines)
 
 
-def _median(drains: list[Drain]) -> Drain:
-    figures = [asdict(one) for one in drains]
-    return type(drains[0])(**{key: statistics.median(one[key] for one in figures) for key in figures[0]})
+def _figures(drains: list[Drain], name: str) -> list[float]:
+    return [getattr(one, name) for one in drains]
+
+
+def _ratio(speeds: list[float], others: list[float]) -> float:
+    """Return the median of the rounds' ratios: what slowed one round slowed both."""
+    return median(one / other for one, other in zip(speeds, others, strict=True))
 
 
 def main() -> None:
