@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,12 @@ def _children(process: Process) -> list[psutil.Process]:
     """The worker processes of a supervisor, in the order of their start."""
     found = psutil.Process(process.pid).children()
     return sorted(found, key=lambda child: child.create_time())
+
+
+def _wait_for_jobs(folder: Path) -> None:
+    """Let workers wait for their running jobs as long as it takes."""
+    shop = (folder / "shop.py").read_text(encoding="utf-8")
+    (folder / "shop.py").write_text(shop.replace('"shutdown_grace": 0.2', '"shutdown_grace": 600'), encoding="utf-8")
 
 
 # --- one process -----------------------------------------------------------------------------------------------------
@@ -166,8 +173,7 @@ def test_one_that_keeps_dying_is_started_again_at_growing_delays(start_worker: C
 def test_a_second_signal_is_passed_on_and_skips_the_grace(
     start_worker: Callable[..., Process], perdure_db: CommandLine, folder: Path
 ) -> None:
-    shop = (folder / "shop.py").read_text(encoding="utf-8")
-    (folder / "shop.py").write_text(shop.replace('"shutdown_grace": 0.2', '"shutdown_grace": 600'), encoding="utf-8")
+    _wait_for_jobs(folder)
     worker = start_worker("shop:app", "--processes", "2")
     worker.wait_for_line("^ready")
     perdure_db("jobs", "start", "--app", "shop:app", "orders.wait")
@@ -180,6 +186,25 @@ def test_a_second_signal_is_passed_on_and_skips_the_grace(
     assert "SIGTERM again: stopping without further grace" in worker.output
     worker.assert_no_child_left()
     assert perdure_db("jobs", "show", "1", "--output", "json").json["state"] == "pending"
+
+
+def test_ctrl_c_in_a_terminal_which_signals_the_whole_group_counts_once(
+    start_worker: Callable[..., Process], perdure_db: CommandLine, folder: Path
+) -> None:
+    _wait_for_jobs(folder)
+    worker = start_worker("shop:app", "--processes", "2")
+    worker.wait_for_line("^ready")
+    perdure_db("jobs", "start", "--app", "shop:app", "orders.wait")
+    worker.wait_for_line("waiting in process")
+    assert worker.pid not in {os.getpgid(child.pid) for child in _children(worker)}
+    os.killpg(worker.pid, signal.SIGINT)
+    for _process in range(2):
+        worker.wait_for_line("SIGINT: stopping")
+    assert worker.is_running
+    assert "again" not in worker.output
+    os.killpg(worker.pid, signal.SIGINT)
+    assert worker.wait() == 0, worker.output
+    assert "SIGINT again: stopping without further grace" in worker.output
 
 
 def test_when_the_supervisor_is_killed_its_processes_stop_by_themselves(start_worker: Callable[..., Process]) -> None:
