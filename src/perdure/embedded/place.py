@@ -1,0 +1,176 @@
+"""Where the server's data and its socket are: in `.perdure`, or elsewhere where that can't be, and never guessed twice.
+
+The data are elsewhere when root's server, which runs as an unprivileged user, can't get through to `.perdure`. The
+socket is elsewhere when its path would be longer than the kernel takes (107 bytes), or isn't plain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from perdure.embedded.account import Account
+from perdure.embedded.folder import OWN_DATABASE, write_whole
+from perdure.embedded.foreign import foreign_server
+from perdure.errors import EmbeddedError
+
+if TYPE_CHECKING:
+    from perdure.embedded.folder import Folder
+
+__all__ = ["SHELF", "Address", "choose_place", "data_of", "make_shelf", "make_socket_folder"]
+
+SHELF: Final = Path("/var/lib/perdure")
+"""Where root keeps what its server's user can't reach in its own folders."""
+
+# libpq and PostgreSQL take lists of hosts and folders, separated by commas; the rest is for the eyes.
+_SPECIAL: Final = frozenset(",\"'\\")
+_NAME: Final = ".s.PGSQL"
+
+
+class Address:
+    """Under which socket a data folder's server is found: the same at each start.
+
+    The name's number, a "port", and the folder's name elsewhere come from the cluster's own identifier, which initdb
+    makes anew each time. So a server that outlives its deleted folder can't meet its successor.
+    """
+
+    def __init__(self, data: Path) -> None:
+        """Read the identifier."""
+        with (data / "global" / "pg_control").open("rb") as control:
+            self.identifier = int.from_bytes(control.read(8), sys.byteorder)
+
+    @property
+    def port(self) -> int:
+        """The number in the socket's name; no TCP port is opened."""
+        return 1024 + self.identifier % (65536 - 1024)
+
+    @property
+    def file_name(self) -> str:
+        """The socket's name."""
+        return f"{_NAME}.{self.port}"
+
+    def url(self, folder: Path) -> str:
+        """The database's address, for a socket in this folder."""
+        return f"postgresql://perdure@/perdure?host={quote(os.fsencode(folder), safe='')}&port={self.port}"
+
+
+def data_of(folder: Folder) -> Path:
+    """Return where the data are, or would be, if that has been decided; else where they would best be."""
+    return _place_of(folder) / "data"
+
+
+def choose_place(folder: Folder) -> Path:
+    """Return the folder that has, or is to have, the data and the socket.
+
+    Raises:
+        EmbeddedError: The server's user can't get at any.
+    """
+    place = _place_of(folder)
+    account = Account.of_server(place / "data")
+    if place != folder.path and place.exists():
+        return place
+    if account.can_enter(folder.path) and place == folder.path:
+        return place
+    if (folder.path / "data").exists():
+        message = (
+            f"{folder.path}: the server runs as the user {account.name}, who can't get through to this folder any "
+            f"more: let it pass through each of the folders above, or use {OWN_DATABASE}"
+        )
+        raise EmbeddedError(message)
+    return _place_elsewhere(folder, account)
+
+
+def _place_of(folder: Folder) -> Path:
+    try:
+        return Path(folder.elsewhere.read_text(encoding="utf-8").rstrip("\n"))
+    except FileNotFoundError:
+        return folder.path
+
+
+def _place_elsewhere(folder: Folder, account: Account) -> Path:
+    """Make a folder on the shelf for one that the server's user can't reach, and note it before anything is in it."""
+    make_shelf(account)
+    prefix = hashlib.sha256(os.fsencode(folder.path)).hexdigest()[:12] + "-"
+    for old in SHELF.glob(f"{prefix}*"):
+        # Of a `.perdure` with this very path, that has been deleted since.
+        if foreign_server(old / "data") is None:
+            shutil.rmtree(old, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix=prefix, dir=SHELF))
+    place.chmod(0o711)
+    write_whole(folder.elsewhere, f"{place}\n")
+    return place
+
+
+def make_shelf(account: Account) -> None:
+    """Make `SHELF`, if it isn't there, and make sure that the account gets through to it."""
+    with contextlib.suppress(FileExistsError):
+        SHELF.mkdir(mode=0o711, parents=True)
+        SHELF.chmod(0o711)
+    if SHELF.stat().st_uid != os.geteuid() or not account.can_enter(SHELF):
+        message = (
+            f"{SHELF} has to be root's, and the user {account.name}, whom the embedded PostgreSQL runs as, has to get "
+            f"through to it: that isn't so. Work in a folder that {account.name} can reach, or use {OWN_DATABASE}"
+        )
+        raise EmbeddedError(message)
+
+
+def make_socket_folder(place: Path, address: Address, account: Account) -> Path:
+    """Make the folder of the socket, in which no one but the server's user, and root, can find it.
+
+    Raises:
+        EmbeddedError: No folder will do.
+    """
+    candidates = [place / "socket"]
+    bases = dict.fromkeys([tempfile.gettempdir(), "/tmp"])  # noqa: S108 - what is there is checked
+    candidates += [Path(base, f"perdure-{address.identifier:x}") for base in bases]
+    reasons: list[str] = []
+    for folder in candidates:
+        try:
+            _make_private(folder, account)
+            _try_socket(folder, address)
+        except OSError as error:
+            reasons.append(f"{folder}: {error}")
+        else:
+            if account.can_enter(folder):
+                return folder
+            reasons.append(f"{folder}: the user {account.name} can't get through to it")
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    message = (
+        f"no folder will do for the server's socket: {'; '.join(reasons)}. Work in a folder with a shorter path, set "
+        f"TMPDIR, or use {OWN_DATABASE}"
+    )
+    raise EmbeddedError(message)
+
+
+def _make_private(folder: Path, account: Account) -> None:
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        there = folder.lstat()
+        private = stat.S_ISDIR(there.st_mode) and not there.st_mode & 0o077
+        if not private or there.st_uid not in {account.uid, os.geteuid()}:
+            message = "is there already, and others can get in"
+            raise PermissionError(message) from None
+    account.give(folder)
+
+
+def _try_socket(folder: Path, address: Address) -> None:
+    """Make a socket: the path may be too long, and not all file systems have sockets."""
+    if _SPECIAL.intersection(str(folder)) or not str(folder).isprintable():
+        message = "its path has characters that mean something else in an address"
+        raise OSError(message)
+    probe = folder / address.file_name
+    probe.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(probe))
+    probe.unlink()
