@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import subprocess
@@ -10,8 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
+
+from perdure.cli import main
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _DEADLINE_SECONDS = 50
@@ -99,7 +105,7 @@ class CommandLine:
     environment: dict[str, str]
 
     def __call__(self, *arguments: str, given: str | None = None, **environment: str) -> Ended:
-        """Call; `given` is its standard input."""
+        """Call it as a process; `given` is its standard input."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PERDURE_", "FORCE_COLOR"))}
         done = subprocess.run(
             [sys.executable, "-c", "from perdure.cli import main; main()", *arguments],
@@ -114,6 +120,27 @@ class CommandLine:
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
+
+    def inside(self, *arguments: str, given: str | None = None, **environment: str) -> Ended:
+        """Call it in this process: the same in a fifth of the time, where being a process isn't what is tested."""
+        unset: dict[str, str | None] = {key: None for key in os.environ if key.startswith("PERDURE_")}
+        with contextlib.chdir(self.folder), _nothing_imported_from(self.folder):
+            result = CliRunner().invoke(main, arguments, input=given, env=unset | self.environment | environment)
+        return Ended(result.exit_code, result.stdout, result.stderr)
+
+
+@contextlib.contextmanager
+def _nothing_imported_from(folder: Path) -> Iterator[None]:
+    """Forget afterwards what was imported from a folder."""
+    path = list(sys.path)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
+                del sys.modules[name]
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_every_command_is_where_its_entry_says_and_starts_its_help_with_its_summ
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=name) for name, _entry in _entries()])
 def test_every_command_has_help_with_examples(perdure: CommandLine, name: str) -> None:
-    ended = perdure(*name.split(), "--help")
+    ended = perdure.inside(*name.split(), "--help")
     assert ended.code == 0
     assert "Examples:\n" in ended.out
     assert f"    perdure {name}" in ended.out
@@ -78,4 +78,4 @@ def test_an_unknown_command_is_a_usage_error(perdure: CommandLine) -> None:
 
 
 def test_h_is_short_for_help(perdure: CommandLine) -> None:
-    assert perdure("jobs", "list", "-h").out == perdure("jobs", "list", "--help").out
+    assert perdure.inside("jobs", "list", "-h").out == perdure.inside("jobs", "list", "--help").out

@@ -33,12 +33,12 @@ def test_an_app_of_the_current_folder_is_found(perdure: CommandLine) -> None:
 def test_an_app_in_a_package_and_in_an_attribute_of_something_is_found(perdure: CommandLine, folder: Path) -> None:
     _write(folder, "pack/__init__.py", "")
     _write(folder, "pack/shop.py", "import types, perdure\nc = types.SimpleNamespace(app=perdure.App())\n")
-    assert perdure("migrate", "--sql", "pack.shop:c.app").code == 0
+    assert perdure.inside("migrate", "--sql", "pack.shop:c.app").code == 0
 
 
 def test_the_current_folder_comes_before_what_is_installed(perdure: CommandLine, folder: Path) -> None:
     _write(folder, "rich_shop.py", "from shop import app")
-    assert perdure("migrate", "--sql", "rich_shop:app").code == 0
+    assert perdure.inside("migrate", "--sql", "rich_shop:app").code == 0
 
 
 def test_a_missing_module_is_named(perdure: CommandLine, folder: Path) -> None:
@@ -48,22 +48,24 @@ def test_a_missing_module_is_named(perdure: CommandLine, folder: Path) -> None:
 
 def test_a_module_missing_in_a_package_is_named(perdure: CommandLine, folder: Path) -> None:
     _write(folder, "pack/__init__.py", "")
-    assert "there is no module 'pack.shop'" in _failed(perdure("migrate", "--sql", "pack.shop:app"), 2)
-    assert "there is no module 'shop.app'" in _failed(perdure("migrate", "--sql", "shop.app:app"), 2)
+    assert "there is no module 'pack.shop'" in _failed(perdure.inside("migrate", "--sql", "pack.shop:app"), 2)
+    assert "there is no module 'shop.app'" in _failed(perdure.inside("migrate", "--sql", "shop.app:app"), 2)
 
 
 def test_a_missing_attribute_is_named_with_what_is_there(perdure: CommandLine) -> None:
-    assert _failed(perdure("migrate", "--sql", "shop:ap"), 2) == "module 'shop' has no 'ap'; did you mean shop:app?"
+    assert (
+        _failed(perdure.inside("migrate", "--sql", "shop:ap"), 2) == "module 'shop' has no 'ap'; did you mean shop:app?"
+    )
 
 
 def test_a_module_without_an_app_says_so(perdure: CommandLine, folder: Path) -> None:
     _write(folder, "empty.py", "")
-    line = _failed(perdure("migrate", "--sql", "empty:app"), 2)
+    line = _failed(perdure.inside("migrate", "--sql", "empty:app"), 2)
     assert line == "module 'empty' has no 'app'; it has no App at all: app = perdure.App(…)"
 
 
 def test_what_is_no_app_is_named_by_its_type(perdure: CommandLine) -> None:
-    line = _failed(perdure("migrate", "--sql", "shop:import_orders"), 2)
+    line = _failed(perdure.inside("migrate", "--sql", "shop:import_orders"), 2)
     assert line == "shop:import_orders is no perdure.App, but of type perdure.task.Task; did you mean shop:app?"
 
 
@@ -72,11 +74,15 @@ def test_what_is_no_app_is_named_by_its_type(perdure: CommandLine) -> None:
     [("shop", "shop:app"), ("shop.py", "shop:app"), ("./pack/shop.py:app", "pack.shop:app"), ("shop:", "shop:app")],
 )
 def test_another_form_is_answered_with_what_was_probably_meant(perdure: CommandLine, target: str, meant: str) -> None:
-    assert _failed(perdure("migrate", "--sql", target), 2) == f"{target!r} is not MODULE:APP; did you mean {meant}?"
+    assert (
+        _failed(perdure.inside("migrate", "--sql", target), 2) == f"{target!r} is not MODULE:APP; did you mean {meant}?"
+    )
 
 
 def test_a_form_that_means_nothing_is_answered_with_an_example(perdure: CommandLine) -> None:
-    assert "write it as shop:app, for `app = App(…)` in shop.py" in _failed(perdure("migrate", "--sql", "a b:c"), 2)
+    assert "write it as shop:app, for `app = App(…)` in shop.py" in _failed(
+        perdure.inside("migrate", "--sql", "a b:c"), 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_a_module_that_raises_is_named_with_what_and_where(
     perdure: CommandLine, folder: Path, code: str, said: str
 ) -> None:
     _write(folder, "bad.py", code)
-    line = _failed(perdure("migrate", "--sql", "bad:app"), 1)
+    line = _failed(perdure.inside("migrate", "--sql", "bad:app"), 1)
     assert line.startswith("importing 'bad' failed: ")
     assert said in line
 
@@ -122,5 +128,5 @@ def test_what_a_module_prints_when_imported_is_kept_out_of_the_output(perdure: C
 
 
 def test_an_app_and_a_dsn_contradict_each_other(perdure: CommandLine) -> None:
-    line = _failed(perdure("migrate", "--sql", "shop:app", "--dsn", "postgresql://x@y/z"), 2)
+    line = _failed(perdure.inside("migrate", "--sql", "shop:app", "--dsn", "postgresql://x@y/z"), 2)
     assert line == "--dsn and shop:app: give one of them, since an app knows its database"

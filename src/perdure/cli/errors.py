@@ -8,11 +8,15 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from perdure.cli.text import printable
 from perdure.errors import PerdureError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Failure", "Misunderstood", "as_click_error", "print_traceback"]
 
@@ -62,9 +66,13 @@ def print_traceback(error: BaseException) -> None:
 
 def _only(error: Exception) -> Exception:
     """Take an error out of the groups that are around it alone."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while len(inside := _inside(error)) == 1:
+        error = inside[0]
     return error
+
+
+def _inside(error: Exception) -> Sequence[Exception]:
+    return cast("ExceptionGroup[Exception]", error).exceptions if isinstance(error, ExceptionGroup) else ()
 
 
 def _is_of_driver(error: Exception) -> bool:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import logging
 
+from perdure.cli.text import printable
+
 __all__ = ["log_to_stderr"]
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s [%(process)d] %(message)s"
+
+
+class _Formatter(logging.Formatter):
+    """Lets no text of a job command the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
 
 
 def log_to_stderr(*, debug: bool) -> None:
     """Show what perdure and its jobs log, with `debug` what anybody does; unless the app has set up logging itself."""
-    if logging.getLogger().handlers:
+    root = logging.getLogger()
+    if root.handlers:
         return
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s [%(process)d] %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter(_FORMAT))
+    root.addHandler(handler)
     if debug:
-        logging.getLogger().setLevel(logging.DEBUG)
+        root.setLevel(logging.DEBUG)
         return
     logging.getLogger("perdure").setLevel(logging.INFO)
     # The pool warns at each of its attempts while a database is away; the worker says so once.

@@ -94,12 +94,14 @@ async def examine(connect: Connect, names: Names) -> AsyncGenerator[Finding]:
         yield await _clock(connection, names)
         yield _pooler(server, connected_pid=info.backend_pid)
         yield await _notifications(connect)
+        denied = await calls.run(connection, _rights(names))
+        if denied is not None:
+            yield _allowed(denied, info.user)
+        if denied:
+            return  # what is denied can't be looked into
         state = await schema_state(connection, names)
         yield _schema(state, names)
-        rights = await calls.run(connection, _rights(names))
-        if rights is not None:
-            yield _allowed(rights, info.user)
-        if state.exists and not state.pending and not rights:
+        if state.exists and not state.pending:
             found = await calls.run(connection, _contents(names))
             yield _workers(found)
             yield _readable(found)
@@ -196,7 +198,7 @@ def _schema(state: SchemaState, names: Names) -> Finding:
         numbers = ", ".join(f"{number:03}" for number in state.changed)
         text = f"the schema {name} was made by other versions of the migrations {numbers} than these"
         return Finding("schema", "problem", text, "find out who changed them: this may be another schema than it seems")
-    return Finding("schema", "ok", f"the schema {name} is up to date ({len(state.applied)} migrations)")
+    return Finding("schema", "ok", f"the schema {name} is up to date, at migration {max(state.applied):03}")
 
 
 def _allowed(denied: list[str], user: str) -> Finding:

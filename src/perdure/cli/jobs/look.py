@@ -50,7 +50,7 @@ def list_jobs(target: str | None, dsn: str | None, *, limit: int, output: str, *
     else:
         print_table(views.HEADER, map(views.as_row, jobs), styles=[views.style_of(job.state) for job in jobs])
     if len(found) > limit:
-        note(f"There are more than these {limit:,}: --limit {limit * 10} shows more.")
+        note(f"There are more: --limit {limit * 10} shows up to {limit * 10:,}.")
 
 
 @click.command

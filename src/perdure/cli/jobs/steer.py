@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from perdure.cli.errors import Misunderstood
 from perdure.cli.jobs import views
 from perdure.cli.jobs.arguments import due_time, json_bytes
 from perdure.cli.output import note, output_option, print_json, print_line
+from perdure.context import Context  # noqa: TC001 - the stand-in's annotation is read when it is defined
 from perdure.core.states import JobState
 from perdure.errors import PayloadError
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime, timedelta
 
-    from perdure.context import Context
     from perdure.core.codec import Codec
     from perdure.job import Job
     from perdure.task import Task
@@ -33,7 +34,7 @@ _FAILED: Final = 1
 
 @click.command
 @click.argument("task_name", metavar="TASK")
-@click.argument("metadata", metavar="[METADATA]", type=json_bytes, default="null")
+@click.argument("metadata", type=json_bytes, default="null")
 @click.option(
     "--execution-metadata",
     type=json_bytes,
@@ -75,7 +76,7 @@ def start(
                 "too: --execution-metadata null for a task that has none, '{}' for one whose fields have defaults"
             )
             raise Misunderstood(message)
-        task = _untyped(app, task_name)
+        task = _untyped(app, task_name, execution_metadata)
     else:
         task = _task(app, task_name)
     payload = _decode(task.metadata, metadata, f"METADATA of {task_name}")
@@ -86,7 +87,7 @@ def start(
     if output == "json":
         print_json(views.as_json(job))
     else:
-        print_line(f"job {job.id} ({job.name}) is {job.state.value}")
+        print_line(f"job {job.id} ({job.name}) started")
 
 
 @click.command
@@ -172,10 +173,8 @@ def _in_words(job_id: int, answer: Any) -> str:
     job = answer.job
     what = f"job {job_id} ({job.name})"
     match answer:
-        case Proceeded() if job.state is JobState.RUNNING:
-            return f"{what} is running; it will go on as soon as it suspends"
         case Proceeded():
-            return f"{what} goes on"
+            return f"{what} was let go on; it is {job.state.value} now"
         case CancelRequested() if job.state is JobState.CANCELLED:
             return f"{what} is cancelled"
         case CancelRequested():
@@ -194,13 +193,16 @@ def _task(app: App, name: str) -> Task[Any, Any, Any, Any]:
     raise Misunderstood(message)
 
 
-def _untyped(app: App, name: str) -> Task[Any, Any, Any, Any]:
+def _untyped(app: App, name: str, checkpoint: bytes) -> Task[Any, Any, Any, Any]:
     """Define a stand-in for a task whose code isn't here: any JSON is right."""
 
-    async def elsewhere(ctx: Context[Any, Any]) -> None:
+    async def with_checkpoint(ctx: Context[Any, Any]) -> None:
         raise NotImplementedError
 
-    app.task(name)(elsewhere)
+    async def without(ctx: Context[Any, None]) -> None:
+        raise NotImplementedError
+
+    app.task(name)(without if json.loads(checkpoint) is None else with_checkpoint)
     return app.tasks[name]
 
 
