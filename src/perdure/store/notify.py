@@ -71,7 +71,11 @@ class Listener:
         while True:
             try:
                 connection = await psycopg.AsyncConnection.connect(
-                    self._dsn, autocommit=True, application_name="perdure listener", **KEEPALIVES
+                    self._dsn,
+                    autocommit=True,
+                    application_name="perdure listener",
+                    client_encoding="UTF8",
+                    **KEEPALIVES,
                 )
             except psycopg.Error as error:
                 _log.debug("listener: no connection: %s", error)
@@ -98,7 +102,7 @@ class Listener:
             try:
                 await self._receiving
             except asyncio.CancelledError:
-                if not self._receiving.cancelled() or self._task is None:
+                if _is_cancelled():  # by `stop`, or with the event loop; else `add` has only interrupted the receiving
                     self._receiving.cancel()
                     raise
             finally:
@@ -113,3 +117,8 @@ class Listener:
     def _tell(self, channel: str, payload: str | None) -> None:
         for callback in self._callbacks.get(channel, ()):
             callback(payload)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
