@@ -67,7 +67,7 @@ def weave(node: Choice, options: Sequence[Option]) -> Twin:
         return Twin(Union[tuple(plain)], None, lower, _by_class(lifts))  # noqa: UP007
     decode = msgspec.json.Decoder(Union[tuple(plain)]).decode if plain else None  # noqa: UP007
     lift = _by_class(lifts)
-    others = _refuse_others if decode is None else lambda raw: lift(decode(raw))
+    others: Callable[[Raw], Any] = _refuse_others if decode is None else lambda raw: lift(decode(raw))
     readers = {option.node.json: option.twin.lift for option in options if option.twin.type is Raw and option.twin.lift}
     if node.tag_key is not None:
         readers[Json.OBJECT] = _by_tag(node.tag_key, options)
@@ -102,9 +102,10 @@ def _lower(node: Choice, options: Sequence[Option]) -> Callable[[Any], Any]:
         return value if found is None else found(value)
 
     def lower_dict(value: dict[str, Any]) -> Any:
-        found = dicts.get(value.get(node.tag_key or ""))
+        tag: Any = value.get(node.tag_key or "")
+        found = dicts.get(tag)
         if found is None:
-            message = f"expected one of {', '.join(map(repr, dicts))}, got {value.get(node.tag_key or '')!r}"
+            message = f"expected one of {', '.join(map(repr, dicts))}, got {tag!r}"
             raise Misfit(message, f".{node.tag_key}")
         return found(value)
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from perdure.core.codec.certain import certainty_of
 from perdure.core.codec.defaults import default_maker
 from perdure.core.codec.faults import Faults
 from perdure.core.codec.hints import show_type
-from perdure.core.codec.misfit import Misfit
+from perdure.core.codec.misfit import Misfit, shorten
 from perdure.core.codec.nodes import Anything, Choice, Json, Model, Node
 from perdure.core.codec.reading import Reader
 from perdure.core.codec.restoring import put_back
-from perdure.core.codec.text import check_text, write_out_exponents
+from perdure.core.codec.text import DEEPEST, check_text, write_out_exponents
 from perdure.core.codec.twin import encode, reader_of
 from perdure.core.codec.twins import Weaver, parts_of
 from perdure.errors import DefinitionError, PayloadRefused, PayloadTooLarge, PayloadUndecodable
@@ -52,8 +53,8 @@ class Codec(Generic[T]):
         except (TypeError, NotImplementedError) as error:
             message = f"{self.name} can't be stored: {error}"
             raise DefinitionError(message) from error
-        self._lower = twin.lower
-        self._has_loose_numbers = any(map(_is_loose, parts_of(self._node)))
+        self._write: Callable[[T], bytes] = self._writer(twin.lower)
+        self._is_certain = certainty_of(self._node)
         self._default = default_maker(self._node)
 
     def __repr__(self) -> str:
@@ -76,20 +77,14 @@ class Codec(Generic[T]):
         """
         try:
             data = self._write(value)
-            if limit is not None and len(data) > limit:
-                raise _too_large(what, len(data), limit)
-            check_text(data)
-            fits = bool(self._read(data) == value)
-        except PayloadTooLarge:
-            raise
-        except Exception:  # noqa: BLE001 - whatever it is, it is looked into below
-            fits = False
-        if fits:
-            return data
-        misfit = self._find_fault(value)
-        if misfit is not None:
+        except Exception:  # noqa: BLE001 - whatever it is, it is looked into
+            raise self._refusal(value, what) from None
+        if limit is not None and len(data) > limit:
+            message = f"{what}: {len(data):,} bytes of JSON; allowed are {limit:,} (execution.max_payload_bytes)"
+            raise PayloadTooLarge(message)
+        if not self._survives(value, data) and (misfit := self._find_fault(value)):
             raise PayloadRefused(misfit.describe(what))
-        return self._write(value)  # its class doesn't compare by content
+        return data
 
     def decode(self, data: bytes, *, what: str) -> T:
         """Decode a value. Keys that the type doesn't know are passed over, missing fields get their defaults.
@@ -137,9 +132,26 @@ class Codec(Generic[T]):
         """
         return put_back(target, self.decode(data, what=self.name))
 
-    def _write(self, value: T) -> bytes:
-        data = encode(value if self._lower is None else self._lower(value))
-        return write_out_exponents(data) if self._has_loose_numbers else data
+    def _writer(self, lower: Callable[[Any], Any] | None) -> Callable[[Any], bytes]:
+        write: Callable[[Any], bytes] = encode
+        if lower is not None:
+            write = _in_turn(lower, encode)
+        if any(map(_is_loose, parts_of(self._node))):
+            write = _in_turn(write, write_out_exponents)
+        return write
+
+    def _survives(self, value: T, data: bytes) -> bool:
+        """Tell quickly whether a value comes back; when not, it may still do so, but `==` doesn't tell."""
+        try:
+            if b"\\u0000" in data or len(data) > 2 * DEEPEST:
+                check_text(data)
+            return self._is_certain(value) or bool(self._read(data) == value)
+        except Exception:  # noqa: BLE001 - whatever it is, it is looked into
+            return False
+
+    def _refusal(self, value: T, what: str) -> PayloadRefused:
+        misfit = self._find_fault(value) or Misfit(f"{shorten(value)} can't be encoded")
+        return PayloadRefused(misfit.describe(what))
 
     def _find_fault(self, value: T) -> Misfit | None:
         try:
@@ -166,8 +178,8 @@ def codec_for(annotation: Any) -> Codec[Any]:
     return _cached(annotation)
 
 
-def _too_large(what: str, size: int, limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"{what}: {size:,} bytes of JSON; allowed are {limit:,} (execution.max_payload_bytes)")
+def _in_turn(first: Callable[[Any], Any], second: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    return lambda value: second(first(value))
 
 
 def _is_loose(node: Node) -> bool:
@@ -176,6 +188,7 @@ def _is_loose(node: Node) -> bool:
         case Anything() | Model():
             return True
         case Choice(members=members):
-            return any(member.json is Json.NUMBER for member in members)
+            kinds = {member.json for member in members} - {Json.NULL}
+            return Json.NUMBER in kinds and len(kinds) > 1
         case _:
             return False

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from perdure.core.codec.choices import class_of
 from perdure.core.codec.hints import show_type
+from perdure.core.codec.insides import insides, is_dict, is_row
 from perdure.core.codec.misfit import Misfit, shorten
-from perdure.core.codec.nodes import Anything, Array, Choice, Form, Json, Model, Node, Record, Row, Table
+from perdure.core.codec.nodes import Anything, Array, Choice, Form, Leaf, Model, Node, Record, Row, Table
 from perdure.core.codec.sameness import check_same
 from perdure.core.codec.text import NUL, check_text
 from perdure.core.codec.twin import encode, reader_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Faults"]
 
 Part = tuple[str, Node, Any]
-_ANYTHING = Anything(Any, Json.ANY)
+_SURROGATE: Final = "a text with a lone surrogate, which UTF-8 can't hold"
 
 
 class Faults:
@@ -46,16 +46,15 @@ class Faults:
 
     def _try(self, node: Node, value: Any) -> Misfit | None:
         try:
-            lower, read = self._way(node)
             _check_special(value, in_parts=isinstance(node, Model))
+            lower, read = self._way(node)
             data = encode(lower(value))
             check_text(data)
-            _check_keys(node, value)
+            if isinstance(node, Table | Anything) and is_dict(value):
+                _check_keys(node, value)
             check_same(value, read(data))
-        except UnicodeEncodeError:
-            return Misfit(_SURROGATE)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is why the value can't be stored
-            return _unmatched(node, value) or Misfit.of(error)
+            return _of_another_class(node, value) or Misfit.of(error)
         return None
 
     def _way(self, node: Node) -> tuple[Callable[[Any], Any], Callable[[bytes], Any]]:
@@ -65,70 +64,78 @@ class Faults:
         return self._ways[node]
 
 
-_SURROGATE = "a text with a lone surrogate, which UTF-8 can't hold"
-
-
 def _parts(node: Node, value: Any) -> Iterator[Part]:
-    """Yield the parts of a value, each with its path and its type."""
+    """Yield the parts of a value, each with its path and its type; nothing when it isn't of the type."""
     match node:
-        case Record(form=Form.TYPED_DICT, fields=fields) if isinstance(value, dict):
-            yield from ((f".{field.name}", field.node, value[field.name]) for field in fields if field.name in value)
-        case Record(cls=cls, fields=fields) if type(value) is cls:
-            yield from (
-                (f".{each.name}", each.node, getattr(value, each.name)) for each in fields if hasattr(value, each.name)
-            )
+        case Record():
+            yield from _fields(node, value)
         case Array(item=item, make=make) if type(value) is make:
-            yield from ((f"[{place}]", item, each) for place, each in enumerate(value))
-        case Row(items=items) if isinstance(value, tuple) and len(value) == len(items):
-            yield from ((f"[{place}]", item, each) for place, (item, each) in enumerate(zip(items, value, strict=True)))
-        case Table(value=inner) if isinstance(value, dict):
-            yield from ((f"[{key!r}]", inner, each) for key, each in value.items())
-        case Choice(members=members):
-            yield from (("", member, value) for member in members if class_of(member) is type(value) is not dict)
-            yield from (("", member, value) for member in _dict_members(node, value))
-        case Anything() if isinstance(value, list | tuple):
-            yield from ((f"[{place}]", node, each) for place, each in enumerate(value))
-        case Anything() if isinstance(value, dict):
-            yield from ((f"[{key!r}]", node, each) for key, each in value.items())
+            yield from ((path, item, part) for path, part in insides(value))
+        case Row(items=items) if is_row(value) and len(value) == len(items):
+            yield from ((path, item, part) for item, (path, part) in zip(items, insides(value), strict=True))
+        case Table(value=inner) if is_dict(value):
+            yield from ((path, inner, part) for path, part in insides(value))
+        case Choice():
+            yield from (("", member, value) for member in _members(node, value))
+        case Anything() if isinstance(value, dict | list):
+            yield from ((path, node, part) for path, part in insides(value))
         case _:
             pass
 
 
-def _dict_members(node: Choice, value: Any) -> Iterator[Node]:
-    if isinstance(value, dict):
-        for place, member in enumerate(node.members):
-            branch = node.branches.get(place)
-            if class_of(member) is dict and (branch is None or value.get(node.tag_key) == branch.tag):
-                yield member
+def _fields(node: Record, value: Any) -> Iterator[Part]:
+    if node.form is Form.TYPED_DICT and is_dict(value):
+        yield from ((f".{each.name}", each.node, value[each.name]) for each in node.fields if each.name in value)
+    elif type(value) is node.cls:
+        for each in node.fields:
+            if hasattr(value, each.name):
+                yield f".{each.name}", each.node, getattr(value, each.name)
 
 
-def _unmatched(node: Node, value: Any) -> Misfit | None:
-    """Say that a value is none of a union's classes."""
-    if not isinstance(node, Choice) or not node.branches or any(_parts(node, value)):
-        return None
-    if any(member.json is not Json.OBJECT and _is_plain(value) for member in node.members):
-        return None
-    return Misfit(f"expected {show_type(node.annotation)}, got {shorten(value)}")
+def _members(node: Choice, value: Any) -> Iterator[Node]:
+    """Yield the member that a value is of, as far as its class tells."""
+    for place, member in enumerate(node.members):
+        branch = node.branches.get(place)
+        if class_of(member) is not type(value):
+            continue
+        if branch is None or not is_dict(value) or value.get(node.tag_key) == branch.tag:
+            yield member
 
 
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float | list | tuple)
-
-
-def _check_keys(node: Node, value: Any) -> None:
+def _of_another_class(node: Node, value: Any) -> Misfit | None:
+    """Say so when the whole trouble is a value's class."""
     match node:
-        case Table() | Anything() if isinstance(value, dict):
-            for key in value:
-                try:
-                    _check_special(key, in_parts=False)
-                except Misfit as misfit:
-                    message = f"the key {shorten(key)}: {misfit.reason}"
-                    raise Misfit(message) from None
-                if isinstance(node, Anything) and not isinstance(key, str):
-                    message = f"the key {shorten(key)} isn't a text, as all keys of JSON objects are"
-                    raise Misfit(message)
-        case _:
+        case Leaf(annotation=type() as cls) if not isinstance(value, cls):
             pass
+        case Record(form=form, cls=cls) if form is not Form.TYPED_DICT and type(value) is not cls:
+            pass
+        case Choice(members=members) if not any(_is_of_class(member, value) for member in members):
+            pass
+        case _:
+            return None
+    return Misfit(f"expected {show_type(node.annotation)}, got {shorten(value)} of the class {show_type(type(value))}")
+
+
+def _is_of_class(member: Node, value: Any) -> bool:
+    match member:
+        case Leaf(values=tuple() as values):
+            return value in values
+        case Leaf(annotation=type() as cls):
+            return isinstance(value, cls)
+        case _:
+            return class_of(member) is type(value)
+
+
+def _check_keys(node: Node, value: dict[Any, Any]) -> None:
+    for key in value:
+        try:
+            _check_special(key, in_parts=False)
+        except Misfit as misfit:
+            message = f"the key {shorten(key)}: {misfit.reason}"
+            raise Misfit(message) from None
+        if isinstance(node, Anything) and not isinstance(key, str):
+            message = f"the key {shorten(key)} isn't a text, as all keys of JSON objects are"
+            raise Misfit(message)
 
 
 def _check_special(value: Any, *, in_parts: bool) -> None:
@@ -137,39 +144,31 @@ def _check_special(value: Any, *, in_parts: bool) -> None:
     Raises:
         Misfit: It is that.
     """
+    reason = None
     match value:
         case float() if not math.isfinite(value):
-            message = f"{value!r} can't be stored: JSON has only finite numbers"
-            raise Misfit(message)
+            reason = f"{value!r} can't be stored: JSON has only finite numbers"
         case Decimal() if not value.is_finite():
-            message = f"{value!r} can't be stored: only finite numbers come back equal"
-            raise Misfit(message)
+            reason = f"{value!r} can't be stored: only finite numbers are"
         case str() if "\0" in value:
-            raise Misfit(NUL)
-        case str():
-            value.encode()  # a lone surrogate raises UnicodeEncodeError
+            reason = NUL
+        case str() if not _is_utf8(value):
+            reason = _SURROGATE
         case _ if in_parts:
-            for path, part in _insides(value):
+            for path, part in insides(value):
                 try:
                     _check_special(part, in_parts=True)
-                except UnicodeEncodeError:
-                    raise Misfit(_SURROGATE, path) from None
                 except Misfit as misfit:
                     raise misfit.within(path) from None
         case _:
             pass
+    if reason is not None:
+        raise Misfit(reason)
 
 
-def _insides(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of a value whose type isn't known to this package."""
-    match value:
-        case dict():
-            yield from ((f"[{key!r}]", each) for key, each in value.items())
-        case list() | tuple() | set() | frozenset():
-            yield from ((f"[{place}]", each) for place, each in enumerate(value))
-        case _ if hasattr(type(value), "__pydantic_fields__"):
-            yield from ((f".{name}", each) for name, each in vars(value).items())
-        case _ if dataclasses.is_dataclass(value):
-            yield from ((f".{each.name}", getattr(value, each.name, None)) for each in dataclasses.fields(value))
-        case _:
-            pass
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

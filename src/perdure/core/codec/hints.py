@@ -108,7 +108,7 @@ def _scopes(annotation: Any) -> dict[Any, dict[Any, Any]]:
 
 
 def _bases(cls: Any) -> tuple[Any, ...]:
-    bases: tuple[Any, ...] = vars(cls).get("__orig_bases__", cls.__bases__)
+    bases: tuple[Any, ...] = cls.__dict__.get("__orig_bases__", cls.__bases__)
     return bases
 
 

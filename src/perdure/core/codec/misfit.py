@@ -1,4 +1,7 @@
-"""What is wrong with a value or with stored JSON: a place in it and a reason. Turns other libraries' errors into that."""
+"""What is wrong with a value or with stored JSON: a place in it and a reason.
+
+Turns what other libraries say into that.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,8 @@ class Misfit(Exception):
             return error
         if isinstance(error, RecursionError):
             return cls.too_deep()
-        if callable(errors := getattr(error, "errors", None)):
-            return cls._of_pydantic(errors())
+        if type(error).__module__.startswith("pydantic"):
+            return cls._of_pydantic(error)
         text = str(error)
         if found := _PLACE.fullmatch(text):
             reason = f"a key: {found['reason']}" if found["key"] else found["reason"]
@@ -52,8 +55,10 @@ class Misfit(Exception):
         return cls("it is nested too deeply, or contains itself", is_depth=True)
 
     @classmethod
-    def _of_pydantic(cls, errors: list[dict[str, Any]]) -> Misfit:
-        first = errors[0]
+    def _of_pydantic(cls, error: Any) -> Misfit:
+        if not hasattr(error, "errors"):
+            return cls(str(error))
+        first: dict[str, Any] = error.errors(include_url=False, include_input=False, include_context=False)[0]
         return cls(first["msg"], join(first["loc"]))
 
     def within(self, path: str) -> Misfit:

@@ -9,17 +9,19 @@ import enum
 import types
 import typing
 from collections import abc
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final, Literal, Never, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar, Union, get_args
 from uuid import UUID
 
 from perdure.core.codec import records, unions
 from perdure.core.codec.hints import origin_of, peel, show_type
 from perdure.core.codec.nodes import Anything, Array, Choice, Flags, Json, Leaf, Model, Node, Record, Row, Table
 from perdure.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Reader"]
 
@@ -57,9 +59,9 @@ _INSTEAD: Final[Mapping[Any, str]] = {
     abc.Iterator: "write list",
 }
 _SUPPORTED: Final = (
-    "payloads are made of dataclasses, msgspec Structs, pydantic models, TypedDicts, NamedTuples, their unions, list, set, "
-    "frozenset, tuple, dict, str, int, float, bool, None, bytes, datetime, date, time, timedelta, Decimal, UUID, enums, "
-    "Literal and Any"
+    "payloads are made of dataclasses, msgspec Structs, pydantic models, TypedDicts, NamedTuples, their unions, list, "
+    "set, frozenset, tuple, dict, str, int, float, bool, None, bytes, datetime, date, time, timedelta, Decimal, UUID, "
+    "enums, Literal and Any"
 )
 
 
@@ -90,16 +92,10 @@ class Reader:
         origin = origin_of(bare)
         if (json := _LEAVES.get(origin)) is not None:
             return Leaf(bare, json)
-        if origin is Any:
-            return Anything(bare, Json.ANY)
-        if origin in (Union, types.UnionType):
-            return self._guarded(bare, path, unions.read)
-        if origin is Literal:
-            return _literal(bare, path)
-        if origin is typing.LiteralString:
-            return Leaf(str, Json.STRING)
+        if (read := _SPECIAL.get(origin)) is not None:
+            return self._guarded(bare, path, read)
         if isinstance(bare, TypeVar):
-            return self._read_variable(bare, path)
+            return self.read(_bound(bare), path)
         if isinstance(origin, type):
             return self._read_class(bare, origin, path)
         return refuse(path, bare, "")
@@ -114,16 +110,7 @@ class Reader:
         finally:
             self._aliases.pop()
 
-    def _read_variable(self, variable: TypeVar, path: str) -> Node:
-        if variable.__constraints__:
-            return self.read(Union[variable.__constraints__], path)  # noqa: UP007 - their number isn't known before
-        return Anything(Any, Json.ANY) if variable.__bound__ is None else self.read(variable.__bound__, path)
-
     def _read_class(self, bare: Any, origin: type[Any], path: str) -> Node:
-        if origin in _ARRAYS or origin is tuple:
-            return self._guarded(bare, path, _array)
-        if origin in _TABLES:
-            return self._guarded(bare, path, _table)
         if issubclass(origin, enum.Enum):
             return _enum(origin, path)
         found = self._find(bare, path)
@@ -149,6 +136,13 @@ def refuse(path: str, annotation: Any, reason: str) -> Never:
     """
     message = f"{path}: {show_type(annotation)} can't be stored: {reason or _SUPPORTED}"
     raise DefinitionError(message)
+
+
+def _bound(variable: TypeVar) -> Any:
+    """Return what a type variable that nobody has filled in stands for."""
+    if variable.__constraints__:
+        return Union[variable.__constraints__]  # noqa: UP007 - their number isn't known before
+    return Any if variable.__bound__ is None else variable.__bound__
 
 
 def _array(reader: Reader, bare: Any, path: str) -> Node:
@@ -182,14 +176,22 @@ def _check_key(node: Node, key: Any, path: str) -> None:
             refuse(f"{path}, keys", key, "keys are str, int, float, an enum, a date or time, UUID, Decimal or bytes")
 
 
-def _literal(bare: Any, path: str) -> Node:
+def _anything(reader: Reader, bare: Any, path: str) -> Node:  # noqa: ARG001 - as the others are called
+    return Anything(bare, Json.ANY)
+
+
+def _literal_string(reader: Reader, bare: Any, path: str) -> Node:  # noqa: ARG001
+    return Leaf(str, Json.STRING)
+
+
+def _literal(reader: Reader, bare: Any, path: str) -> Node:  # noqa: ARG001
     kinds: dict[tuple[Json, Any], list[Any]] = {}
     for value in get_args(bare):
         match value:
             case enum.Flag() | bytes():
                 refuse(path, bare, "its values must be strings, whole numbers, None, True, False or members of an enum")
             case enum.Enum():
-                kind = (_enum(type(value), path).json, type(value))
+                kind: tuple[Json, Any] = (_enum(type(value), path).json, type(value))
             case _:
                 kind = (_LEAVES[type(value)], None)
         kinds.setdefault(kind, []).append(value)
@@ -209,3 +211,15 @@ def _enum(cls: Any, path: str) -> Node:
     if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         return Leaf(cls, Json.INTEGER)
     return refuse(path, cls, "the values of an enum must be all strings or all whole numbers")
+
+
+_SPECIAL: Final[Mapping[Any, Callable[[Reader, Any, str], Node]]] = {
+    Any: _anything,
+    Union: unions.read,
+    types.UnionType: unions.read,
+    Literal: _literal,
+    typing.LiteralString: _literal_string,
+    tuple: _array,
+    **dict.fromkeys(_ARRAYS, _array),
+    **dict.fromkeys(_TABLES, _table),
+}

@@ -64,7 +64,7 @@ def _form(cls: Any) -> Form | None:
         return Form.STRUCT
     if dataclasses.is_dataclass(cls):
         return Form.DATACLASS
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+    if tuple in cls.__mro__ and hasattr(cls, "_fields"):
         return Form.NAMED_TUPLE
     return None
 
@@ -75,8 +75,9 @@ def _hints(annotation: Any, path: str) -> dict[str, Any]:
     except NameError as error:
         cls = origin_of(annotation)
         message = (
-            f"{path}: an annotation of {show_type(cls)} uses {error.name!r}, which {cls.__module__} doesn't have: define "
-            "the class at the module's top level, and import the types of its fields outside of `if TYPE_CHECKING:`"
+            f"{path}: an annotation of {show_type(cls)} uses {error.name!r}, which {cls.__module__} doesn't have: "
+            "define the class at the module's top level, and import the types of its fields outside of "
+            "`if TYPE_CHECKING:`"
         )
         raise DefinitionError(message) from error
     except (TypeError, SyntaxError, AttributeError) as error:

@@ -24,11 +24,8 @@ def put_back(target: T, value: T) -> T:
     if type(target) is not type(value):
         return value
     match kept:
-        case dict() | set():
-            kept.clear()
-            kept.update(new)
-        case list():
-            kept[:] = new
+        case dict() | set() | list():
+            _refill(target, new)
         case _ if _is_frozen(kept):
             return value
         case _ if hasattr(kept, "__pydantic_fields_set__"):
@@ -41,6 +38,11 @@ def put_back(target: T, value: T) -> T:
         case _:
             return value
     return cast("T", kept)
+
+
+def _refill(target: Any, value: Any) -> None:
+    target.clear()
+    (target.extend if hasattr(target, "extend") else target.update)(value)
 
 
 def _is_frozen(value: Any) -> bool:

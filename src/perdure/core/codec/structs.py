@@ -115,7 +115,8 @@ def _check_constant(name: str, value: object, constant: object) -> None:
 
 def _assemble(cls: type[Any], fields: Sequence[_Woven], fixed: dict[str, Any]) -> Callable[[Any], Any]:
     """Make a dataclass as msgspec does: field by field, without `__init__`, then `__post_init__`."""
-    new, put = cls.__new__, object.__setattr__
+    new: Any = cls.__new__
+    put = object.__setattr__
     post_init = getattr(cls, "__post_init__", None)
 
     def lift(decoded: Any) -> Any:

@@ -22,8 +22,8 @@ class Tag:
     """Gives a class the tag that is stored for it in unions; without it, that is the class's name.
 
     As a decorator, `@Tag("placed")` above a class, it holds wherever the class is used; in an annotation,
-    `Annotated[Placed, Tag("placed")] | Paid`, it holds there. With a tag of its own a class can be renamed, while what is
-    stored under the old name can still be read.
+    `Annotated[Placed, Tag("placed")] | Paid`, it holds there. With a tag of its own a class can be renamed, while what
+    is stored under the old name can still be read.
 
     Attributes:
         value: The tag.
@@ -37,7 +37,7 @@ class Tag:
         Raises:
             DefinitionError: It isn't a text, or an empty one.
         """
-        if not isinstance(self.value, str) or not self.value:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if type(self.value) is not str or not self.value:
             message = f"Tag({self.value!r}): a tag is a text that isn't empty"
             raise DefinitionError(message)
 
@@ -49,5 +49,5 @@ class Tag:
 
 def tag_of(cls: Any) -> str | None:
     """Return the tag that a class was given itself."""
-    found: str | None = vars(cls).get(_MARK)
+    found: str | None = cls.__dict__.get(_MARK)
     return found

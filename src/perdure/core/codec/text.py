@@ -48,8 +48,8 @@ def _check_depth(data: bytes) -> None:
 def write_out_exponents(data: bytes) -> bytes:
     """Write `1e300` as digits with `.0` behind them.
 
-    jsonb keeps numbers as decimals: `1e300` comes back as an integer's digits, `….0` as it was. Only needed where a number
-    may be either.
+    jsonb keeps numbers as decimals: `1e300` comes back as an integer's digits, `….0` as it was. Only needed where a
+    number may be either.
     """
     return _STRING_OR_EXPONENT.sub(_write_out, data) if _MAYBE_EXPONENT.search(data) else data
 

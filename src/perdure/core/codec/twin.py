@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec import Raw
 
 from perdure.core.codec.misfit import Misfit
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Raw", "Twin", "encode", "lift_at", "reader_of"]
 
-Raw: Final = msgspec.Raw
 encode: Final = msgspec.json.Encoder().encode
 
 

@@ -53,24 +53,25 @@ class Weaver:
 
     def _weave(self, node: Node) -> Twin:
         match node:
-            case Leaf():
-                return containers.literal(node)
-            case Flags():
-                return containers.flags(node.cls)
-            case Array():
-                return containers.array(node, self.twin(node.item))
-            case Row():
-                return containers.row([self.twin(item) for item in node.items])
-            case Table():
-                return containers.table(node, self.twin(node.value))
             case Record():
-                return self._record(node, None, None)
+                made = self._record(node, None, None)
             case Model():
-                return choices.model(node, None, None)
+                made = choices.model(node, None, None)
             case Choice():
-                return self._choice(node)
+                made = self._choice(node)
+            case Array():
+                made = containers.array(node, self.twin(node.item))
+            case Row():
+                made = containers.row([self.twin(item) for item in node.items])
+            case Table():
+                made = containers.table(node, self.twin(node.value))
+            case Flags():
+                made = containers.flags(node.cls)
+            case Leaf(stand_in=stand_in) if stand_in is not None:
+                made = containers.literal(node)
             case _:
-                return Twin(node.annotation)
+                made = Twin(node.annotation)
+        return made
 
     def _record(self, node: Record, key: str | None, branch: Branch | None) -> Twin:
         where = (node, key, None if branch is None else branch.tag)
