@@ -111,7 +111,7 @@ class Supervisor:
         while not self._stopping.is_set():
             code = await self._run_once(place)
             if self._stopping.is_set():
-                if not _is_graceful(code, was_ready=place.ready_at_seconds is not None):
+                if not _is_graceful(code):
                     self._on_trouble(f"{place} {_ending(code)} while it was stopping")
                     self._exit_code = 1
             elif not self._served.is_set():
@@ -182,9 +182,12 @@ class Supervisor:
             await asyncio.wait_for(self._stopping.wait(), delay_seconds)
 
 
-def _is_graceful(code: int, *, was_ready: bool) -> bool:
-    """Whether a process that was told to stop did so; one that had nothing in hand yet may die of the signal."""
-    return code == 0 or (not was_ready and -code in _SIGNALS)
+def _is_graceful(code: int) -> bool:
+    """Whether a process that was told to stop did so.
+
+    While it serves, no signal of ours can kill it: one that has died of it had nothing in hand yet, or no longer.
+    """
+    return code == 0 or -code in _SIGNALS
 
 
 def _ending(code: int) -> str:

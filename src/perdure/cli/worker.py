@@ -5,6 +5,7 @@ What a worker does is written in `perdure.worker`; here are its arguments, its l
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
@@ -78,18 +79,13 @@ def worker(
       perdure worker shop:app --concurrency 20 --processes 4
     """  # noqa: D301 - \b is click's mark for lines that are not to be rewrapped
     debug = is_debugging(ctx)
+    atexit.register(_set_signals, signal.SIG_IGN)  # the first one registered is the last one called
     if processes > 1:
         command = worker_command(target, queues=queues, concurrency=concurrency, debug=debug)
-        ctx.exit(Supervisor(command, processes, on_ready=print_line, on_trouble=note).run())
-    reporter: Reporter = _Terminal() if line is None else SupervisorLine(line)
-    try:
-        for number in _SIGNALS:
-            signal.signal(number, _stop_starting)
-        app = load_app(target)
-        log_to_stderr(debug=debug)
-        code = _serve(app, queues, concurrency, reporter)
-    except _StoppedStarting:
-        code = 0
+        code = Supervisor(command, processes, on_ready=print_line, on_trouble=note).run()
+    else:
+        code = _serve(target, queues, concurrency, line, debug=debug)
+    _set_signals(_leaving(code))
     ctx.exit(code)
 
 
@@ -115,23 +111,33 @@ class _Terminal:
         note(why)
 
 
-def _serve(app: App, queues: Sequence[str] | None, concurrency: int | None, reporter: Reporter) -> int:
-    code = run_worker(
-        app,
-        queues=queues,
-        concurrency=concurrency,
-        on_ready=lambda: reporter.ready(_served(app, queues, concurrency)),
-        on_wait=reporter.waiting,
-    )
-    for number in _SIGNALS:
-        signal.signal(number, _leaving(code))
-    return code
+def _serve(target: str, queues: Sequence[str] | None, concurrency: int | None, line: int | None, *, debug: bool) -> int:
+    """Serve in this process; `line` leads to its supervisor, if it has one."""
+    reporter: Reporter = _Terminal() if line is None else SupervisorLine(line)
+    try:
+        _set_signals(_stop_starting)
+        app = load_app(target)
+        log_to_stderr(debug=debug)
+        return run_worker(
+            app,
+            queues=queues,
+            concurrency=concurrency,
+            on_ready=lambda: reporter.ready(_served(app, queues, concurrency)),
+            on_wait=reporter.waiting,
+        )
+    except _StoppedStarting:
+        return 0
 
 
 def _served(app: App, queues: Sequence[str] | None, concurrency: int | None) -> str:
     tasks = f"{len(app.tasks)} task{'' if len(app.tasks) == 1 else 's'}"
     where = "all queues" if queues is None else f"queue{'' if len(queues) == 1 else 's'} {', '.join(queues)}"
     return f"{tasks}, {where}, {concurrency or app.config.execution.concurrency} jobs at once"
+
+
+def _set_signals(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, handler)
 
 
 class _StoppedStarting(BaseException):
