@@ -1,0 +1,172 @@
+"""A COMMIT whose answer is lost: perdure finds out what happened, and never guesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from perdure import App, Context
+from tests.support.jobs import until
+from tests.support.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass
+class Progress:
+    done: int = 0
+
+
+@pytest_asyncio.fixture
+async def table(migrated_database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+        await connection.execute("create table effects (n int)")
+        yield connection
+
+
+@pytest_asyncio.fixture
+async def proxy(migrated_database: str) -> AsyncIterator[Proxy]:
+    async with Proxy(migrated_database) as proxy:
+        yield proxy
+
+
+async def effects(table: psycopg.AsyncConnection[Any]) -> list[int]:
+    return [row[0] for row in await (await table.execute("select n from effects order by n")).fetchall()]
+
+
+def app_with_pages(dsn: str, proxy: Proxy, kind: str, seen: list[str]) -> App:
+    app = App(
+        dsn, scheduling={"polling_delay": 0.1, "scheduler_retry_count": 1, "scheduler_retry_delays": [0]}, execution={}
+    )
+
+    @app.task("pages")
+    async def pages(ctx: Context[None, Progress]) -> int:
+        progress = ctx.execution_metadata
+        seen.append(f"run from {progress.done}")
+        while progress.done < 4:
+            if ctx.attempt == 1 and progress.done == 2 and not proxy.broken.is_set():
+                proxy.arm(b"COMMIT", kind)  # type: ignore[arg-type] - one of the three
+            try:
+                async with ctx.transaction() as connection:
+                    await connection.execute("insert into effects values (%s)", [progress.done])
+                    progress.done += 1
+            except psycopg.OperationalError:
+                seen.append(f"raised at {progress.done}")
+                if kind == "before":
+                    raise
+                await land_late(proxy)
+        return progress.done
+
+    return app
+
+
+async def land_late(proxy: Proxy) -> None:
+    """Let the server have the COMMIT that was held back, and wait until it has dealt with it."""
+    proxy.release()
+    await proxy.delivered.wait()
+    async with await psycopg.AsyncConnection.connect(proxy.direct_dsn, autocommit=True) as connection:
+
+        async def in_transaction() -> int:
+            query = (
+                "select count(*) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null"
+            )
+            row = await (await connection.execute(query)).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        while await in_transaction():
+            pass
+
+
+async def test_a_commit_that_never_reached_the_server_is_a_raise(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy
+) -> None:
+    seen: list[str] = []
+    app = app_with_pages(proxy.dsn, proxy, "before", seen)
+    async with app, app.worker():
+        job = await app.tasks["pages"].start()
+        assert await job.result(timeout=20) == 4
+    assert seen == ["run from 0", "raised at 2", "run from 2"]
+    assert (await job_attempt(table)) == 2
+    assert await effects(table) == [0, 1, 2, 3]
+
+
+async def test_a_commit_that_was_found_not_to_have_landed_never_lands(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy
+) -> None:
+    """The server gets it afterwards: its checkpoint's number is taken by then, and the same attempt goes on."""
+    seen: list[str] = []
+    app = app_with_pages(proxy.dsn, proxy, "late", seen)
+    async with app, app.worker():
+        job = await app.tasks["pages"].start()
+        assert await job.result(timeout=20) == 4
+    assert seen == ["run from 0", "raised at 2"]
+    assert (await job_attempt(table)) == 1
+    assert await effects(table) == [0, 1, 2, 3]
+
+
+async def test_a_commit_that_landed_unheard_is_success(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy
+) -> None:
+    seen: list[str] = []
+    app = app_with_pages(proxy.dsn, proxy, "after", seen)
+    async with app, app.worker():
+        job = await app.tasks["pages"].start()
+        assert await job.result(timeout=20) == 4
+    assert seen == ["run from 0"]
+    assert (await job_attempt(table)) == 1
+    assert await effects(table) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+@pytest.mark.parametrize("message", [b'insert into "background_tasks".finished_jobs', b"checkpoint = checkpoint + 1"])
+async def test_an_exchange_whose_answer_is_lost_is_made_again_without_harm(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy, kind: str, message: bytes
+) -> None:
+    app = App(proxy.dsn, scheduling={"polling_delay": 0.1, "scheduler_retry_count": 0})
+
+    @app.task("persists")
+    async def persists(ctx: Context[None, Progress]) -> int:
+        for _ in range(5):
+            ctx.execution_metadata.done += 1
+            await ctx.persist()
+        return ctx.execution_metadata.done
+
+    proxy.arm(message, kind)  # type: ignore[arg-type] - one of the three
+    async with app, app.worker():
+        jobs = await app.tasks["persists"].start_many([None] * 20)
+        for job in jobs:
+            assert await job.result(timeout=20) == 5
+        await until(proxy.broken.is_set, "the connection is broken")
+        assert [(await job.refresh()).attempt for job in jobs] == [1] * 20
+
+
+async def test_a_claim_whose_answer_is_lost_strands_no_job(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy
+) -> None:
+    app = App(proxy.dsn, scheduling={"polling_delay": 0.1})
+
+    @app.task("one")
+    async def one(ctx: Context[None, None]) -> int:
+        return 1
+
+    async with app:
+        job = await app.tasks["one"].start()
+        proxy.arm(b"cross join lateral", "after")  # of claim.sql
+        async with app.worker():
+            assert await job.result(timeout=20) == 1
+            assert proxy.broken.is_set()
+        assert (await job.refresh()).attempt == 1
+
+
+async def job_attempt(table: psycopg.AsyncConnection[Any]) -> int:
+    row = await (await table.execute("select attempt from background_tasks.finished_jobs")).fetchone()
+    assert row is not None
+    attempt: int = row[0]
+    return attempt
