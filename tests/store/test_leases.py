@@ -224,7 +224,7 @@ def test_a_job_that_was_rescued_meanwhile_is_not_rescued_again(every_bench: Work
     bench.run(leases.remove(bench.names, worker))
     with bench.closed_gate():
         jobs = bench.begin(
-            leases.lapsed_jobs(gated(bench.names, "lapsed_jobs", "order by id\nlimit"), worker, limit=10),
+            leases.lapsed_jobs(gated(bench.names, "lapsed_jobs", "\nlimit"), worker, limit=10),
             bench.connect(),
         )
         bench.sql(f"update {{s}}.jobs set {change} where id = %s", rescued.id)

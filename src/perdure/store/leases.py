@@ -128,9 +128,9 @@ def wake(names: Names) -> Call[None]:
 
 
 def lapsed_jobs(names: Names, worker: UUID, *, limit: int) -> Call[list[LapsedJob]]:
-    """Lock some jobs of a worker without a lease."""
+    """Lock some jobs of a worker without a lease; answers them sorted by id."""
     parameters = {"worker": worker, "limit": limit}
-    return Call(names.statements["lapsed_jobs"], parameters, lambda rows: [LapsedJob(*row) for row in rows])
+    return Call(names.statements["lapsed_jobs"], parameters, lambda rows: sorted(LapsedJob(*row) for row in rows))
 
 
 def forgive(names: Names, worker: UUID, ids: Sequence[int]) -> Call[None]:

@@ -7,7 +7,7 @@ with moved as (
         execution_metadata = coalesce(%(execution_metadata)s::jsonb, execution_metadata)
     where id = %(id)s::bigint
         and state = 2
-        and worker_id = %(worker)s
+        and worker_id is not distinct from %(worker)s
         and claim = %(claim)s::int
         and checkpoint = %(checkpoint)s::int
         and exists (

@@ -1,7 +1,8 @@
 -- Final outcomes of attempts, in a batch: the rows move to finished_jobs, and whoever waits for one is told.
 -- Guard: id, worker, claim, state and checkpoint number, the holder's valid lease; and no cancel request that a
 -- decision to fail didn't know (it is decided anew). Ids are sorted: width_bucket finds a row's place in the arrays
--- without a join, so there is one plan only; and all batches lock in one order.
+-- without a join, so there is one plan only; and all batches lock in one order. For the one plan, too, the worker is
+-- compared by "is not distinct from": "=" invites jobs_held, which reads all that the worker holds for each batch.
 -- Locks: the jobs' rows by id, skipping locked ones (they are settled later). Index: jobs_pkey.
 with ended as (
     delete from {schema}.jobs
@@ -9,7 +10,7 @@ with ended as (
             select id from {schema}.jobs where id = any(%(ids)s::bigint[]) order by id for update skip locked
         ))
         and state = 2
-        and worker_id = %(worker)s
+        and worker_id is not distinct from %(worker)s
         and claim = (%(claims)s::int[])[width_bucket(id, %(ids)s::bigint[])]
         and checkpoint = (%(checkpoints)s::int[])[width_bucket(id, %(ids)s::bigint[])]
         and not (cancel_requested and (%(states)s::smallint[])[width_bucket(id, %(ids)s::bigint[])] = 7)

@@ -28,7 +28,7 @@ where id = any(array(
         select id from {schema}.jobs where id = any(%(ids)s::bigint[]) order by id for no key update skip locked
     ))
     and state = 2
-    and worker_id = %(worker)s
+    and worker_id is not distinct from %(worker)s
     and claim = (%(claims)s::int[])[width_bucket(id, %(ids)s::bigint[])]
     and checkpoint = (%(checkpoints)s::int[])[width_bucket(id, %(ids)s::bigint[])]
     and not cancel_requested

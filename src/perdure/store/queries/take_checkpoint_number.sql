@@ -5,7 +5,7 @@
 update {schema}.jobs set checkpoint = checkpoint + 1
 where id = %(id)s::bigint
     and state = 2
-    and worker_id = %(worker)s
+    and worker_id is not distinct from %(worker)s
     and claim = %(claim)s::int
     and checkpoint = %(checkpoint)s::int
 returning id
