@@ -60,6 +60,8 @@ class Claimed(NamedTuple):
     queue: str
     metadata: bytes
     execution_metadata: bytes
+    priority: int
+    scheduled_at_seconds: float
 
 
 class Finish(NamedTuple):
@@ -172,10 +174,19 @@ def _given(values: Sequence[bytes | None]) -> Sequence[bytes | None]:
     return values if any(values) else ()
 
 
+def _place_in_line(job: Claimed) -> tuple[int, float, int]:
+    return -job.priority, job.scheduled_at_seconds, job.id
+
+
 def claim(names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None) -> Call[list[Claimed]]:
     """Take up to `want` due jobs of these queues (all, if None)."""
     parameters = {"worker": worker, "want": want, "queues": None if queues is None else list(queues)}
-    return Call(names.statements["claim"], parameters, lambda rows: [Claimed(*row) for row in rows])
+
+    def read(rows: Sequence[tuple[Any, ...]]) -> list[Claimed]:
+        # The order of "returning" isn't promised, that of the jobs is.
+        return sorted((Claimed(*row) for row in rows), key=_place_in_line)
+
+    return Call(names.statements["claim"], parameters, read)
 
 
 def claim_suspect(names: Names, worker: UUID, *, queues: Sequence[str] | None) -> Call[list[Claimed]]:

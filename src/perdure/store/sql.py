@@ -50,8 +50,10 @@ CLAIM_COLUMNS = (
     "queue",
     "metadata",
     "execution_metadata",
+    "priority",
+    "extract(epoch from scheduled_at)::float8",
 )
-"""The columns of the claims, in the order of `leases.Claimed`."""
+"""The columns of the claims, in the order of `settles.Claimed`."""
 
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
 _LONGEST_IDENTIFIER = 63

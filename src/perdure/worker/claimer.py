@@ -48,6 +48,10 @@ class Claimer:
         mean = self._mean_seconds
         self._mean_seconds = duration_seconds if mean is None else mean + _SMOOTHING * (duration_seconds - mean)
 
+    def misjudged(self) -> None:
+        """What was claimed ahead couldn't be started: claim nothing ahead until durations are known again."""
+        self._mean_seconds = None
+
     def want(self, in_hand: int) -> int:
         """Return how many jobs to claim now, and reserve room for them.
 

@@ -114,6 +114,7 @@ class Executor:
         oldest_seconds = time.monotonic() - _LONGEST_IN_BUFFER_SECONDS
         while self._buffer and (everything or self._buffer[0][2] < oldest_seconds):
             job, worker_id, _at = self._buffer.popleft()
+            self._owner.claimer.misjudged()
             if worker_id == self._owner.worker_id:
                 self._owner.desk.put_back(PutBack(job.id, job.claim))
 
