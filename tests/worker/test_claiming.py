@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from perdure import App, Context, Job, JobQuery, JobState, Suspended
 from tests.support.jobs import job_until, until
 
@@ -147,3 +149,17 @@ async def test_a_short_delay_is_kept_to_whatever_the_polls(migrated_database: st
 
     async with app, app.worker():
         assert await (await third.start()).result(timeout=15) == 3
+
+
+async def test_a_row_from_elsewhere_in_an_unknown_band_is_found(app: App, migrated_database: str) -> None:
+    """Inserted by hand, so that no start has made its band known."""
+
+    @app.task("named")
+    async def named(ctx: Context[str, None]) -> str:
+        return ctx.metadata
+
+    job = await named.start("by hand")
+    async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+        await connection.execute("update background_tasks.jobs set queue = 'unheard of', priority = 7")
+    async with app.worker():
+        assert await job.result(timeout=15) == "by hand"

@@ -23,6 +23,7 @@ from perdure.worker.desk import Desk
 from perdure.worker.endings import Rules
 from perdure.worker.executor import Executor
 from perdure.worker.heartbeat import Heartbeat
+from perdure.worker.housekeeper import Housekeeper
 from perdure.worker.lane import Lane
 from perdure.worker.poller import Poller
 from perdure.worker.port import WorkerPort
@@ -209,7 +210,7 @@ class Worker:
             on_lost=self._on_lost,
         )
         self._strays = Strays(self)
-        self._services = (Poller(self), Rescuer(self), self._strays)
+        self._services = (Poller(self), Rescuer(self), Housekeeper(self), self._strays)
         self._lanes = [Lane(self, number) for number in range(1, _LANES + 1)]
         self._lane_tasks = [asyncio.create_task(lane.run(), name=f"perdure {lane.name}") for lane in self._lanes]
         for task in self._lane_tasks:

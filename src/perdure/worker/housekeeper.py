@@ -1,0 +1,47 @@
+"""What any worker does now and then: finds bands that nobody has made known, forgets workers of long ago."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Protocol
+
+from perdure.store import calls, leases
+from perdure.worker.service import Service
+
+if TYPE_CHECKING:
+    from perdure.store.sql import Names
+    from perdure.worker.desk import Desk
+
+__all__ = ["Housekeeper", "HousekeeperOwner"]
+
+_INTERVAL_SECONDS = 10.0
+
+
+class HousekeeperOwner(Protocol):
+    """What the housekeeper needs of its worker."""
+
+    names: Names
+    desk: Desk
+
+    def wake(self) -> None:
+        """There may be due jobs."""
+
+
+class Housekeeper(Service):
+    """The rounds."""
+
+    name = "housekeeper"
+
+    def __init__(self, owner: HousekeeperOwner) -> None:
+        """Prepare the rounds."""
+        super().__init__()
+        self._owner = owner
+
+    async def run_once(self) -> float:
+        """Make the rounds once."""
+        owner = self._owner
+        healed = await owner.desk.run(lambda connection: calls.run(connection, leases.heal_bands(owner.names)))
+        if healed:
+            owner.wake()
+        await owner.desk.run(lambda connection: calls.run(connection, leases.forget_workers(owner.names)))
+        return _INTERVAL_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - so that workers don't go in step
