@@ -13,11 +13,14 @@ import pytest
 
 from perdure.cli.errors import Failure, as_click_error
 from perdure.errors import ConfigError
+from tests.support.migrated import migrate_database
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import CommandLine, Ended
+    from tests.support.cluster import Cluster
+    from tests.support.processes import Processes
 
 _COMMANDS = [
     ["migrate"],
@@ -70,6 +73,21 @@ def test_a_database_without_the_schema_is_said_with_what_to_do(
 ) -> None:
     line = _line(perdure.inside(*command, PERDURE_DSN=database))
     assert "run `perdure migrate`" in line
+
+
+def test_a_database_that_goes_away_ends_the_watching_with_a_line(
+    processes: Processes, private_cluster: Cluster, perdure: CommandLine
+) -> None:
+    dsn = private_cluster.dsn(private_cluster.create_database())
+    migrate_database(dsn)
+    started = perdure.inside("jobs", "start", "--app", "shop:app", "orders.approve", PERDURE_DSN=dsn)
+    assert started.code == 0, started.err
+    watching = processes.perdure("jobs", "watch", "1", cwd=perdure.folder, env={"PERDURE_DSN": dsn})
+    watching.wait_for_line("pending")
+    private_cluster.stop()
+    watching.wait_for_line("^Error: .*database")
+    assert watching.wait() == 1
+    assert "Traceback" not in watching.output
 
 
 def test_a_wrong_setting_is_said_in_one_line(perdure: CommandLine) -> None:

@@ -11,7 +11,7 @@ import click
 from perdure.cli.access import dsn_option, named_app, run
 from perdure.cli.output import output_option, print_json, print_styled
 from perdure.connections import connect
-from perdure.errors import StoreError
+from perdure.errors import DatabaseUnavailable, EmbeddedError, StoreError
 from perdure.store.doctor import Finding, examine
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ async def _findings(app: App) -> AsyncGenerator[Finding]:
             yield Finding("connection", "ok", f"{database} ({where.origin})")
             async for finding in examine(functools.partial(connect, app.dsn), app.names):
                 yield finding
-    except StoreError as error:
-        yield Finding(
-            "connection", "problem", f"{database} ({where.origin}): {error}", "is the server up, the dsn right?"
-        )
+    except (StoreError, EmbeddedError) as error:
+        advice = "is the server up, and the dsn right?" if isinstance(error, DatabaseUnavailable) else ""
+        yield Finding("connection", "problem", f"{database} ({where.origin}): {error}", advice)
 
 
 def _print(finding: Finding) -> None:
