@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from perdure.embedded.account import Account
 from perdure.embedded.binaries import Binaries
-from perdure.embedded.folder import Folder, State
+from perdure.embedded.folder import Folder, State, refusal
 from perdure.embedded.initialise import check_version, clear_away_drafts, set_up
 from perdure.embedded.locks import FileLock, claim
 from perdure.embedded.place import Address, choose_place, make_socket_folder
@@ -65,14 +65,11 @@ def keep(folder: Folder, wheel: Path, grace_seconds: float, *, report: Report, s
         return
     try:
         keeper = Keeper.start(folder, wheel, grace_seconds)
-    except EmbeddedError as error:
+    except (EmbeddedError, OSError) as error:
         folder.state_file.unlink(missing_ok=True)
-        report.send({"error": str(error)})
+        os.close(descriptor)  # whoever is told may look at once whether there is a keeper
+        report.send({"error": str(error if isinstance(error, EmbeddedError) else refusal(error, folder.path))})
         return
-    except OSError as error:
-        folder.state_file.unlink(missing_ok=True)
-        report.send({"error": f"{folder.path}: the embedded PostgreSQL couldn't be started: {error}"})
-        raise
     starting.release()
     starting.close()
     report.send({"url": keeper.state.url})

@@ -136,6 +136,10 @@ def make_socket_folder(place: Path, address: Address, account: Account) -> Path:
     for folder in candidates:
         try:
             _make_private(folder, account)
+        except OSError as error:
+            reasons.append(f"{folder}: {error}")
+            continue
+        try:
             _try_socket(folder, address)
         except OSError as error:
             reasons.append(f"{folder}: {error}")

@@ -40,6 +40,7 @@ _ATTEMPTS: Final = 3
 _WATCH_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.02
+_DYING_SECONDS: Final = 5.0
 _LARGE_LOG_BYTES: Final = 16_000_000
 
 _logger = logging.getLogger(__name__)
@@ -48,6 +49,10 @@ _logger = logging.getLogger(__name__)
 def _say(text: str) -> None:
     if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - so it is under pythonw and the like
         sys.stderr.write(f"{text}\n")
+
+
+def _say_nothing(_text: str) -> None:
+    """Whoever starts the server by name knows that it runs."""
 
 
 class EmbeddedServer:
@@ -176,7 +181,7 @@ def look(folder: Path = DEFAULT_FOLDER) -> Status:
 
 def pin(folder: Path = DEFAULT_FOLDER) -> str:
     """Start a folder's server, if it doesn't run, and let it run without users until it is stopped; return its URL."""
-    with acquire(folder) as server:
+    with acquire(folder, announce=_say_nothing) as server:
         Folder.at(folder).pinned.touch()
         return server.url
 
@@ -223,12 +228,9 @@ def _ensure_running(home: Folder, grace_seconds: float) -> tuple[str, bool]:
         # Held by us, then by the keeper that we start, until its server is ready: all others wait here.
         with FileLock(home.starting) as starting:
             starting.take()
-            if holder(home.keeper) is not None:
-                state = home.read_state()
+            state = _state_of_keeper(home)
+            if state is not None:
                 starting.release()
-                if state is None:
-                    message = f"{home.state_file} is missing, though the server runs; `perdure db stop`, then try again"
-                    raise EmbeddedError(message)
                 return state.url, False
             report = _start_keeper(home, starting, grace_seconds)
         if "error" in report:
@@ -238,6 +240,21 @@ def _ensure_running(home: Folder, grace_seconds: float) -> tuple[str, bool]:
         # It was killed in the midst. What it had begun is cleared away by the next one.
     message = f"the keeper of the embedded PostgreSQL in {home.path} was ended {_ATTEMPTS} times; see {home.log}"
     raise EmbeddedError(message)
+
+
+def _state_of_keeper(home: Folder) -> State | None:
+    """Return what the keeper has noted; None if there is no keeper, or no more."""
+    deadline = time.monotonic() + _DYING_SECONDS
+    while holder(home.keeper) is not None:
+        state = home.read_state()
+        if state is not None:
+            return state
+        # It holds nothing that we need, so it is ending: in no time, unless somebody has deleted the notes.
+        if time.monotonic() > deadline:
+            message = f"{home.state_file} is missing, though the server runs; `perdure db stop`, then try again"
+            raise EmbeddedError(message)
+        time.sleep(_LOOK_SECONDS)
+    return None
 
 
 def _start_keeper(home: Folder, starting: FileLock, grace_seconds: float) -> dict[str, str]:
