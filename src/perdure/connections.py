@@ -1,7 +1,6 @@
 """The application's connections: an async pool, a sync one when it is asked for, and what their failures mean.
 
-A pooled connection is in autocommit mode, so a single statement needs no commit; no other setting is made. One that
-lay unused is tried before it is lent, so that a restarted database costs nobody an error.
+A pooled connection is in autocommit mode, so a single statement needs no commit; no other setting is made.
 """
 
 from __future__ import annotations
@@ -10,17 +9,16 @@ import asyncio
 import contextlib
 import os
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool import PoolClosed, PoolTimeout
 
 from perdure.config.dsn import hide_passwords
 from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated, ServerTooOld
+from perdure.pools import TriedBlockingPool, TriedPool
 from perdure.store.notify import KEEPALIVES
 
 if TYPE_CHECKING:
@@ -33,24 +31,7 @@ WAIT_SECONDS: Final = 10.0
 """How long a call waits for a connection."""
 
 _CONNECT_SECONDS: Final = 10
-_RECONNECT_SECONDS: Final = 2.0  # after that only who needs a connection tries
-_TRUSTED_SECONDS: Final = 1.0
 _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn)
-
-
-class _LastUses:
-    """When each connection was last seen alive."""
-
-    def __init__(self) -> None:
-        self._at_seconds: WeakKeyDictionary[object, float] = WeakKeyDictionary()
-
-    def note(self, connection: object) -> None:
-        """It has just come back."""
-        self._at_seconds[connection] = time.monotonic()
-
-    def are_recent(self, connection: object) -> bool:
-        """Whether it need not be tried: a round trip before each use would double the cost of a start."""
-        return time.monotonic() - self._at_seconds.get(connection, float("-inf")) < _TRUSTED_SECONDS
 
 
 async def connect(dsn: str) -> AsyncConnection[Any]:
@@ -80,18 +61,7 @@ class Pool:
         self.dsn = dsn
         self.max_connections = max_connections
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._last_uses = _LastUses()
-        self.pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
-            dsn,
-            kwargs=_parameters(dsn),
-            min_size=1,
-            max_size=max_connections,
-            timeout=WAIT_SECONDS,
-            reconnect_timeout=_RECONNECT_SECONDS,
-            check=self._check,
-            name="perdure",
-            open=False,
-        )
+        self.pool = TriedPool(dsn, _parameters(dsn), max_size=max_connections, wait_seconds=WAIT_SECONDS)
 
     async def open(self) -> None:
         """Open the pool, once a connection could be had.
@@ -102,7 +72,15 @@ class Pool:
         """
         self._loop = asyncio.get_running_loop()
         await (await connect(self.dsn)).close()
-        await self.pool.open()
+        try:
+            # Waited for: the pool's tasks can't be cancelled while they connect, so a program that ends without closing
+            # its app would hang in asyncio.run.
+            await self.pool.open(wait=True, timeout=WAIT_SECONDS)
+        except BaseException as error:
+            await self.pool.close()
+            if isinstance(error, PoolTimeout):
+                raise _unreachable(error) from error
+            raise
 
     @property
     def is_orphaned(self) -> bool:
@@ -147,12 +125,7 @@ class Pool:
             with explained(purpose, connection):
                 yield connection
         finally:
-            self._last_uses.note(connection)
             await self.pool.putconn(connection)
-
-    async def _check(self, connection: AsyncConnection[Any]) -> None:
-        if not self._last_uses.are_recent(connection):
-            await AsyncConnectionPool.check_connection(connection)
 
 
 class BlockingPool:
@@ -162,26 +135,17 @@ class BlockingPool:
         """Prepare; nothing is connected before a call."""
         self.max_connections = max_connections
         self._lock = threading.Lock()
-        self._last_uses = _LastUses()
-        self._pool: ConnectionPool[Connection[Any]] | None = None
+        self._pool: TriedBlockingPool | None = None
         self._process_id = 0
 
-    def pool(self, dsn: str) -> ConnectionPool[Connection[Any]]:
+    def pool(self, dsn: str) -> TriedBlockingPool:
         """Return the pool, opened."""
         with self._lock:
             # A forked process must not use its parent's sockets: it gets a pool of its own.
             if self._pool is None or self._process_id != os.getpid():
                 self._process_id = os.getpid()
-                self._pool = ConnectionPool(
-                    dsn,
-                    kwargs=_parameters(dsn),
-                    min_size=0,
-                    max_size=self.max_connections,
-                    timeout=WAIT_SECONDS,
-                    reconnect_timeout=_RECONNECT_SECONDS,
-                    check=self._check,
-                    name="perdure blocking",
-                    open=True,
+                self._pool = TriedBlockingPool(
+                    dsn, _parameters(dsn), max_size=self.max_connections, wait_seconds=WAIT_SECONDS
                 )
             return self._pool
 
@@ -204,12 +168,7 @@ class BlockingPool:
             with explained(purpose, connection):
                 yield connection
         finally:
-            self._last_uses.note(connection)
             pool.putconn(connection)
-
-    def _check(self, connection: Connection[Any]) -> None:
-        if not self._last_uses.are_recent(connection):
-            ConnectionPool.check_connection(connection)
 
 
 @contextlib.contextmanager
@@ -227,7 +186,8 @@ def explained(purpose: str, connection: AsyncConnection[Any] | Connection[Any] |
     try:
         yield
     except _MISSING as error:
-        message = f"{purpose}: perdure's tables aren't in this database ({_line(error)}); run `perdure migrate` first"
+        said = error.diag.message_primary or _line(error)
+        message = f"{purpose}: perdure's tables aren't in this database ({said}); run `perdure migrate` first"
         raise SchemaOutdated(message) from error
     except psycopg.OperationalError as error:
         if connection is None or not connection.closed:
@@ -250,7 +210,7 @@ def _parameters(dsn: str) -> dict[str, Any]:
     return {"autocommit": True, **{key: value for key, value in ours.items() if key not in theirs}}
 
 
-def _unreachable(error: psycopg.Error) -> DatabaseUnavailable:
+def _unreachable(error: Exception) -> DatabaseUnavailable:
     return DatabaseUnavailable(f"no connection to the database: {_line(error)}")
 
 

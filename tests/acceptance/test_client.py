@@ -229,6 +229,17 @@ async def test_a_job_started_in_the_callers_transaction_shares_its_fate(task: An
         assert [(await each.refresh()).id for each in (job, *many)] == [job.id, many[0].id, many[1].id]
 
 
+async def test_workers_are_told_when_the_callers_transaction_commits(app: App, task: Any, own: Any) -> None:
+    async with await psycopg.AsyncConnection.connect(app.dsn, autocommit=True) as listener:
+        await listener.execute(f'listen "{app.names.work_channel}"'.encode())
+        await task.start(Meta("riga"))  # nobody sleeps, so nobody is told
+        await task.start(Meta("riga"), connection=own, queue="one")
+        await task.start_many([Meta("riga")], connection=own, queue="many")
+        await own.commit()
+        told = [notification.payload async for notification in listener.notifies(timeout=20, stop_after=2)]
+        assert told == ["one", "many"]
+
+
 async def test_the_callers_connection_keeps_its_settings(task: Any, migrated_database: str) -> None:
     async with await psycopg.AsyncConnection.connect(migrated_database, row_factory=psycopg.rows.dict_row) as own:
         show = "select name, setting from pg_settings where source = 'session' order by name"
@@ -553,18 +564,32 @@ async def test_without_its_tables_a_verb_says_to_migrate_and_migrating_helps(dat
         assert [job.metadata async for job in app.jobs()] == [Meta("a")]
 
 
-async def test_a_restarted_database_costs_one_call_at_most(private_cluster: Cluster) -> None:
+async def test_a_restarted_database_costs_a_call_or_none(
+    private_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = private_cluster.create_database()
     async with App(private_cluster.dsn(database)) as app:
         task = define(app)
         await app.migrate()
-        await task.start(Meta("before"))
+        await asyncio.gather(*(task.start(Meta("before")) for _ in range(20)))
+        assert app.pool.get_stats()["pool_size"] > 3
+
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 3600.0)
         private_cluster.stop("immediate")
         private_cluster.start()
         with pytest.raises(DatabaseUnavailable, match="whether the database has done it can't be known"):
             await task.start(Meta("just after"))
-        await task.start(Meta("after"))
-        assert [job.metadata.shop async for job in app.jobs()] == ["before", "after"]
+        await asyncio.gather(*(task.start(Meta("after")) for _ in range(20)))
+
+        # Connections that lay unused for a while, here: at all, are tried before they are lent.
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 0.0)
+        private_cluster.stop("immediate")
+        private_cluster.start()
+        await asyncio.gather(*(task.start(Meta("again")) for _ in range(20)))
+        async with app.pool.connection() as connection:
+            await connection.execute("select 1")
+        shops = [job.metadata.shop async for job in app.jobs()]
+        assert shops == ["before"] * 20 + ["after"] * 20 + ["again"] * 20
 
 
 async def test_when_no_connection_is_free_the_error_says_what_to_do(

@@ -7,6 +7,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -167,13 +168,17 @@ app = App(sys.argv[1])
 @app.task("forked")
 async def forked(ctx: Context[None, None]) -> None: ...
 
-app.blocking.start(forked, None)
+def server_process() -> int:
+    app.blocking.start(forked, None)
+    with app.blocking_pool().connection() as connection:
+        return connection.info.backend_pid
+
+mine = server_process()
 child = os.fork()
 if child == 0:
-    app.blocking.start(forked, None)
-    os._exit(0)
+    os._exit(0 if server_process() != mine else 1)
 assert os.waitpid(child, 0)[1] == 0
-app.blocking.start(forked, None)
+assert server_process() == mine
 """
 
 
@@ -184,15 +189,28 @@ def test_a_forked_process_has_connections_of_its_own(app: App, migrated_database
     assert len(list(app.blocking.jobs(JobQuery(names=["forked"])))) == 3
 
 
-def test_a_broken_connection_costs_one_call_at_most(app: App, task: Any, own: Any) -> None:
-    app.blocking.start(task, Meta("riga"))
-    own.execute(
+def test_a_broken_connection_costs_a_call_or_none(
+    app: App, task: Any, own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_all = (
         "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
         "where datname = current_database() and pid <> pg_backend_pid()"
     )
-    with pytest.raises(DatabaseUnavailable, match="start: the connection to the database broke"):
-        app.blocking.start(task, Meta("riga"))
-    app.blocking.start(task, Meta("riga"))
+    with ThreadPoolExecutor(8) as threads:
+
+        def start(number: int) -> None:
+            for _ in threads.map(lambda _: app.blocking.start(task, Meta("riga")), range(number)):
+                pass
+
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 3600.0)
+        start(20)
+        own.execute(break_all)
+        with pytest.raises(DatabaseUnavailable, match="start: the connection to the database broke"):
+            app.blocking.start(task, Meta("riga"))
+        start(20)
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 0.0)
+        own.execute(break_all)
+        start(20)
 
 
 def test_without_its_tables_a_verb_says_to_migrate(database: str) -> None:
