@@ -240,6 +240,14 @@ def test_a_job_that_there_is_not_is_said(perdure_db: CommandLine) -> None:
         assert (ended.code, ended.out, ended.err) == (1, "", "Error: there is no job 99\n")
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.5", "٣", "9223372036854775808"])
+def test_what_can_be_no_jobs_id_is_a_usage_error(perdure: CommandLine, text: str) -> None:
+    for command in ("show", "watch", "proceed", "cancel"):
+        ended = perdure.inside("jobs", command, "--", text)
+        assert ended.code == 2
+        assert f"{text!r} is no job's id, which is a whole number from 1 on" in ended.err
+
+
 # --- proceed and cancel ---
 
 

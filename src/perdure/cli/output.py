@@ -80,7 +80,7 @@ def note(text: str) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, styles: Sequence[str] = ()) -> None:
-    """Print rows under a header, a line each.
+    """Print rows under a header, a line each; on a terminal that is too narrow the widest cells are cut short.
 
     Args:
         header: The columns' names.
@@ -88,12 +88,29 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, styles:
         styles: A style for each row, on a terminal.
     """
     shown = console()
-    table = Table(box=box.SIMPLE_HEAD if shown.is_terminal else None, pad_edge=False, header_style="bold")
+    table = Table(
+        box=box.SIMPLE_HEAD if shown.is_terminal else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1 if shown.is_terminal else 2, 0, 0),
+        header_style="bold",
+    )
     for name in header:
-        table.add_column(Text(name), overflow="ellipsis", no_wrap=True)
+        table.add_column(_cell(name))
     for number, row in enumerate(rows):
-        table.add_row(*(Text(printable(cell)) for cell in row), style=styles[number] if styles else None)
-    shown.print(table, crop=False)
+        table.add_row(*map(_cell, row), style=styles[number] if styles else None)
+    if shown.is_terminal:
+        shown.print(table, crop=False)
+        return
+    with shown.capture() as captured:
+        shown.print(table, crop=False)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def _cell(text: str) -> Text:
+    # Said of the cell and not of its column: narrow columns of one line would be squeezed as much as the wide ones.
+    return Text(printable(text), overflow="ellipsis", no_wrap=True)
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:

@@ -5,30 +5,39 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from perdure.durations import read_duration
 
-__all__ = ["due_time", "json_bytes", "json_value"]
+__all__ = ["due_time", "job_id", "json_bytes", "json_filter"]
+
+_LARGEST_ID: Final = 2**63 - 1
 
 
-def json_value(text: str) -> Any:
-    """Read a value written as JSON."""
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except ValueError as error:
-        hint = "" if '"' in text else "; a text in it has double quotes, and in a shell all of it single ones"
-        message = f"{text!r} is no JSON: {error}{hint}"
-        raise click.BadParameter(message) from error
+def job_id(text: str) -> int:
+    """Read a job's id."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _LARGEST_ID):
+        message = f"{text!r} is no job's id, which is a whole number from 1 on"
+        raise click.BadParameter(message)
+    return int(text)
+
+
+def json_filter(text: str) -> Any:
+    """Read a value that jobs are to contain."""
+    value = _json_value(text)
+    if value is None:
+        message = "null: there is nothing in it that a job could contain"
+        raise click.BadParameter(message)
+    return value
 
 
 def json_bytes(text: str) -> bytes:
     """Check JSON, and keep it as it was written; `-` reads it from standard input."""
     if text == "-":
         text = sys.stdin.read()
-    json_value(text)
+    _json_value(text)
     return text.encode()
 
 
@@ -50,6 +59,16 @@ def due_time(text: str) -> datetime | timedelta:
         message = f"{text!r} has no time zone; for UTC write {text}Z"
         raise click.BadParameter(message)
     return time
+
+
+def _json_value(text: str) -> Any:
+    """Read a value written as JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError as error:
+        hint = "" if '"' in text else "; a text in it has double quotes, and in a shell all of it single ones"
+        message = f"{text!r} is no JSON: {error}{hint}"
+        raise click.BadParameter(message) from error
 
 
 def _refuse(constant: str) -> None:

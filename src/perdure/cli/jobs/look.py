@@ -8,7 +8,7 @@ import click
 
 from perdure.cli.access import app_option, codeless, run
 from perdure.cli.jobs import views
-from perdure.cli.jobs.arguments import json_value
+from perdure.cli.jobs.arguments import job_id, json_filter
 from perdure.cli.output import note, output_option, print_fields, print_json, print_table
 from perdure.core.states import JobState
 from perdure.query import JobQuery
@@ -27,7 +27,7 @@ _LARGEST_PAGE = 1_000
 @click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in JobState]))
 @click.option("--name", "names", multiple=True, metavar="TASK", help="Jobs of this task.")
 @click.option("--queue", "queues", multiple=True, metavar="QUEUE", help="Jobs of this queue.")
-@click.option("--metadata", type=json_value, metavar="JSON", help="Jobs whose metadata contains this.")
+@click.option("--metadata", type=json_filter, metavar="JSON", help="Jobs whose metadata contains this.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most jobs to list.")
 @click.option("--order", type=click.Choice(["descending", "ascending"]), default="descending", show_default=True)
 @output_option
@@ -54,7 +54,7 @@ def list_jobs(target: str | None, dsn: str | None, *, limit: int, output: str, *
 
 
 @click.command
-@click.argument("job_id", metavar="ID", type=int)
+@click.argument("job_id", metavar="ID", type=job_id)
 @app_option
 @output_option
 def show(job_id: int, target: str | None, dsn: str | None, *, output: str) -> None:

@@ -13,7 +13,7 @@ from perdure.app import App
 from perdure.cli.access import app_option, codeless, named_app, run
 from perdure.cli.errors import Misunderstood
 from perdure.cli.jobs import views
-from perdure.cli.jobs.arguments import due_time, json_bytes
+from perdure.cli.jobs.arguments import due_time, job_id, json_bytes
 from perdure.cli.output import note, output_option, print_json, print_line
 from perdure.context import Context  # noqa: TC001 - the stand-in's annotation is read when it is defined
 from perdure.core.states import JobState
@@ -91,7 +91,7 @@ def start(
 
 
 @click.command
-@click.argument("job_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("job_ids", metavar="ID...", type=job_id, nargs=-1, required=True)
 @click.option("--at", type=due_time, metavar="TIME", help="When: ISO 8601 with a zone, or a duration from now.")
 @app_option
 @output_option
@@ -113,7 +113,7 @@ def proceed(
 
 
 @click.command
-@click.argument("job_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("job_ids", metavar="ID...", type=job_id, nargs=-1, required=True)
 @app_option
 @output_option
 def cancel(job_ids: tuple[int, ...], target: str | None, dsn: str | None, *, output: str) -> None:
@@ -135,10 +135,9 @@ async def _start(
 ) -> Job[Any, Any, Any, Any]:
     async with app:
         started = await task.start(metadata, checkpoint, **place)
-    # Read anew without the types: their values may be anything, and JSON is what is to be shown.
-    plain = App(app.dsn, persistence=app.config.persistence)
-    async with plain:
-        return await plain.job(started.id)
+        # Read anew without the types: their values may be anything, and JSON is what is to be shown.
+        async with App(app.dsn, persistence=app.config.persistence) as plain:
+            return await plain.job(started.id)
 
 
 async def _ask_each(app: App, job_ids: Iterable[int], ask: Callable[[int], Awaitable[Any]]) -> list[tuple[int, Any]]:

@@ -5,7 +5,7 @@ The jobs are those of an app without tasks, so their payloads are plain JSON val
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,7 +17,6 @@ from perdure.core.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from perdure.job import Job, JobProgress
 
@@ -47,7 +46,7 @@ def as_row(job: Job[Any, Any, Any, Any]) -> tuple[str, ...]:
         job.state.value,
         job.queue,
         str(job.attempt),
-        "" if job.state.is_final else time_text(job.scheduled_at) or "when proceeded",
+        _due(job),
         progress_text(job.progress),
         job.last_error or "",
     )
@@ -111,14 +110,24 @@ def as_json(job: Job[Any, Any, Any, Any]) -> dict[str, object]:
     }
 
 
-def progress_text(progress: JobProgress | None) -> str:
-    """Write how far a job is: `1,200 of 5,000 (24 %), a note`."""
+def progress_text(progress: JobProgress | None, pace: str = "") -> str:
+    """Write how far a job is: `1,200 of 5,000 (24%), a note`; its pace, if given, between the two."""
     if progress is None:
         return ""
     text = f"{progress.done:,g}"
     if progress.total:
         text += f" of {progress.total:,g} ({progress.done / progress.total:.0%})"
-    return f"{text}, {progress.note}" if progress.note else text
+    return ", ".join(part for part in (text, pace, progress.note) if part)
+
+
+def _due(job: Job[Any, Any, Any, Any]) -> str:
+    """Write when a worker may take it; nothing when none is to."""
+    if job.state.is_final or job.state in {JobState.RUNNING, JobState.ENQUEUED}:
+        return ""
+    if job.scheduled_at is None:
+        return "when proceeded"
+    # By this machine's clock: for a look that is good enough, it is the database's that counts.
+    return "now" if job.scheduled_at <= datetime.now(UTC) else time_text(job.scheduled_at)
 
 
 def _error(job: Job[Any, Any, Any, Any]) -> tuple[str | None, object]:

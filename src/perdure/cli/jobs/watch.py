@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from perdure.cli.access import app_option, codeless, run
 from perdure.cli.jobs import views
+from perdure.cli.jobs.arguments import job_id
 from perdure.cli.jobs.pace import Pace
 from perdure.cli.output import console, is_terminal, output_option, print_json, print_line, time_text
 from perdure.cli.text import printable
@@ -28,10 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["watch"]
 
 _FAILED: Final = 1
+_WIDE: Final = 100  # columns of a terminal
 
 
 @click.command
-@click.argument("job_id", metavar="ID", type=int)
+@click.argument("job_id", metavar="ID", type=job_id)
 @click.option(
     "--interval", type=click.FloatRange(min=0.05), default=0.5, show_default=True, help="Seconds between two looks."
 )
@@ -89,14 +92,12 @@ def _print_words(job: Job[Any, Any, Any, Any], pace: Pace) -> None:
 
 def _in_words(job: Job[Any, Any, Any, Any], pace: Pace) -> str:
     words = [job.state.value + (", cancel requested" if job.cancel_requested else "")]
-    if job.attempt:
+    if job.attempt > 1:
         words.append(f"attempt {job.attempt}")
     if job.state in {JobState.RETRYING, JobState.SUSPENDED} and job.scheduled_at is not None:
         words.append(f"until {time_text(job.scheduled_at)}")
     if job.progress is not None:
-        words.append(views.progress_text(job.progress))
-        if job.state is JobState.RUNNING and (told := str(pace)):
-            words.append(told)
+        words.append(views.progress_text(job.progress, str(pace) if job.state is JobState.RUNNING else ""))
     if job.last_error is not None:
         words.append(job.last_error)
     return ", ".join(words)
@@ -106,14 +107,18 @@ class _Bar:
     """The live bar: while this block is open it keeps the terminal's last lines."""
 
     def __init__(self) -> None:
+        terminal = console()
+        width = 20 if terminal.width >= _WIDE else 10
         # Texts that come from a job are fields, shown by columns that read no markup.
         self._progress = Progress(
             TextColumn("job {task.fields[number]}", markup=False),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[words]}", markup=False),
-            console=console(),
+            BarColumn(bar_width=None, table_column=Column(min_width=width, max_width=width)),
+            # One line, whatever is said: what doesn't fit is cut off.
+            TextColumn("{task.fields[words]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            console=terminal,
+            expand=True,
         )
-        self._bar = self._progress.add_task("", total=None, number="", words="")
+        self._bar = self._progress.add_task("", total=None, visible=False, number="", words="")
 
     def show(self, job: Job[Any, Any, Any, Any], pace: Pace) -> None:
         """Show how the job stands."""
@@ -128,6 +133,7 @@ class _Bar:
             total=total,
             completed=done,
             words=printable(_in_words(job, pace)),
+            visible=True,
         )
 
     def __enter__(self) -> Self:
