@@ -130,11 +130,17 @@ def test_several_say_ready_once_together_and_stop_together(start_worker: Callabl
     assert worker.output.count("ready") == 1, worker.output
 
 
-def test_they_are_new_interpreters_and_no_forks(start_worker: Callable[..., Process]) -> None:
-    worker = start_worker("shop:app", "--processes", "2")
+def test_they_are_new_interpreters_that_a_module_beside_the_app_cant_break(
+    processes: Processes, folder: Path, migrated_database: str
+) -> None:
+    (folder / "queue.py").write_text("raise RuntimeError('this is none of Python')", encoding="utf-8")
+    # -P: as for the script `perdure`, the current folder is not on the path.
+    code = "from perdure.cli import main; main()"
+    command = ["-P", "-c", code, "worker", "shop:app", "--processes", "2"]
+    worker = processes.python(*command, env={"PERDURE_DSN": migrated_database}, cwd=folder)
     worker.wait_for_line("^ready")
     for child in _children(worker):
-        assert child.cmdline()[1:5] == ["-m", "perdure.cli", "worker", "shop:app"]
+        assert child.cmdline()[1:6] == ["-P", "-m", "perdure.cli", "worker", "shop:app"]
     worker.terminate()
     assert worker.wait() == 0
 

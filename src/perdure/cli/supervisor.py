@@ -28,7 +28,8 @@ _STEADY_SECONDS: Final = 60.0  # after so long a life, an end is an accident aga
 
 def worker_command(target: str, *, queues: Sequence[str] | None, concurrency: int | None, debug: bool) -> list[str]:
     """Return the command that starts one worker process; `--supervised-by` comes last."""
-    command = [sys.executable, "-m", "perdure.cli", "worker", target]
+    # -P: as for the script `perdure`, a queue.py in the current folder must not be taken for Python's own.
+    command = [sys.executable, "-P", "-m", "perdure.cli", "worker", target]
     if queues is not None:
         command += ["--queues", ",".join(queues)]
     if concurrency is not None:
