@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Union
 
 import msgspec
@@ -60,6 +60,7 @@ def model(node: Model, key: str | None, branch: Branch | None) -> Twin:
 
 def weave(node: Choice, options: Sequence[Option]) -> Twin:
     """Make the twin of a union."""
+    options = _apart(options)
     lower = _lower(node, options)
     lifts = {option.twin.raw: option.twin.lift for option in options if option.twin.lift and option.twin.raw is not Raw}
     plain = [option.twin.type for option in options if option.twin.type is not Raw]
@@ -72,6 +73,24 @@ def weave(node: Choice, options: Sequence[Option]) -> Twin:
     if node.tag_key is not None:
         readers[Json.OBJECT] = _by_tag(node.tag_key, options)
     return Twin(Raw, Raw, lower, _by_first_byte(readers, others))
+
+
+def _apart(options: Sequence[Option]) -> Sequence[Option]:
+    """Read by themselves the Structs that are arrays: msgspec wants a tag in them when there are other Structs."""
+    structs = [option for option in options if isinstance(option.twin.type, type(msgspec.Struct))]
+    if len(structs) <= 1:
+        return options
+    return [
+        replace(option, twin=_read_later(option.twin))
+        if option.node.json is Json.ARRAY and option in structs
+        else option
+        for option in options
+    ]
+
+
+def _read_later(twin: Twin) -> Twin:
+    read = reader_of(twin)
+    return Twin(Raw, Raw, twin.lower, lambda raw: read(bytes(raw)))
 
 
 def class_of(node: Node) -> Any:

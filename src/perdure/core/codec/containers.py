@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.codec.hints import show_type
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from perdure.core.codec.nodes import Array, Leaf, Table
 
-__all__ = ["array", "check_class", "flags", "literal", "row", "table"]
+__all__ = ["array", "check_class", "clock_time", "flags", "literal", "row", "table"]
 
 
 def check_class(value: object, cls: type[Any]) -> None:
@@ -38,6 +39,18 @@ def literal(node: Leaf) -> Twin:
         return value
 
     return Twin(node.stand_in, node.stand_in, check, check)
+
+
+def clock_time() -> Twin:
+    """Refuse a time of day whose zone would be lost, which `==` doesn't see."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, time) and value.tzinfo is not None and value.utcoffset() is None:
+            message = f"{value!r} can't be stored: its zone has no offset without a date"
+            raise Misfit(message)
+        return value
+
+    return Twin(time, time, check)
 
 
 def flags(cls: type[Any]) -> Twin:

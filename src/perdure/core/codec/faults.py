@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,11 +48,11 @@ class Faults:
     def _try(self, node: Node, value: Any) -> Misfit | None:
         try:
             _check_special(value, in_parts=isinstance(node, Model))
+            if isinstance(node, Table | Anything) and is_dict(value):
+                _check_keys(node, value)
             lower, read = self._way(node)
             data = encode(lower(value))
             check_text(data)
-            if isinstance(node, Table | Anything) and is_dict(value):
-                _check_keys(node, value)
             check_same(value, read(data))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is why the value can't be stored
             return _of_another_class(node, value) or Misfit.of(error)
@@ -105,7 +106,9 @@ def _members(node: Choice, value: Any) -> Iterator[Node]:
 def _of_another_class(node: Node, value: Any) -> Misfit | None:
     """Say so when the whole trouble is a value's class."""
     match node:
-        case Leaf(annotation=type() as cls) if not isinstance(value, cls):
+        case Leaf(values=tuple() as values) if not any(value is each or value == each for each in values):
+            return Misfit(f"expected {' or '.join(map(repr, values))}, got {shorten(value)}")
+        case Leaf(annotation=type() as cls) if not isinstance(value, (float, int) if cls is float else cls):
             pass
         case Record(form=form, cls=cls) if form is not Form.TYPED_DICT and type(value) is not cls:
             pass
@@ -113,7 +116,8 @@ def _of_another_class(node: Node, value: Any) -> Misfit | None:
             pass
         case _:
             return None
-    return Misfit(f"expected {show_type(node.annotation)}, got {shorten(value)} of the class {show_type(type(value))}")
+    found = "None" if value is None else f"{shorten(value)} of the class {show_type(type(value))}"
+    return Misfit(f"expected {show_type(node.annotation)}, got {found}")
 
 
 def _is_of_class(member: Node, value: Any) -> bool:
@@ -148,8 +152,10 @@ def _check_special(value: Any, *, in_parts: bool) -> None:
     match value:
         case float() if not math.isfinite(value):
             reason = f"{value!r} can't be stored: JSON has only finite numbers"
-        case Decimal() if not value.is_finite():
-            reason = f"{value!r} can't be stored: only finite numbers are"
+        case Decimal() if value.is_nan():
+            reason = f"{value!r} can't be stored: it equals nothing, not even what would come back"
+        case datetime() | time() if (offset := value.utcoffset()) is not None and offset % timedelta(minutes=1):
+            reason = f"{value.isoformat()} can't be stored: its offset from UTC isn't in whole minutes"
         case str() if "\0" in value:
             reason = NUL
         case str() if not _is_utf8(value):

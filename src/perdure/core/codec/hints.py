@@ -9,13 +9,26 @@ import inspect
 import types
 import typing
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NewType, NotRequired, Required, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    NewType,
+    NotRequired,
+    Protocol,
+    Required,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import msgspec
 
 from perdure.core.codec.tags import Tag
 
-__all__ = ["Peeled", "class_hints", "origin_of", "peel", "show_type"]
+__all__ = ["Peeled", "class_hints", "is_typed_dict", "origin_of", "peel", "show_type"]
 
 _ALIAS: Final = "TypeAliasType"  # of typing since Python 3.12, of typing_extensions before
 _READ_ONLY: Final = "ReadOnly"  # of typing since Python 3.13, of typing_extensions before
@@ -98,13 +111,20 @@ def _scopes(annotation: Any) -> dict[Any, dict[Any, Any]]:
         scope = dict(zip(getattr(cls, "__parameters__", ()), get_args(alias), strict=False))
         # A TypedDict's bases are gone from its __mro__: it has their annotations itself.
         for base in _bases(cls):
+            if origin_of(base) in (Generic, Protocol):
+                continue
             visit(substitute(base, scope))
-            if typing.is_typeddict(cls):
+            if is_typed_dict(cls):
                 scope = {**found.get(origin_of(base), {}), **scope}
         found[cls] = scope
 
     visit(annotation)
     return found
+
+
+def is_typed_dict(cls: Any) -> bool:
+    """Tell whether it is a TypedDict, of typing or of typing_extensions."""
+    return isinstance(cls, type) and dict in cls.__mro__ and hasattr(cls, "__required_keys__")
 
 
 def _bases(cls: Any) -> tuple[Any, ...]:

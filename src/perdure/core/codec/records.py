@@ -6,12 +6,11 @@ pydantic is never imported: its classes are known by what they bring along.
 from __future__ import annotations
 
 import dataclasses
-import typing
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, get_args, get_origin
 
 import msgspec
 
-from perdure.core.codec.hints import class_hints, origin_of, peel, show_type
+from perdure.core.codec.hints import class_hints, is_typed_dict, origin_of, peel, show_type
 from perdure.core.codec.nodes import Field, Form, Json, Model, Node, Record
 from perdure.errors import DefinitionError
 
@@ -58,7 +57,7 @@ def read(reader: Reader, annotation: Any, path: str) -> Node | None:
 
 
 def _form(cls: Any) -> Form | None:
-    if typing.is_typeddict(cls):
+    if is_typed_dict(cls):
         return Form.TYPED_DICT
     if issubclass(cls, msgspec.Struct) and cls is not msgspec.Struct:
         return Form.STRUCT

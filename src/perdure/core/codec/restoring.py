@@ -32,9 +32,11 @@ def put_back(target: T, value: T) -> T:
             for name in _PYDANTIC_STATE:
                 object.__setattr__(kept, name, getattr(new, name))
         case msgspec.Struct():
-            _copy(kept, new, kept.__struct_fields__)
+            for name in kept.__struct_fields__:
+                setattr(kept, name, getattr(new, name))
         case _ if dataclasses.is_dataclass(kept):
-            _copy(kept, new, tuple(field.name for field in dataclasses.fields(kept)))
+            for field in dataclasses.fields(kept):
+                object.__setattr__(kept, field.name, getattr(new, field.name))
         case _:
             return value
     return cast("T", kept)
@@ -52,8 +54,3 @@ def _is_frozen(value: Any) -> bool:
         return bool(params.frozen)
     config: Any = getattr(value, "model_config", {})
     return bool(config.get("frozen", False))
-
-
-def _copy(target: Any, value: Any, names: tuple[str, ...]) -> None:
-    for name in names:
-        object.__setattr__(target, name, getattr(value, name))

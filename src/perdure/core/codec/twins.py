@@ -8,6 +8,7 @@ to its twin and encoded; JSON is decoded to the twin and lifted. Most types are 
 from __future__ import annotations
 
 import functools
+from datetime import time
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -67,8 +68,8 @@ class Weaver:
                 made = containers.table(node, self.twin(node.value))
             case Flags():
                 made = containers.flags(node.cls)
-            case Leaf(stand_in=stand_in) if stand_in is not None:
-                made = containers.literal(node)
+            case Leaf(annotation=annotation):
+                made = containers.clock_time() if annotation is time else containers.literal(node)
             case _:
                 made = Twin(node.annotation)
         return made
@@ -131,8 +132,8 @@ def _is_foreign(node: Node) -> bool:
     match node:
         case Flags() | Model():
             return True
-        case Leaf(stand_in=stand_in):
-            return stand_in is not None
+        case Leaf(stand_in=stand_in, annotation=annotation):
+            return stand_in is not None or annotation is time
         case Choice(branches=branches):
             return any(branch.writer is not Writer.STRUCT for branch in branches.values())
         case _:
