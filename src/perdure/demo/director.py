@@ -1,0 +1,220 @@
+"""Strikes the workers of a running job, one fault after the other, and sees to it that there is always another worker.
+
+Everything that is waited for is waited for in `_until`, which meanwhile reports how far the job is and takes note of a
+worker that has ended unasked. Whatever happens, no worker outlives `run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from typing import IO, TYPE_CHECKING, Final, Never
+
+from perdure.core.states import JobState
+from perdure.demo.events import (
+    AttemptBegan,
+    DemoFailed,
+    Missed,
+    Progressed,
+    Struck,
+    Survived,
+    WorkerStarted,
+    ZombieRefused,
+)
+from perdure.demo.faults import Kind
+from perdure.demo.process import WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from perdure.demo.events import Event
+    from perdure.demo.faults import Fault
+    from perdure.demo.tasks import Indexed, Library, Position
+    from perdure.job import Job
+
+__all__ = ["Director"]
+
+_LOOK_SECONDS: Final = 0.05
+# Far more than it ever takes: a busy machine is slow, not broken.
+_BOUND_SECONDS: Final = 180.0
+_BOUND_PER_FAULT_SECONDS: Final = 30.0
+_LOG_LINES: Final = 15
+_SIGNALS: Final = {Kind.STOP: signal.SIGTERM, Kind.KILL: signal.SIGKILL, Kind.FREEZE: signal.SIGSTOP}
+
+
+class Director:
+    """The workers of one job, and what happens to them."""
+
+    def __init__(
+        self,
+        dsn: str,
+        job: Job[Library, Position, Indexed, Never],
+        modules: int,
+        log: IO[bytes],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            dsn: The database, for the workers.
+            job: The job, started.
+            modules: How many modules it has to index.
+            log: Takes the workers' standard error.
+            on_event: Told of all that happens.
+        """
+        self._dsn = dsn
+        self._job = job
+        self._modules = modules
+        self._log = log
+        self._on_event = on_event
+        self._workers: list[WorkerProcess] = []
+        self._ending: set[WorkerProcess] = set()
+        self._told_attempt = 0
+        self._heard = asyncio.Event()
+
+    async def run(self, faults: Sequence[Fault]) -> list[Survived]:
+        """Run the job to its end, struck by faults; return those that struck.
+
+        Raises:
+            DemoFailed: The job didn't complete, or a worker didn't end as it should.
+        """
+        bound_seconds = _BOUND_SECONDS + _BOUND_PER_FAULT_SECONDS * len(faults)
+        try:
+            async with asyncio.timeout(bound_seconds) as bound:
+                await self._start_worker()
+                survived = [outcome for fault in faults if (outcome := await self._suffer(fault)) is not None]
+                await self._until(lambda: self._job.state.is_final)
+                for worker in list(self._workers):
+                    await self._stop(worker)
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            raise self._failure(f"the demo isn't at its end after {bound_seconds:.0f} s") from error
+        finally:
+            await self._kill_workers()
+        if self._job.state is not JobState.COMPLETED:
+            raise self._failure("the job didn't complete")
+        return survived
+
+    # ---- faults
+
+    async def _suffer(self, fault: Fault) -> Survived | None:
+        """Strike the worker that holds the job, and wait until another has it; None when the job had ended before."""
+        await self._until(lambda: self._job.state.is_final or (self._done >= fault.after and self._holder is not None))
+        await asyncio.sleep(fault.delay_seconds)
+        await self._until(lambda: self._job.state.is_final or self._holder is not None)
+        victim = self._holder
+        if victim is None:
+            self._on_event(Missed(fault.number, fault.kind))
+            return None
+        attempt, struck_at_seconds = victim.last_attempt, time.monotonic()
+        victim.send(_SIGNALS[fault.kind])
+        if fault.kind is not Kind.FREEZE:
+            self._ending.add(victim)
+        self._on_event(Struck(fault.number, fault.kind, victim.pid, self._done))
+        await self._start_worker()
+        await self._until(lambda: self._job.state.is_final or self._last_attempt > attempt)
+        survived = None
+        if self._last_attempt > attempt:
+            heir = max(self._workers, key=lambda worker: worker.last_attempt)
+            lost_seconds = heir.began_at_seconds[attempt + 1] - struck_at_seconds
+            survived = Survived(fault.number, fault.kind, attempt + 1, heir.pid, lost_seconds)
+        self._on_event(survived or Missed(fault.number, fault.kind))
+        await self._bury(victim, fault.kind, attempt)
+        return survived
+
+    async def _bury(self, victim: WorkerProcess, kind: Kind, attempt: int) -> None:
+        """See to it that a worker that was struck ends as it should."""
+        match kind:
+            case Kind.STOP:
+                await self._end(victim, 0)
+            case Kind.KILL:
+                await self._end(victim, -signal.SIGKILL)
+            case Kind.FREEZE:
+                await self._thaw(victim, attempt)
+
+    async def _thaw(self, zombie: WorkerProcess, attempt: int) -> None:
+        """Let a frozen worker go on once another has gone on with its job; what it writes now must not land."""
+        done = self._done
+        await self._until(lambda: self._job.state.is_final or self._done > done)
+        zombie.send(signal.SIGCONT)
+        await self._until(lambda: attempt in zombie.refused)
+        self._on_event(ZombieRefused(zombie.pid, attempt))
+        await self._stop(zombie)
+
+    # ---- workers
+
+    async def _start_worker(self) -> None:
+        worker = await WorkerProcess.start(self._dsn, log=self._log, on_told=self._heard.set)
+        self._workers.append(worker)
+        self._on_event(WorkerStarted(worker.pid))
+
+    async def _stop(self, worker: WorkerProcess) -> None:
+        self._ending.add(worker)
+        worker.send(signal.SIGTERM)
+        await self._end(worker, 0)
+
+    async def _end(self, worker: WorkerProcess, expected: int) -> None:
+        """Wait for a worker's end, which has been brought about."""
+        await self._until(lambda: worker.exit_code is not None)
+        code = await worker.end()
+        # One that hasn't come so far as to serve has nothing to end gracefully.
+        if code != expected and worker.last_attempt:
+            raise self._failure(f"worker {worker.pid} ended with exit code {code}, not {expected}")
+        self._workers.remove(worker)
+
+    async def _kill_workers(self) -> None:
+        for worker in self._workers:
+            worker.send(signal.SIGKILL)
+        for worker in self._workers:
+            await worker.end()
+
+    # ---- looking
+
+    @property
+    def _done(self) -> int:
+        return self._job.execution_metadata.rows.get("modules", 0)
+
+    @property
+    def _last_attempt(self) -> int:
+        return max((worker.last_attempt for worker in self._workers), default=0)
+
+    @property
+    def _holder(self) -> WorkerProcess | None:
+        """The worker that runs the job, if one does and has said so."""
+        if self._job.state is not JobState.RUNNING:
+            return None
+        return next((worker for worker in self._workers if self._job.attempt in worker.began_at_seconds), None)
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        while True:
+            await self._look()
+            if is_so():
+                return
+            self._heard.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._heard.wait()
+
+    async def _look(self) -> None:
+        await self._job.refresh()
+        for worker in self._workers:
+            if worker.exit_code is not None and worker not in self._ending:
+                raise self._failure(f"worker {worker.pid} ended unasked, with exit code {worker.exit_code}")
+            if worker.last_attempt > self._told_attempt:
+                self._told_attempt = worker.last_attempt
+                self._on_event(AttemptBegan(worker.last_attempt, worker.pid, self._done))
+        holder = self._holder
+        pid = None if holder is None else holder.pid
+        self._on_event(Progressed(self._done, self._modules, self._job.attempt, pid))
+
+    def _failure(self, what: str) -> DemoFailed:
+        """Say how the job stands and what its workers have said last."""
+        job = self._job
+        state = f"the job (id {job.id}) is {job.state}, attempt {job.attempt}, {self._done} of {self._modules} modules"
+        error = "" if job.last_error is None else f", last error: {job.last_error}"
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
+        return DemoFailed("\n".join([f"{what}: {state}{error}", *lines]))

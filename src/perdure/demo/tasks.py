@@ -1,0 +1,111 @@
+"""The demo's app and its task, written as any application would write them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Never
+
+import psycopg
+
+from perdure.app import App
+from perdure.blocking import Context
+from perdure.demo import tables
+from perdure.demo.index import index_modules, module_paths
+from perdure.errors import LeaseLost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perdure.task import Task
+
+__all__ = ["BEGAN", "REFUSED", "Indexed", "Library", "Position", "make_app"]
+
+BEGAN: Final = "goes on after %r"
+REFUSED: Final = "may not write any more: %s"
+
+
+@dataclass
+class Library:
+    """What to index (metadata).
+
+    Attributes:
+        folder: Where the modules are.
+        page_size: How many of them are indexed in one transaction.
+    """
+
+    folder: str
+    page_size: int
+
+
+@dataclass
+class Position:
+    """How far the job is (execution metadata).
+
+    Attributes:
+        after: The last module that is indexed.
+        rows: How many rows of each table have been written.
+    """
+
+    after: str = ""
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass
+class Indexed:
+    """What the job has written, by its own count (result)."""
+
+    rows: dict[str, int]
+
+
+def index_library(ctx: Context[Library, Position]) -> Indexed:
+    """Index a library page by page. Each page's rows and the position after it commit together."""
+    folder, position = Path(ctx.metadata.folder), ctx.execution_metadata
+    paths = module_paths(folder)
+    ctx.logger.info(BEGAN, position.after)
+    try:
+        while page := _page(paths, position.after, ctx.metadata.page_size):
+            index = index_modules(folder, page)
+            with ctx.transaction() as connection:
+                tables.write(connection, index)
+                position.after = page[-1]
+                for table, count in index.counts().items():
+                    position.rows[table] = position.rows.get(table, 0) + count
+            ctx.progress(position.rows["modules"], len(paths), position.after)
+    except psycopg.OperationalError:
+        # Was this process frozen inside the block, PostgreSQL has ended its session. Whose job it is now, `ctx` knows.
+        try:
+            ctx.persist()
+        except LeaseLost as error:
+            ctx.logger.warning(REFUSED, error)
+        raise
+    except LeaseLost as error:
+        ctx.logger.warning(REFUSED, error)
+        raise
+    return Indexed(position.rows)
+
+
+def _page(paths: Sequence[str], after: str, size: int) -> Sequence[str]:
+    first = bisect_right(paths, after)
+    return paths[first : first + size]
+
+
+def make_app(dsn: str | None = None) -> tuple[App, Task[Library, Position, Indexed, Never]]:
+    """Make the app and its task, with settings that let the demo be short.
+
+    Args:
+        dsn: The database; otherwise as configured.
+    """
+    app = App(
+        dsn,
+        persistence={"schema_name": tables.JOBS_SCHEMA},
+        scheduling={"polling_delay": 0.2, "scheduler_retry_count": 5, "scheduler_retry_delays": [0.5]},
+        execution={
+            "lease_duration": 2,  # the shortest there is
+            "shutdown_grace": 0.2,
+            "max_lapses": 1000,  # no worker here is to blame for its end
+            "concurrency": 1,
+        },
+    )
+    return app, app.task("library.index")(index_library)
