@@ -59,7 +59,7 @@ def home(fresh_home: Home, test_run: TestRun) -> Home:
 
 def _fast_folder() -> Path:
     """Make a folder in memory, where there is enough of it: a first set-up writes a thousand files, and syncs them."""
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes it safe
     if not memory.is_dir() or shutil.disk_usage(memory).free < _ENOUGH_BYTES:
         return public_folder("perdure-e-")
     folder = Path(tempfile.mkdtemp(prefix="perdure-e-", dir=memory))

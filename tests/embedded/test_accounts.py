@@ -29,26 +29,26 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be sev
 
 
 @pytest.fixture
-def closed_home(processes: Processes) -> Iterator[Home]:
-    """A folder in one that nobody but root gets through, as /root is."""
-    outside = Path(tempfile.mkdtemp(prefix="perdure-closed-"))
-    home = Home(outside, processes)
-    yield home
-    if home.path.exists():
-        embedded.stop(home.path)
-    shutil.rmtree(outside, ignore_errors=True)
-
-
-@pytest.fixture
 def shelf() -> Iterator[Path]:
     """Where root's server has what its user can't reach elsewhere; what the test puts there is taken away."""
     before = set(SHELF.glob("*")) if SHELF.exists() else None
     yield SHELF
     for path in SHELF.glob("*"):
         if path not in (before or set()):
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if before is None:
         SHELF.rmdir()
+
+
+@pytest.fixture
+def closed_home(processes: Processes, shelf: Path) -> Iterator[Home]:
+    """A folder in one that nobody but root gets through, as /root is."""
+    outside = Path(tempfile.mkdtemp(prefix="perdure-closed-"))
+    home = Home(outside, processes)
+    yield home
+    if home.path.exists():
+        embedded.stop(home.path)
+    shutil.rmtree(outside)
 
 
 def test_roots_server_runs_as_an_unprivileged_user(home: Home) -> None:
@@ -130,15 +130,16 @@ def test_a_first_set_up_with_copied_programs(
     monkeypatch.syspath_prepend(closed)
     with fresh_home.acquire() as server:
         assert query(server.url, "select current_database()") == "perdure"
-
-
-def test_modes_of_folders_that_were_there_stay(fresh_home: Home) -> None:
-    fresh_home.path.mkdir(mode=0o755)
-    fresh_home.path.chmod(0o755)
-    modes = {path: path.stat().st_mode for path in [fresh_home.path, *fresh_home.path.parents]}
-    with fresh_home.acquire():
-        pass
     fresh_home.wait_until_nothing_runs()
+
+
+def test_modes_of_folders_that_were_there_stay(home: Home) -> None:
+    home.path.chmod(0o751)
+    home.outside.chmod(0o751)
+    modes = {path: path.stat().st_mode for path in [home.path, *home.path.parents]}
+    with home.acquire():
+        pass
+    home.wait_until_nothing_runs()
     assert {path: path.stat().st_mode for path in modes} == modes
 
 

@@ -72,20 +72,31 @@ def test_a_server_that_is_used_stops_when_it_is_told_to(home: Home, db: Callable
     wait_until(lambda: embedded.look(home.path).state is None, "the server stays")
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_nothing_runs(home: Home, db: Callable[..., Ended], there: bool) -> None:
+@pytest.mark.parametrize("there", ["a folder", ""])
+def test_nothing_runs(home: Home, db: Callable[..., Ended], there: str) -> None:
     if not there:
         home.path.rename(home.outside / "aside")
     status = db("status")
     assert status.returncode == 1
     assert "stopped" in status.stdout
-    url = db("url")
-    assert (url.returncode, url.stdout) == (1, "")
-    assert url.stderr == f"Error: no embedded PostgreSQL runs in {home.path}: `perdure db start` starts one\n"
     stopped = db("stop")
     assert stopped.returncode == 0
     assert stopped.stderr == f"no embedded PostgreSQL runs in {home.path}\n"
     assert there or not home.path.exists()
+
+
+def test_the_url_of_a_server_that_has_stopped_starts_it(home: Home, db: Callable[..., Ended]) -> None:
+    asked = db("url")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert answers(asked.stdout.strip())
+
+
+def test_the_url_of_a_server_that_was_never_there_makes_none(home: Home, db: Callable[..., Ended]) -> None:
+    home.path.rename(home.outside / "aside")
+    asked = db("url")
+    assert (asked.returncode, asked.stdout) == (1, "")
+    assert asked.stderr == f"Error: there is no embedded PostgreSQL in {home.path} yet: `perdure db start` makes one\n"
+    assert not home.path.exists()
 
 
 def test_the_server_of_another_folder(home: Home, db: Callable[..., Ended]) -> None:

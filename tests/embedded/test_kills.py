@@ -82,6 +82,15 @@ def test_users_start_another_keeper_when_theirs_is_killed(home: Home) -> None:
     home.wait_until_nothing_runs()
 
 
+def test_a_server_that_lost_its_keeper_can_be_stopped(home: Home) -> None:
+    with home.acquire():
+        os.kill(home.keeper, signal.SIGKILL)
+        assert embedded.stop(home.path)
+        # The user's watch may have been faster; then that one's server was stopped.
+        home.wait_until_nothing_runs()
+        assert not home.folder.state_file.exists()
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone ends a child with its parent")
 def test_a_server_without_keeper_and_users_is_gone(home: Home) -> None:
     user = home.user()

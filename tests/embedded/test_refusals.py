@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 
 from perdure import embedded
 from perdure.errors import EmbeddedError
-from tests.embedded.homes import Home, answers, query
+from tests.embedded.homes import Home, answers, python_for, query
 
 if TYPE_CHECKING:
     from tests.support.processes import Processes
@@ -72,6 +73,37 @@ def test_a_file_in_place_of_the_folder(fresh_home: Home) -> None:
     ):
         fresh_home.acquire()
     fresh_home.path.unlink()
+
+
+def test_a_folder_of_something_else(fresh_home: Home) -> None:
+    fresh_home.path.mkdir()
+    (fresh_home.path / "my files").touch()
+    with pytest.raises(EmbeddedError, match=f"{fresh_home.path} has something else in it"):
+        fresh_home.acquire()
+    assert [path.name for path in fresh_home.path.iterdir()] == ["my files"]
+
+
+@AS_ROOT
+def test_others_can_not_look_at_it_or_stop_it(home: Home) -> None:
+    code = (
+        "import sys; from pathlib import Path; from perdure import embedded; from perdure.errors import EmbeddedError"
+    )
+    code += "\nfor call in (embedded.look, embedded.stop, embedded.wake):"
+    code += "\n    try: call(Path(sys.argv[1]))"
+    code += "\n    except EmbeddedError as error: print(error)"
+    root = str(Path(embedded.__file__).parents[2])
+    with home.acquire() as server:
+        told = subprocess.run(
+            [python_for("nobody"), "-c", code, home.path],
+            check=True,
+            capture_output=True,
+            text=True,
+            user="nobody",
+            cwd="/",
+            env={"PYTHONPATH": root},
+        )
+        assert told.stdout.count(f"{home.path}: permission denied: ") == 3
+        assert answers(server.url)
 
 
 def test_no_folder_around_it(fresh_home: Home) -> None:

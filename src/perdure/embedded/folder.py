@@ -151,6 +151,7 @@ class Folder:
         else:
             self.path.chmod(_PASSABLE if os.geteuid() == 0 else _PRIVATE)
         self._check_owner()
+        self._check_contents()
         (self.path / "locks").mkdir(mode=_PRIVATE, exist_ok=True)
         ignore = self.path / ".gitignore"
         if not ignore.exists():
@@ -164,6 +165,12 @@ class Folder:
                 f"the embedded PostgreSQL is one user's alone. Run this as {name_of_user(owner)}, work in another "
                 f"folder, or use {OWN_DATABASE}"
             )
+            raise EmbeddedError(message)
+
+    def _check_contents(self) -> None:
+        """A folder of something else isn't ours to put a data folder, and a .gitignore, into."""
+        if not (self.path / "locks").exists() and any(self.path.iterdir()):
+            message = f"{self.path} has something else in it: the embedded PostgreSQL needs a folder of its own"
             raise EmbeddedError(message)
 
 

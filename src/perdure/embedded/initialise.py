@@ -27,6 +27,7 @@ _SETTINGS: Final = """
 cluster_name = 'perdure'
 max_connections = 100
 shared_buffers = 64MB
+client_connection_check_interval = 2s
 log_line_prefix = '%m [%p] %q%u@%d '
 """
 # The folder of the socket decides who may come: its mode lets in the server's user alone, and root. No TCP at all.

@@ -1,9 +1,9 @@
 """The keeper: a process beside the server, whose parent it is, that sets it up, starts it, and stops it in the end.
 
 One a folder, by a claim that the kernel drops with it. It is started by the first user, detaches itself, and goes on
-until the last user has been gone for a few seconds (the lock `users` can be had alone), until it gets SIGTERM, or until
-the server has been stopped by others. A server that crashes is started again. When the keeper itself is killed, the
-kernel tells the server to stop (Linux), and users start another keeper.
+until the last user has been gone for a few seconds (the lock `users` can be had alone) and nobody else is connected,
+until it gets SIGTERM, or until the server has been stopped by others. A server that crashes is started again. When the
+keeper itself is killed, the kernel tells the server to stop (Linux), and users start another keeper.
 
 Its standard output and error are the log. Run by `__main__.py`.
 """
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _LOOK_SECONDS: Final = 0.2
+# How often to ask a server without users whether somebody is connected all the same.
+_CLIENTS_LOOK_SECONDS: Final = 2.0
 # A server that crashes again and again is left for its users to see to.
 _MOST_RESTARTS: Final = 5
 _RESTARTS_WITHIN_SECONDS: Final = 60.0
@@ -74,9 +76,10 @@ def keep(folder: Folder, wheel: Path, grace_seconds: float, *, report: Report, s
     starting.close()
     report.send({"url": keeper.state.url})
     keeper.run()
-    with FileLock(folder.starting) as ending:
+    with contextlib.ExitStack() as stack:
         # Whoever comes now waits, and starts anew once this process has given up all that it holds.
-        ending.take()
+        with contextlib.suppress(FileNotFoundError):  # the folder was deleted: nobody comes
+            stack.enter_context(FileLock(folder.starting)).take()
         keeper.stop()
         os.close(descriptor)
 
@@ -129,7 +132,9 @@ class Keeper:
             # No users now. The lock is kept only for the end: whoever comes meanwhile waits, and then starts anew.
             idle_since = idle_since or time.monotonic()
             if time.monotonic() - idle_since >= self._grace_seconds:
-                break
+                if not self._server.has_clients():
+                    break
+                idle_since = time.monotonic() + _CLIENTS_LOOK_SECONDS - self._grace_seconds
             users.release()
 
     def _start_again(self) -> bool:
@@ -188,6 +193,15 @@ class _Server:
     @property
     def has_ended(self) -> bool:
         return self._postmaster is None or self._postmaster.has_ended
+
+    def has_clients(self) -> bool:
+        """Whether somebody is connected who isn't known as a user, such as psql; False if the server doesn't say."""
+        query = (
+            "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        )
+        url = f"{self.url}&connect_timeout=5"
+        code, said = self._account.run([self.binaries.psql, "-X", "-A", "-t", "-d", url, "-c", query])
+        return code == 0 and said.strip() != "0"
 
     def may_start_again(self) -> bool:
         """Whether the server has crashed, and not too often."""

@@ -39,8 +39,8 @@ _NAME: Final = ".s.PGSQL"
 class Address:
     """Under which socket a data folder's server is found: the same at each start.
 
-    The name's number, a "port", and the folder's name elsewhere come from the cluster's own identifier, which initdb
-    makes anew each time. So a server that outlives its deleted folder can't meet its successor.
+    The socket's number, a "port", comes from the cluster's own identifier, which initdb makes anew each time. So a
+    server that outlives its deleted folder can't meet its successor, and others can't guess its socket's folder.
     """
 
     def __init__(self, data: Path) -> None:
@@ -57,6 +57,11 @@ class Address:
     def file_name(self) -> str:
         """The socket's name."""
         return f"{_NAME}.{self.port}"
+
+    def folder_name(self, place: Path) -> str:
+        """The name of the socket's folder, when it can't be in this place: another one for a copy of the data."""
+        told = f"{self.identifier} ".encode() + os.fsencode(place)
+        return f"perdure-{hashlib.sha256(told).hexdigest()[:16]}"
 
     def url(self, folder: Path) -> str:
         """The database's address, for a socket in this folder."""
@@ -131,7 +136,7 @@ def make_socket_folder(place: Path, address: Address, account: Account) -> Path:
     """
     candidates = [place / "socket"]
     bases = dict.fromkeys([tempfile.gettempdir(), "/tmp"])  # noqa: S108 - what is there is checked
-    candidates += [Path(base, f"perdure-{address.identifier:x}") for base in bases]
+    candidates += [Path(base, address.folder_name(place)) for base in bases]
     reasons: list[str] = []
     for folder in candidates:
         try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Self
 
-__all__ = ["DEFAULT_FOLDER", "EmbeddedServer", "Status", "acquire", "look", "pin", "stop"]
+__all__ = ["DEFAULT_FOLDER", "EmbeddedServer", "Status", "acquire", "look", "pin", "stop", "wake"]
 
 DEFAULT_FOLDER: Final = Path(".perdure")
 """Where it is when nothing else is said: in the current folder."""
@@ -68,6 +68,7 @@ class EmbeddedServer:
         self._folder = folder
         self._users = users
         self._grace_seconds = grace_seconds
+        self._process = os.getpid()
         self._closing = threading.Event()
         self._watch = threading.Thread(target=self._watch_keeper, name="perdure-embedded", daemon=True)
         self._watch.start()
@@ -78,7 +79,8 @@ class EmbeddedServer:
             return
         self._closing.set()
         self._watch.join()
-        self._users.release()
+        if os.getpid() == self._process:  # in a forked child it is its parent's lock as well
+            self._users.release()
         self._users.close()
 
     def __enter__(self) -> Self:
@@ -150,22 +152,33 @@ def acquire(
     home = Folder.prepare(folder)
     try:
         users = FileLock(home.users)
+        try:
+            users.share()
+            url, is_new = _ensure_running(home, grace_seconds)
+            if is_new:
+                announce(_announcement(home))
+        except BaseException:
+            users.close()
+            raise
     except OSError as error:
         raise refusal(error, home.path) from error
-    try:
-        users.share()
-        url, is_new = _ensure_running(home, grace_seconds)
-    except BaseException:
-        users.close()
-        raise
-    if is_new:
-        announce(_announcement(home))
     return EmbeddedServer(home, users, url, grace_seconds=grace_seconds)
 
 
 def look(folder: Path = DEFAULT_FOLDER) -> Status:
-    """Look at a folder's server; changes nothing, and the folder needn't be there."""
+    """Look at a folder's server; changes nothing, and the folder needn't be there.
+
+    Raises:
+        EmbeddedError: It is somebody else's.
+    """
     home = Folder.at(folder)
+    try:
+        return _look(home)
+    except OSError as error:
+        raise refusal(error, home.path) from error
+
+
+def _look(home: Folder) -> Status:
     has_keeper = holder(home.keeper) is not None
     state = home.read_state() if has_keeper else None
     return Status(
@@ -186,6 +199,22 @@ def pin(folder: Path = DEFAULT_FOLDER) -> str:
         return server.url
 
 
+def wake(folder: Path = DEFAULT_FOLDER) -> str:
+    """Return the URL of a folder's server, which is started if it has stopped, and stays while anybody is connected.
+
+    Raises:
+        EmbeddedError: There is none in this folder yet, or it can't be started.
+    """
+    found = look(folder)
+    if found.state is not None:
+        return found.state.url
+    if not found.data.exists():
+        message = f"there is no embedded PostgreSQL in {found.folder} yet: `perdure db start` makes one"
+        raise EmbeddedError(message)
+    with acquire(folder, announce=_say_nothing) as server:
+        return server.url
+
+
 def stop(folder: Path = DEFAULT_FOLDER) -> bool:
     """Stop a folder's server, whoever uses it, and wait for its end; return whether there was one.
 
@@ -194,12 +223,14 @@ def stop(folder: Path = DEFAULT_FOLDER) -> bool:
     """
     home = Folder.at(folder)
     try:
-        process = holder(home.keeper)
+        while (process := holder(home.keeper)) is None:
+            if not home.state_file.exists():
+                return False
+            if _clear_away(home):
+                return True
         if process == 0:
             message = f"the server in {home.path} was started in another container: stop it there"
             raise EmbeddedError(message)
-        if process is None:
-            return home.state_file.exists() and _clear_away(home)
         signal_holder(home.keeper, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
         while holder(home.keeper) == process:
@@ -213,12 +244,13 @@ def stop(folder: Path = DEFAULT_FOLDER) -> bool:
 
 
 def _clear_away(home: Folder) -> bool:
-    """Make sure that nothing is left of a server whose keeper was killed, and that nobody starts it again."""
+    """Make sure that nothing is left of a server whose keeper was killed; False if there is another keeper by now."""
     with FileLock(home.starting) as starting:
         starting.take()
-        home.state_file.unlink(missing_ok=True)
+        if holder(home.keeper) is not None:
+            return False
+        home.state_file.unlink(missing_ok=True)  # tells the users that it is meant: none of them starts it again
         take_server_lock(home).close()
-        starting.release()
     return True
 
 
@@ -292,7 +324,8 @@ def _spawn(home: Folder, arguments: list[str], descriptors: list[int]) -> None:
 def _open_log(home: Folder) -> IO[bytes]:
     if home.log.exists() and home.log.stat().st_size > _LARGE_LOG_BYTES:
         home.log.replace(home.log.with_name(f"{home.log.name}.1"))
-    return home.log.open("ab")
+    # For its owner's eyes: statements are in it, with their values.
+    return os.fdopen(os.open(home.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
 
 
 def _has_users(home: Folder) -> bool:
