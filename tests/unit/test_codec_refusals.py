@@ -264,20 +264,20 @@ def test_keys_that_are_not_known_are_passed_over_and_missing_fields_get_their_de
     assert decode(b'{"number":1}', what="it").orders is not decode(b'{"number":1}', what="it").orders
 
 
-@given(samples(2), st.binary(max_size=30))
-@settings(max_examples=100)
+@given(samples(), st.binary(max_size=30))
+@settings(max_examples=400)
 def test_any_bytes_are_decoded_or_undecodable(sample: Any, data: bytes) -> None:
     _decode_or_refuse(sample.annotation, data)
 
 
-@given(samples(2), json_values)
-@settings(max_examples=100)
+@given(samples(), json_values)
+@settings(max_examples=400)
 def test_any_json_is_decoded_or_undecodable(sample: Any, value: Any) -> None:
     _decode_or_refuse(sample.annotation, msgspec.json.encode(value))
 
 
-@given(samples(2), st.data())
-@settings(max_examples=100)
+@given(samples(), st.data())
+@settings(max_examples=400)
 def test_damaged_json_is_decoded_or_undecodable(sample: Any, data: st.DataObject) -> None:
     codec = codec_for(sample.annotation)
     stored = bytearray(codec.encode(data.draw(sample.values), what="it", limit=None))
@@ -292,8 +292,8 @@ def _decode_or_refuse(annotation: Any, data: bytes) -> None:
         codec_for(annotation).decode(data, what="it")
 
 
-@given(samples(2), samples(2), st.data())
-@settings(max_examples=100)
+@given(samples(), samples(), st.data())
+@settings(max_examples=400)
 def test_a_value_of_another_type_is_refused_or_comes_back_equal(own: Any, other: Any, data: st.DataObject) -> None:
     codec = codec_for(own.annotation)
     value = data.draw(other.values)

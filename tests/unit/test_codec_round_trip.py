@@ -36,13 +36,13 @@ def test_each_kind_of_value_comes_back_equal(sample: Sample, data: st.DataObject
 
 
 @given(drawn())
-@settings(max_examples=150)
+@settings(max_examples=400)
 def test_whatever_is_made_of_them_comes_back_equal(each: Drawn) -> None:
     assert each.codec.decode(encoded(each), what="it") == each.value
 
 
 @given(drawn())
-@settings(max_examples=100)
+@settings(max_examples=400)
 def test_what_is_taken_for_certain_does_come_back(each: Drawn) -> None:
     """The short cut of `certain` never accepts what trying would refuse."""
     if each.codec._is_certain(each.value):
@@ -65,7 +65,7 @@ def through_jsonb(cluster: Cluster) -> Iterator[Callable[[bytes], bytes]]:
 
 
 @given(each=drawn())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 def test_what_jsonb_gives_back_is_decoded_to_an_equal_value(
     through_jsonb: Callable[[bytes], bytes], each: Drawn
 ) -> None:

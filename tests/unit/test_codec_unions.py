@@ -297,7 +297,7 @@ class NumberTagged(msgspec.Struct, tag=7):
         (Placed | namesake(), "Placed and Placed have the same tag 'Placed'; give one of them another: Annotated["),
         (
             Placed | HasType,
-            "HasType has a field 'type', where its tag has to stand in this union; rename it, or make it the tag: type: L",
+            "HasType has a field 'type', where its tag has to stand in this union; rename it, or make it the tag: ",
         ),
         (Placed | TypedModel, "TypedModel has a field 'type'"),
         (
