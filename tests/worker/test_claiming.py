@@ -163,3 +163,21 @@ async def test_a_row_from_elsewhere_in_an_unknown_band_is_found(app: App, migrat
         await connection.execute("update background_tasks.jobs set queue = 'unheard of', priority = 7")
     async with app.worker():
         assert await job.result(timeout=15) == "by hand"
+
+
+async def test_a_due_job_whose_row_was_locked_is_claimed_once_it_is_free(migrated_database: str) -> None:
+    """A claim steps over locked rows, and nobody notifies when they are free: the worker comes back by itself."""
+    app = App(migrated_database, scheduling=A_DAY)
+
+    @app.task("named")
+    async def named(ctx: Context[str, None]) -> str:
+        return ctx.metadata
+
+    async with app:
+        job = await named.start("locked")
+        async with await psycopg.AsyncConnection.connect(migrated_database) as connection:
+            await connection.execute("select from background_tasks.jobs for update")
+            async with app.worker() as worker:
+                await until(lambda: worker.claimer.sleeping, "the worker has found nothing and sleeps")
+                await connection.rollback()
+                assert await job.result(timeout=15) == "locked"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Claimed",
+    "Claims",
     "Deferral",
     "Finish",
     "Persist",
@@ -62,6 +63,18 @@ class Claimed(NamedTuple):
     execution_metadata: bytes
     priority: int
     scheduled_at_seconds: float
+
+
+class Claims(NamedTuple):
+    """What a claim has brought.
+
+    Attributes:
+        jobs: In the order of the line.
+        left_out: Whether a due job was left out, since somebody has its row locked for a moment.
+    """
+
+    jobs: list[Claimed]
+    left_out: bool
 
 
 class Finish(NamedTuple):
@@ -178,13 +191,14 @@ def _place_in_line(job: Claimed) -> tuple[int, float, int]:
     return -job.priority, job.scheduled_at_seconds, job.id
 
 
-def claim(names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None) -> Call[list[Claimed]]:
+def claim(names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None) -> Call[Claims]:
     """Take up to `want` due jobs of these queues (all, if None)."""
     parameters = {"worker": worker, "want": want, "queues": None if queues is None else list(queues)}
 
-    def read(rows: Sequence[tuple[Any, ...]]) -> list[Claimed]:
+    def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
         # The order of "returning" isn't promised, that of the jobs is.
-        return sorted((Claimed(*row) for row in rows), key=_place_in_line)
+        jobs = sorted((Claimed(*row) for row in rows if row[0] is not None), key=_place_in_line)
+        return Claims(jobs, len(jobs) < len(rows))
 
     return Call(names.statements["claim"], parameters, read)
 

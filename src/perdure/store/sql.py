@@ -51,13 +51,13 @@ CLAIM_COLUMNS = (
     "metadata",
     "execution_metadata",
     "priority",
-    "extract(epoch from scheduled_at)::float8",
+    "extract(epoch from scheduled_at)::float8 as due",
 )
 """The columns of the claims, in the order of `settles.Claimed`."""
 
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
 _LONGEST_IDENTIFIER = 63
-_PLACE = re.compile(r"\{(schema|job_ids|job_columns|claim_columns)\}")
+_PLACE = re.compile(r"\{(schema|job_ids|job_columns|claim_columns|no_claim)\}")
 
 
 def quote_identifier(name: str) -> str:
@@ -108,6 +108,7 @@ class Statements:
             "job_ids": sequence,
             "job_columns": ", ".join(JOB_COLUMNS),
             "claim_columns": ", ".join(CLAIM_COLUMNS),
+            "no_claim": ", ".join(["null"] * len(CLAIM_COLUMNS)),
         }
         code = "\n".join(line for line in source.splitlines() if not line.startswith("--") or not parametrised)
         # In one go: a schema may be called {job_columns}.

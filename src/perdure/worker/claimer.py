@@ -68,7 +68,7 @@ class Claimer:
         return want
 
     def claimed(self, want: int, got: int) -> None:
-        """Take note of what a claim has brought."""
+        """Take note of how many jobs a claim has brought."""
         self._reserved -= want
         if got < want:
             self._maybe_due = False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed, Settlement
+    from perdure.store.settles import Claimed, Claims, Settlement
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
 
@@ -34,6 +34,8 @@ _log = logging.getLogger("perdure.worker")
 _RUNNING = JobState.RUNNING.code
 _FIRST_FINAL = JobState.COMPLETED.code
 _BACK_OFF_SECONDS = (0.05, 5.0)
+_SHORTEST_LOOK_SECONDS = 0.0005
+_LONGEST_LOOK_SECONDS = 0.1
 
 # Only one plan is sensible for each of these statements; these keep the planner to it on tables it knows nothing of.
 # On the worker's own connections alone, never on one that users see.
@@ -76,6 +78,9 @@ class LaneOwner(Protocol):
     def released(self, entries: list[Release]) -> None:
         """Take note of jobs that go on later."""
 
+    def wake(self) -> None:
+        """There may be due jobs."""
+
     def claims_uncertain(self) -> None:
         """A claim's answer was lost: look for strays."""
 
@@ -97,6 +102,7 @@ class Lane:
         self._desk = owner.desk
         self._claimer = owner.claimer
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._left_out_in_a_row = 0
 
     async def run(self) -> None:
         """Carry exchanges until the worker is drained; reconnect as often as need be."""
@@ -248,10 +254,11 @@ class Lane:
             self._claimer.sleeping = sleeping
             self._claimer.poke()
         if want:
-            jobs = answers["claim"]
-            self._claimer.claimed(want, len(jobs))
-            if jobs:
-                self._owner.take_claimed(jobs, worker_id)
+            claims: Claims = answers["claim"]
+            self._claimer.claimed(want, len(claims.jobs))
+            if claims.jobs:
+                self._owner.take_claimed(claims.jobs, worker_id)
+            self._look_again(left_out=claims.left_out)
         unsettled: list[Finish | Release] = []
         unwritten: list[PendingPersist] = []
         if batch.persists:
@@ -271,6 +278,15 @@ class Lane:
         self._desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
         if unsettled or unwritten:
             await self._investigate(worker_id, unsettled, unwritten)
+
+    def _look_again(self, *, left_out: bool) -> None:
+        """Claim again soon, when a due job was left out since its row was locked: nobody will notify of it."""
+        if not left_out:
+            self._left_out_in_a_row = 0
+            return
+        self._left_out_in_a_row = min(self._left_out_in_a_row + 1, 10)
+        seconds = min(_LONGEST_LOOK_SECONDS, _SHORTEST_LOOK_SECONDS * 2**self._left_out_in_a_row)
+        asyncio.get_running_loop().call_later(seconds, self._owner.wake)
 
     async def _investigate(
         self, worker_id: UUID, unsettled: list[Finish | Release], unwritten: list[PendingPersist]
