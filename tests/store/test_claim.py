@@ -43,7 +43,9 @@ def test_larger_priorities_run_first_then_due_time_then_id(every_bench: Workbenc
             job_id,
         )
     expected = [job_id for _, _, job_id in sorted(jobs, key=lambda job: (-job[0], -job[1], job[2]))]
-    assert _claim_one_by_one(bench) == expected
+    with bench.connection.transaction(force_rollback=True):
+        assert _claim_one_by_one(bench) == expected
+    assert [job.id for job in bench.claim(bench.register())] == expected  # in one claim as well
 
 
 @pytest.mark.parametrize("want", [1, 2, 5, 9, 10, 11, 500])
@@ -66,7 +68,8 @@ def test_a_claim_writes_who_runs_the_job_and_counts_it(bench: Workbench) -> None
     )
     before = bench.job(job_id)
     (claimed,) = bench.claim(worker)
-    assert claimed == (job_id, "import", 5, 4, 1, 2, 0, 9, "mail", b'{"n": 1}', b'{"step": 2}')
+    due_at = before["scheduled_at"].timestamp()
+    assert claimed == (job_id, "import", 5, 4, 1, 2, 0, 9, "mail", b'{"n": 1}', b'{"step": 2}', 0, due_at)
     after = bench.job(job_id)
     started_at = after["started_at"]
     assert started_at > before["created_at"]
@@ -118,6 +121,29 @@ def test_a_claim_passes_over_locked_rows_without_waiting(every_bench: Workbench)
     assert {job.id for job in bench.claim(bench.register())} == {*ids[:2], ids[4]}
 
 
+def test_a_claim_says_when_a_due_job_was_left_out_since_its_row_was_locked(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+
+    def left_out(want: int = 5, queues: list[str] | None = None) -> bool:
+        return bench.run(settles.claim(bench.names, worker, want=want, queues=queues)).left_out
+
+    bench.start(after=timedelta(hours=1))
+    bench.sql("update {s}.jobs set suspect = true where id = %s", bench.start())
+    assert not left_out()  # nothing is due but a suspect
+    locked = [bench.start(queue="mail"), bench.start(queue="bulk")]
+    free = [bench.start(queue="mail"), bench.start(queue="mail")]
+    holder = bench.connect()
+    with holder.transaction():
+        holder.execute("select from background_tasks.jobs where id = any(%s) for update", [locked])
+        assert not left_out(want=1)  # it has what it wanted
+        assert not left_out(queues=["default"])  # others' queues aren't its concern
+        assert left_out()
+        assert left_out(queues=["bulk"])
+    assert {job.id for job in bench.claim(worker)} == set(locked)
+    assert not left_out()
+    assert [bench.job(job_id)["state"] for job_id in free] == [2, 2]
+
+
 def test_queues_restrict_a_claim(every_bench: Workbench) -> None:
     bench = every_bench
     mail, bulk, default = bench.start(queue="mail"), bench.start(queue="bulk", priority=9), bench.start()
@@ -145,7 +171,7 @@ def test_several_claimers_at_once_share_all_jobs_and_no_job_twice(every_bench: W
             bench.begin(settles.claim(gate, worker, want=25, queues=None), connection)
             for worker, connection in zip(workers, connections, strict=True)
         ]
-    claimed = [job.id for claim in claims for job in claim.result(timeout=10)]
+    claimed = [job.id for claim in claims for job in claim.result(timeout=10).jobs]
     assert len(claimed) == len(set(claimed))
     # Who came last may have found rows locked that their claimer then left; they stay due.
     while more := bench.claim(workers[0]):
@@ -176,7 +202,7 @@ def test_a_job_that_changed_between_the_snapshot_and_the_lock_is_not_claimed(
         claim = bench.begin(settles.claim(gate, bench.register(), want=5, queues=None), bench.connect())
         bench.sql(f"update {{s}}.jobs set {change} where id = %s", changed)
         before = bench.job(changed)
-    assert [job.id for job in claim.result(timeout=10)] == [untouched]
+    assert [job.id for job in claim.result(timeout=10).jobs] == [untouched]
     assert bench.job(changed) == before
 
 
@@ -187,7 +213,7 @@ def test_a_job_that_was_cancelled_between_the_snapshot_and_the_lock_is_not_claim
     with bench.closed_gate():
         claim = bench.begin(settles.claim(gate, bench.register(), want=5, queues=None), bench.connect())
         bench.sql("delete from {s}.jobs where id = %s", gone)
-    assert [job.id for job in claim.result(timeout=10)] == [untouched]
+    assert [job.id for job in claim.result(timeout=10).jobs] == [untouched]
 
 
 # --- suspects ---

@@ -163,7 +163,7 @@ class Workbench:
         connection: Connection[Any] | None = None,
     ) -> list[Claimed]:
         """Claim jobs for the worker."""
-        return self.run(settles.claim(self.names, worker, want=want, queues=queues), connection)
+        return self.run(settles.claim(self.names, worker, want=want, queues=queues), connection).jobs
 
     def claimed_job(self, worker: UUID, **start: Any) -> Claimed:
         """Start a job and claim it; nothing else may be due."""
@@ -183,6 +183,17 @@ class Workbench:
         """Return the row in `finished_jobs`."""
         (row,) = self.sql("select * from {s}.finished_jobs where id = %s", job_id)
         return row
+
+    def listener(self, channel: str) -> Connection[Any]:
+        """Open a connection that listens."""
+        connection = self.connect()
+        connection.execute(f"listen {quote_identifier(channel)}".encode())
+        return connection
+
+    def heard(self, listener: Connection[Any]) -> list[str]:
+        """Return the payloads that have come since."""
+        listener.execute("")
+        return [found.payload for found in listener.notifies(timeout=0)]
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -207,8 +218,8 @@ def gated(names: Names, statement: str, before: str = "order by id for") -> Name
     """
     text = names.statements[statement]
     gate = b"and pg_advisory_xact_lock_shared(%d) is not null " % GATE
-    assert text.count(before.encode()) == 1
-    return with_statement(names, statement, text.replace(before.encode(), gate + before.encode()))
+    assert before.encode() in text
+    return with_statement(names, statement, text.replace(before.encode(), gate + before.encode(), 1))
 
 
 def with_statement(names: Names, statement: str, text: bytes) -> Names:
