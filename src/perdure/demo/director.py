@@ -1,4 +1,4 @@
-"""Strikes the workers of a running job, one fault after the other, and sees to it that there is always another worker.
+"""Strikes the worker that holds a job, one fault after the other. There are two workers, so that another can go on.
 
 Everything that is waited for is waited for in `_until`, which meanwhile reports how far the job is and takes note of a
 worker that has ended unasked. Whatever happens, no worker outlives `run`.
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from typing import IO, TYPE_CHECKING, Final, Never
+from typing import IO, TYPE_CHECKING, Final, Never, NoReturn
 
 from perdure.core.states import JobState
 from perdure.demo.events import (
@@ -36,12 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Director"]
 
+_WORKERS: Final = 2
 _LOOK_SECONDS: Final = 0.05
 # Far more than it ever takes: a busy machine is slow, not broken.
 _BOUND_SECONDS: Final = 180.0
 _BOUND_PER_FAULT_SECONDS: Final = 30.0
 _LOG_LINES: Final = 15
 _SIGNALS: Final = {Kind.STOP: signal.SIGTERM, Kind.KILL: signal.SIGKILL, Kind.FREEZE: signal.SIGSTOP}
+_ENDS: Final = {signal.SIGTERM, signal.SIGKILL}
 
 
 class Director:
@@ -81,68 +83,66 @@ class Director:
             DemoFailed: The job didn't complete, or a worker didn't end as it should.
         """
         bound_seconds = _BOUND_SECONDS + _BOUND_PER_FAULT_SECONDS * len(faults)
+        bound = asyncio.timeout(bound_seconds)
         try:
-            async with asyncio.timeout(bound_seconds) as bound:
-                await self._start_worker()
+            async with bound:
+                for _worker in range(_WORKERS):
+                    await self._start_worker()
                 survived = [outcome for fault in faults if (outcome := await self._suffer(fault)) is not None]
-                await self._until(lambda: self._job.state.is_final)
-                for worker in list(self._workers):
-                    await self._stop(worker)
-        except TimeoutError as error:
+                await self._until(lambda: self._is_over)
+                await self._stop_workers()
+        except TimeoutError:
             if not bound.expired():
                 raise
-            raise self._failure(f"the demo isn't at its end after {bound_seconds:.0f} s") from error
+            self._fail(f"the demo isn't at its end after {bound_seconds:.0f} s")
         finally:
             await self._kill_workers()
         if self._job.state is not JobState.COMPLETED:
-            raise self._failure("the job didn't complete")
+            self._fail("the job didn't complete")
         return survived
 
     # ---- faults
 
     async def _suffer(self, fault: Fault) -> Survived | None:
         """Strike the worker that holds the job, and wait until another has it; None when the job had ended before."""
-        await self._until(lambda: self._job.state.is_final or (self._done >= fault.after and self._holder is not None))
+        await self._until(lambda: self._is_over or (self._done >= fault.after and self._holder is not None))
         await asyncio.sleep(fault.delay_seconds)
-        await self._until(lambda: self._job.state.is_final or self._holder is not None)
+        await self._until(lambda: self._is_over or self._holder is not None)
         victim = self._holder
         if victim is None:
             self._on_event(Missed(fault.number, fault.kind))
             return None
         attempt, struck_at_seconds = victim.last_attempt, time.monotonic()
-        victim.send(_SIGNALS[fault.kind])
-        if fault.kind is not Kind.FREEZE:
-            self._ending.add(victim)
+        self._send(victim, _SIGNALS[fault.kind])
         self._on_event(Struck(fault.number, fault.kind, victim.pid, self._done))
-        await self._start_worker()
-        await self._until(lambda: self._job.state.is_final or self._last_attempt > attempt)
-        survived = None
-        if self._last_attempt > attempt:
-            heir = max(self._workers, key=lambda worker: worker.last_attempt)
-            lost_seconds = heir.began_at_seconds[attempt + 1] - struck_at_seconds
-            survived = Survived(fault.number, fault.kind, attempt + 1, heir.pid, lost_seconds)
+        if fault.kind is not Kind.FREEZE:
+            await self._start_worker()
+        await self._until(lambda: self._is_over or self._heir(attempt) is not None)
+        survived, heir = None, self._heir(attempt)
+        if heir is not None:
+            lost_seconds = heir.began_at_seconds[heir.last_attempt] - struck_at_seconds
+            survived = Survived(fault.number, fault.kind, heir.last_attempt, heir.pid, lost_seconds)
         self._on_event(survived or Missed(fault.number, fault.kind))
-        await self._bury(victim, fault.kind, attempt)
+        await self._conclude(victim, fault.kind, attempt)
         return survived
 
-    async def _bury(self, victim: WorkerProcess, kind: Kind, attempt: int) -> None:
-        """See to it that a worker that was struck ends as it should."""
+    async def _conclude(self, victim: WorkerProcess, kind: Kind, attempt: int) -> None:
+        """See to it that it ends with a struck worker as it should."""
         match kind:
             case Kind.STOP:
-                await self._end(victim, 0)
+                await self._see_end(victim, 0)
             case Kind.KILL:
-                await self._end(victim, -signal.SIGKILL)
+                await self._see_end(victim, -signal.SIGKILL)
             case Kind.FREEZE:
                 await self._thaw(victim, attempt)
 
     async def _thaw(self, zombie: WorkerProcess, attempt: int) -> None:
-        """Let a frozen worker go on once another has gone on with its job; what it writes now must not land."""
+        """Let a frozen worker go on once another has gone on with its job: what it writes now must not land."""
         done = self._done
-        await self._until(lambda: self._job.state.is_final or self._done > done)
-        zombie.send(signal.SIGCONT)
+        await self._until(lambda: self._is_over or self._done > done)
+        self._send(zombie, signal.SIGCONT)
         await self._until(lambda: attempt in zombie.refused)
         self._on_event(ZombieRefused(zombie.pid, attempt))
-        await self._stop(zombie)
 
     # ---- workers
 
@@ -151,21 +151,29 @@ class Director:
         self._workers.append(worker)
         self._on_event(WorkerStarted(worker.pid))
 
-    async def _stop(self, worker: WorkerProcess) -> None:
-        self._ending.add(worker)
-        worker.send(signal.SIGTERM)
-        await self._end(worker, 0)
+    def _send(self, worker: WorkerProcess, number: signal.Signals) -> None:
+        if number in _ENDS:
+            self._ending.add(worker)
+        worker.send(number)
 
-    async def _end(self, worker: WorkerProcess, expected: int) -> None:
-        """Wait for a worker's end, which has been brought about."""
+    async def _see_end(self, worker: WorkerProcess, expected: int) -> None:
+        """Wait for the end of a worker that was sent a signal."""
         await self._until(lambda: worker.exit_code is not None)
         code = await worker.end()
-        # One that hasn't come so far as to serve has nothing to end gracefully.
-        if code != expected and worker.last_attempt:
-            raise self._failure(f"worker {worker.pid} ended with exit code {code}, not {expected}")
+        # One that doesn't serve yet has nothing to end gracefully.
+        if code != expected and worker.is_ready:
+            self._fail(f"worker {worker.pid} ended with exit code {code}, not {expected}")
         self._workers.remove(worker)
 
+    async def _stop_workers(self) -> None:
+        workers = list(self._workers)
+        for worker in workers:
+            self._send(worker, signal.SIGTERM)
+        for worker in workers:
+            await self._see_end(worker, 0)
+
     async def _kill_workers(self) -> None:
+        """Make an end of whoever is left, in whatever state."""
         for worker in self._workers:
             worker.send(signal.SIGKILL)
         for worker in self._workers:
@@ -178,8 +186,8 @@ class Director:
         return self._job.execution_metadata.rows.get("modules", 0)
 
     @property
-    def _last_attempt(self) -> int:
-        return max((worker.last_attempt for worker in self._workers), default=0)
+    def _is_over(self) -> bool:
+        return self._job.state.is_final
 
     @property
     def _holder(self) -> WorkerProcess | None:
@@ -187,6 +195,11 @@ class Director:
         if self._job.state is not JobState.RUNNING:
             return None
         return next((worker for worker in self._workers if self._job.attempt in worker.began_at_seconds), None)
+
+    def _heir(self, attempt: int) -> WorkerProcess | None:
+        """The worker that has begun the last attempt, if that is a later one than this."""
+        last = max(self._workers, key=lambda worker: worker.last_attempt)
+        return last if last.last_attempt > attempt else None
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         while True:
@@ -202,7 +215,7 @@ class Director:
         await self._job.refresh()
         for worker in self._workers:
             if worker.exit_code is not None and worker not in self._ending:
-                raise self._failure(f"worker {worker.pid} ended unasked, with exit code {worker.exit_code}")
+                self._fail(f"worker {worker.pid} ended unasked, with exit code {worker.exit_code}")
             if worker.last_attempt > self._told_attempt:
                 self._told_attempt = worker.last_attempt
                 self._on_event(AttemptBegan(worker.last_attempt, worker.pid, self._done))
@@ -210,11 +223,12 @@ class Director:
         pid = None if holder is None else holder.pid
         self._on_event(Progressed(self._done, self._modules, self._job.attempt, pid))
 
-    def _failure(self, what: str) -> DemoFailed:
-        """Say how the job stands and what its workers have said last."""
+    def _fail(self, what: str) -> NoReturn:
+        """Give up, and say how the job stands and what its workers have said last."""
         job = self._job
         state = f"the job (id {job.id}) is {job.state}, attempt {job.attempt}, {self._done} of {self._modules} modules"
         error = "" if job.last_error is None else f", last error: {job.last_error}"
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
-        return DemoFailed("\n".join([f"{what}: {state}{error}", *lines]))
+        message = "\n".join([f"{what}: {state}{error}", *lines])
+        raise DemoFailed(message)

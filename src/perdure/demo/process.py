@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 import msgspec
 
-from perdure.demo.worker import BEGAN, REFUSED, Told
+from perdure.demo.worker import BEGAN, READY, REFUSED, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ class WorkerProcess:
 
     Attributes:
         pid: Its process id.
+        is_ready: Whether it has come so far as to claim jobs.
         began_at_seconds: When each attempt of it began, by its number, on this process's monotonic clock.
         refused: The attempts that were told that they may not write any more.
     """
@@ -31,6 +32,7 @@ class WorkerProcess:
     def __init__(self, process: asyncio.subprocess.Process, on_told: Callable[[], None]) -> None:
         """Hold a process that was just started; made by `start`."""
         self.pid = process.pid
+        self.is_ready = False
         self.began_at_seconds: dict[int, float] = {}
         self.refused: set[int] = set()
         self._process = process
@@ -91,7 +93,9 @@ class WorkerProcess:
         assert stream is not None  # noqa: S101 - a pipe, as asked for
         async for line in stream:
             told = msgspec.json.decode(line, type=Told)
-            if told.what == BEGAN:
+            if told.what == READY:
+                self.is_ready = True
+            elif told.what == BEGAN:
                 self.began_at_seconds[told.attempt] = time.monotonic()
             elif told.what == REFUSED:
                 self.refused.add(told.attempt)

@@ -71,9 +71,7 @@ async def run_demo(*, dsn: str | None, seed: int, faults: int, on_event: Callabl
 class _Demo:
     """One run, on a database of which it has the demo's room."""
 
-    def __init__(
-        self, dsn: str | None, folder: Path, paths: Sequence[str], on_event: Callable[[Event], None]
-    ) -> None:
+    def __init__(self, dsn: str | None, folder: Path, paths: Sequence[str], on_event: Callable[[Event], None]) -> None:
         self.app, self._task = make_app(dsn)
         self._folder = folder
         self._paths = paths

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Never
 import psycopg
 
 from perdure.app import App
-from perdure.blocking import Context
+from perdure.blocking import Context  # noqa: TC001 - perdure reads it off the handler
 from perdure.demo import tables
 from perdure.demo.index import index_modules, module_paths
 from perdure.errors import LeaseLost

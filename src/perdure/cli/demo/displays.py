@@ -56,8 +56,9 @@ class _Base:
         return time.monotonic() - self._began_at_seconds
 
     def _speed(self, event: Progressed) -> str:
-        """The rate of the last half minute, faults and all, and what it means for the rest."""
-        self._pace.see(JobProgress(event.done, event.total, None, datetime.now(UTC)))
+        """Rate and remaining time, faults and all."""
+        if event.done:  # not from before there was a worker
+            self._pace.see(JobProgress(event.done, event.total, None, datetime.now(UTC)))
         return str(self._pace)
 
 

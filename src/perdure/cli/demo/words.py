@@ -44,23 +44,25 @@ def in_words(event: Event, faults: int) -> str | None:
         event: What has happened.
         faults: How many faults there are to be.
     """
+    words: str | None = None
     match event:
         case Begun():
-            return (
+            words = (
                 f"a job indexes the standard library of Python {event.python}: {event.modules:,} modules in "
-                f"{event.folder}, in pages of {event.page_size}; seed {event.seed}"
+                f"{event.folder}, {event.page_size} a page; seed {event.seed}"
             )
         case AttemptBegan(attempt=1):
-            return f"worker {event.pid} begins"
+            words = f"worker {event.pid} begins"
         case Struck():
-            return f"fault {event.number} of {faults}: {_DONE_TO[event.kind]} {event.pid} after {event.done:,} modules"
+            words = f"fault {event.number} of {faults}: {_DONE_TO[event.kind]} {event.pid} after {event.done:,} modules"
         case Survived():
-            return f"worker {event.pid} goes on after {event.lost_seconds:.1f} s (attempt {event.attempt})"
+            words = f"worker {event.pid} goes on after {event.lost_seconds:.1f} s (attempt {event.attempt})"
         case ZombieRefused():
-            return f"worker {event.pid}, thawed, wants to write: LeaseLost (attempt {event.attempt})"
+            words = f"worker {event.pid}, thawed, wants to write for attempt {event.attempt}: LeaseLost"
         case Missed():
-            return f"fault {event.number} of {faults} comes too late: the job has ended"
+            words = f"fault {event.number} of {faults} comes too late: the job has ended"
         case JobEnded():
-            return f"the job is completed after {event.seconds:.1f} s and {event.attempts} attempts"
+            words = f"the job is completed after {event.seconds:.1f} s and {event.attempts} attempts"
         case AttemptBegan() | Comparing() | Progressed() | WorkerStarted():
-            return None
+            pass
+    return words
