@@ -192,8 +192,9 @@ def test_a_forked_process_has_connections_of_its_own(app: App, migrated_database
 def test_a_broken_connection_costs_a_call_or_none(
     app: App, task: Any, own: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    own.autocommit = True  # each look at pg_stat_activity is a new one
     break_all = (
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+        "select pg_terminate_backend(pid, 20000) from pg_stat_activity "
         "where datname = current_database() and pid <> pg_backend_pid()"
     )
     with ThreadPoolExecutor(8) as threads:
@@ -203,7 +204,7 @@ def test_a_broken_connection_costs_a_call_or_none(
                 pass
 
         monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 3600.0)
-        start(20)
+        app.blocking.start(task, Meta("riga"))
         own.execute(break_all)
         with pytest.raises(DatabaseUnavailable, match="start: the connection to the database broke"):
             app.blocking.start(task, Meta("riga"))
