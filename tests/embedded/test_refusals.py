@@ -135,28 +135,21 @@ def test_the_wheel_is_not_installed(fresh_home: Home, processes: Processes) -> N
 
 
 def test_a_folder_for_temporary_files_with_a_long_path_is_passed_over(
-    fresh_home: Home, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    home: Home, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deep = fresh_home.outside / ("x" * 150)
-    deep.mkdir()
-    deep.chmod(0o755)
-    monkeypatch.setenv("TMPDIR", str(deep))
-    inside = Home(deep, processes)
-    with inside.acquire() as server:
+    deep = _moved(home, processes, "x" * 150)
+    monkeypatch.setenv("TMPDIR", str(deep.outside))
+    with deep.acquire() as server:
         assert answers(server.url)
         assert "%2Ftmp%2Fperdure-" in server.url
-    inside.wait_until_nothing_runs()
+    deep.wait_until_nothing_runs()
 
 
 @pytest.mark.parametrize(
     "name", ["a" * 150, "with, a comma", 'it\'s "quoted"', "100% süß @ home", "back\\slash", "né\n"]
 )
 def test_a_path_that_is_no_good_for_a_socket_has_it_elsewhere(home: Home, processes: Processes, name: str) -> None:
-    outside = home.outside / name
-    outside.mkdir()
-    outside.chmod(0o755)
-    odd = Home(outside, processes)
-    home.path.rename(odd.path)
+    odd = _moved(home, processes, name)
     with odd.acquire() as server:
         folder = Path(query(server.url, "select current_setting('unix_socket_directories')").strip('"'))
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -166,11 +159,7 @@ def test_a_path_that_is_no_good_for_a_socket_has_it_elsewhere(home: Home, proces
 
 
 def test_a_folder_that_somebody_has_made_in_its_place_is_not_used(home: Home, processes: Processes) -> None:
-    outside = home.outside / ("a" * 150)
-    outside.mkdir()
-    outside.chmod(0o755)
-    deep = Home(outside, processes)
-    home.path.rename(deep.path)
+    deep = _moved(home, processes, "a" * 150)
     with deep.acquire() as server:
         folder = Path(query(server.url, "select current_setting('unix_socket_directories')").strip('"'))
     deep.wait_until_nothing_runs()
@@ -213,3 +202,13 @@ def test_a_program_that_does_not_run_here(home: Home, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(home.outside / "wheel")
     with pytest.raises(EmbeddedError, match=rf"{fake}/postgres can't be run as the user \w+: .*Exec format error"):
         home.acquire()
+
+
+def _moved(home: Home, processes: Processes, name: str) -> Home:
+    """Move a folder that was set up into one of this name."""
+    outside = home.outside / name
+    outside.mkdir()
+    outside.chmod(0o755)
+    moved = Home(outside, processes)
+    home.path.rename(moved.path)
+    return moved

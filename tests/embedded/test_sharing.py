@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 import threading
 from typing import TYPE_CHECKING
 
@@ -175,8 +176,10 @@ def test_a_folder_that_is_deleted_under_its_server_can_be_made_anew(fresh_home: 
 
 def test_two_folders_have_two_servers(home: Home, outside: Path) -> None:
     other = Home(outside / "other", home.processes)
-    other.outside.mkdir(mode=0o755)
+    other.outside.mkdir()
     other.outside.chmod(0o755)
+    # A copy, as of a whole project: even the data's own identifier is the same.
+    subprocess.run(["/bin/cp", "-a", home.path, other.path], check=True)
     with home.acquire() as first, other.acquire() as second:
         assert first.url != second.url
         change(first.url, "create table here ()")

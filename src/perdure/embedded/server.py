@@ -222,25 +222,35 @@ def stop(folder: Path = DEFAULT_FOLDER) -> bool:
         EmbeddedError: It doesn't end, or isn't ours to stop.
     """
     home = Folder.at(folder)
+    was_there = False
     try:
-        while (process := holder(home.keeper)) is None:
+        for _attempt in range(_ATTEMPTS):  # again, if users have meanwhile replaced a keeper that was killed
+            if holder(home.keeper) is not None:
+                _stop_keeper(home)
+                was_there = True
             if not home.state_file.exists():
-                return False
+                return was_there
             if _clear_away(home):
                 return True
-        if process == 0:
-            message = f"the server in {home.path} was started in another container: stop it there"
-            raise EmbeddedError(message)
-        signal_holder(home.keeper, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
-        while holder(home.keeper) == process:
-            if time.monotonic() > deadline:
-                message = f"the server in {home.path} doesn't end; {home.log} may say why"
-                raise EmbeddedError(message)
-            time.sleep(_LOOK_SECONDS)
     except OSError as error:
         raise refusal(error, home.path) from error
-    return True
+    message = f"the server in {home.path} is started again and again by others"
+    raise EmbeddedError(message)
+
+
+def _stop_keeper(home: Folder) -> None:
+    """Let a keeper stop its server, and wait until it has ended."""
+    process = holder(home.keeper)
+    if process == 0:
+        message = f"the server in {home.path} was started in another container: stop it there"
+        raise EmbeddedError(message)
+    signal_holder(home.keeper, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while process is not None and holder(home.keeper) == process:
+        if time.monotonic() > deadline:
+            message = f"the server in {home.path} doesn't end; {home.log} may say why"
+            raise EmbeddedError(message)
+        time.sleep(_LOOK_SECONDS)
 
 
 def _clear_away(home: Folder) -> bool:
