@@ -10,6 +10,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from perdure.cancelling import cancel_and_wait
 from perdure.core.states import JobState
 from perdure.store import jobs
 
@@ -85,9 +86,7 @@ class Waiters:
         """Stop polling and listening."""
         poller, self._poller = self._poller, None
         if poller is not None:
-            poller.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await poller
+            await cancel_and_wait([poller])
         await self._listener.stop()
 
     async def _read(self, job_id: int) -> JobRow | None:

@@ -32,17 +32,20 @@ class Call(Generic[T]):
         statement: The SQL, with psycopg's named placeholders.
         parameters: Their values.
         read: Makes the answer of the rows.
+        packs: Whether arrays are sent or JSON is read, for which the cursor is prepared.
     """
 
     statement: bytes
     parameters: Mapping[str, object]
     read: Callable[[Sequence[tuple[Any, ...]]], T]
+    packs: bool = True
 
 
 async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     """Run a call on an async connection, in whatever transaction that is in."""
     async with AsyncCursor(connection, row_factory=tuple_row) as cursor:
-        arrays.register(cursor)
+        if call.packs:
+            arrays.register(cursor)
         await cursor.execute(call.statement, call.parameters, binary=True)
         return call.read(await cursor.fetchall() if cursor.description else [])
 
@@ -50,6 +53,7 @@ async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
 def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
     """Run a call on a sync connection, in whatever transaction that is in."""
     with Cursor(connection, row_factory=tuple_row) as cursor:
-        arrays.register(cursor)
+        if call.packs:
+            arrays.register(cursor)
         cursor.execute(call.statement, call.parameters, binary=True)
         return call.read(cursor.fetchall() if cursor.description else [])

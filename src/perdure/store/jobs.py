@@ -97,7 +97,7 @@ def start(  # noqa: PLR0913 - an argument a column
         "notify": notify,
         "channel": names.work_channel,
     }
-    return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:3]))
+    return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:3]), packs=False)
 
 
 def start_many(  # noqa: PLR0913 - an argument a column

@@ -7,13 +7,13 @@ look for itself after each connect. Does not work behind a pooler in transaction
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
+from perdure.cancelling import cancel_and_wait
 from perdure.store.sql import quote_identifier
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class Listener:
         """Stop listening and close the connection."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel_and_wait([task])
 
     async def _run(self) -> None:
         shortest, longest = _BACK_OFF_SECONDS

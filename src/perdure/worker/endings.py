@@ -10,7 +10,7 @@ from perdure.attempt import StopReason
 from perdure.core.decide import FRESH, Cancel, Fail, Limits, Raise, Returned, Shutdown, Snapshot, Suspend, UserCancel
 from perdure.core.failure import Raised, encode_declared, encode_raised
 from perdure.core.retry import RetryPolicy
-from perdure.errors import JobTimeout, PayloadError, PayloadRefused
+from perdure.errors import JobTimeout, PayloadError
 from perdure.outcome import Cancelled, Completed, Failed, Suspended
 from perdure.worker.verdict import Verdict
 
@@ -108,14 +108,7 @@ class Rules:
             return self._verdict(attempt, ending, keep_checkpoint=False, last_error=line)
 
     def _declared(self, attempt: Attempt, error: Any) -> tuple[bytes, bytes]:
-        codec = attempt.task.error
-        if codec is None:
-            message = (
-                f"the error {error!r} can't be stored: the handler of {attempt.task.name!r} declares no error type; "
-                f"annotate its return type with Failed[{type(error).__name__}]"
-            )
-            raise PayloadRefused(message)
-        payload = codec.encode(error, what="error", limit=self.max_payload_bytes)
+        payload = attempt.task.error.encode(error, what="error", limit=self.max_payload_bytes)
         return encode_declared(payload), one_line(repr(error))
 
     def _verdict(

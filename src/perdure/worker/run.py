@@ -12,6 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from perdure.cancelling import cancel_and_wait
 from perdure.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -168,9 +169,6 @@ async def _open(app: App, signals: _Signals, on_wait: Callable[[str], None]) -> 
                     await asyncio.shield(stop)
         finally:
             stop.cancel()
-            if not opening.done():
-                opening.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await opening
+            await cancel_and_wait([opening])
         delay_seconds = min(longest, delay_seconds * 2)
     return False

@@ -11,6 +11,8 @@ import logging
 import random
 from abc import ABC, abstractmethod
 
+from perdure.cancelling import cancel_and_wait
+
 __all__ = ["Service"]
 
 _log = logging.getLogger("perdure.worker")
@@ -43,9 +45,7 @@ class Service(ABC):
         """End the loop, wherever it is."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel_and_wait([task])
 
     async def _loop(self) -> None:
         failures = 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import psycopg
 
 from perdure.attempt import StopReason
+from perdure.cancelling import cancel_and_wait
 from perdure.core.decide import Limits
 from perdure.errors import PerdureError
 from perdure.store import calls, leases, migrate
@@ -239,13 +240,11 @@ class Worker:
         await self._let_end()
         await self._flush()
         await self._strays.stop()
-        for task in self._lane_tasks:
-            task.cancel()
-        await asyncio.gather(*self._lane_tasks, return_exceptions=True)
+        await cancel_and_wait([*self._lane_tasks, *self._short_tasks])
         if self._gave_back:
             await self._wake_others()
         await asyncio.to_thread(self._heartbeat.stop)
-        self._turning.cancel()
+        await cancel_and_wait([self._turning])
 
     async def _let_end(self) -> None:
         idle = asyncio.create_task(self.executor.wait_until_idle())
