@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from perdure import embedded
+from perdure.embedded.folder import State
 from perdure.embedded.locks import holder, signal_holder
 from perdure.errors import EmbeddedError
 from tests.embedded.homes import Home, answers, change, query, url_of
@@ -140,7 +141,7 @@ def test_a_stranger_with_the_id_of_a_dead_server_is_left_alone(home: Home, innoc
     socket.mkdir(mode=0o700)
     (socket / f".s.PGSQL.{lines[3].strip()}.lock").write_text(stale, encoding="utf-8")
     # Beside the files that perdure itself reads when it is to stop a server: none of them names a process.
-    home.folder.write_state(embedded.server.State(server.url, str(home.path / "data"), "18.6"))
+    home.folder.write_state(State(server.url, str(home.path / "data"), "18.6"))
 
     assert embedded.stop(home.path)
     assert innocent.poll() is None

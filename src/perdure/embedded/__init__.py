@@ -6,6 +6,7 @@ Knows nothing of jobs and schemas, and imports no database driver.
 
 from __future__ import annotations
 
-from perdure.embedded.server import DEFAULT_FOLDER, EmbeddedServer, Status, acquire, look, pin, stop, wake
+from perdure.embedded.control import Status, look, pin, stop, wake
+from perdure.embedded.server import DEFAULT_FOLDER, EmbeddedServer, acquire
 
 __all__ = ["DEFAULT_FOLDER", "EmbeddedServer", "Status", "acquire", "look", "pin", "stop", "wake"]
