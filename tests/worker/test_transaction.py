@@ -163,8 +163,7 @@ async def test_a_zombie_cant_commit_nor_persist(app: App, table: psycopg.AsyncCo
         job = await task.start()
         await inside.wait()
         await table.execute(
-            "update background_tasks.jobs set claim = claim + 1, attempt = attempt + 1, worker_id = gen_random_uuid() "
-            "where id = %s",
+            "update background_tasks.jobs set claim = claim + 1, attempt = attempt + 1 where id = %s",
             [job.id],
         )
         taken.set()
