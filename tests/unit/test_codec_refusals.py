@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, NamedTuple, TypedDict
@@ -147,6 +147,45 @@ def refusal_of(annotation: Any, value: Any) -> str:
 )
 def test_what_would_be_lost_is_refused_with_its_place(annotation: Any, value: Any, message: str) -> None:
     assert refusal_of(annotation, value).startswith(f"metadata of shop: {message}")
+
+
+BAD_OFFSET = timezone(timedelta(seconds=90))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "bad"),
+    [
+        (float, float("nan")),
+        (float, float("-inf")),
+        (str, "\0"),
+        (str, "\ud800"),
+        (int, 10**4300),
+        (int, "1"),
+        (datetime, NOON.replace(tzinfo=BAD_OFFSET)),
+        (time, time(12, tzinfo=BAD_OFFSET)),
+        (time, time(12, tzinfo=RIGA)),
+        (Decimal, Decimal("NaN")),
+        (Colour, "red"),
+    ],
+    ids=lambda each: type(each).__name__ if not isinstance(each, type) else each.__name__,
+)
+def test_what_is_refused_is_refused_wherever_it_is(annotation: Any, bad: Any) -> None:
+    holder = make_dataclass("Holder", [("part", annotation)])
+    struct = msgspec.defstruct("Struct", [("part", annotation)])
+    for around, value, path in [
+        (annotation, bad, ""),
+        (annotation | None, bad, ""),
+        (list[annotation], [bad], "[0]: "),
+        (tuple[annotation, ...], (bad,), "[0]: "),
+        (tuple[int, annotation], (1, bad), "[1]: "),
+        (dict[str, annotation], {"a": bad}, "['a']: "),
+        (dict[int, list[annotation]], {1: [bad]}, "[1][0]: "),
+        (holder, holder(bad), "part: "),
+        (struct, struct(bad), "part: "),
+        (holder | Line, holder(bad), "part: "),
+        (list[holder | None], [None, holder(bad)], "[1].part: "),
+    ]:
+        assert refusal_of(around, value).startswith(f"metadata of shop: {path}")
 
 
 def test_a_text_that_only_looks_like_an_escaped_nul_is_stored() -> None:

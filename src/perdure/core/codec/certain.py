@@ -87,10 +87,9 @@ class _Finder:
 
     def _choice(self, members: tuple[Node, ...]) -> Kinds:
         kinds: Kinds = {}
-        for member in members:
-            for cls, test in self.kinds(member).items():
-                # Two members of one class, a Literal beside str: which it is, is for the codec to find out.
-                kinds[cls] = _never if cls in kinds else test
+        if not any(member.meta for member in members):  # msgspec checks the constraints of one on others as well
+            for member in members:
+                kinds.update(self.kinds(member))
         return kinds
 
     def _record(self, node: Record) -> Kinds:

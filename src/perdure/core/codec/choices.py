@@ -9,7 +9,21 @@ import msgspec
 
 from perdure.core.codec.containers import check_class
 from perdure.core.codec.misfit import Misfit
-from perdure.core.codec.nodes import Array, Branch, Choice, Flags, Form, Json, Model, Node, Record, Row, Table, Writer
+from perdure.core.codec.nodes import (
+    Array,
+    Branch,
+    Choice,
+    Flags,
+    Form,
+    Json,
+    Leaf,
+    Model,
+    Node,
+    Record,
+    Row,
+    Table,
+    Writer,
+)
 from perdure.core.codec.twin import Raw, Twin, encode, reader_of
 
 if TYPE_CHECKING:
@@ -104,6 +118,8 @@ def class_of(node: Node) -> Any:
             return make
         case Row():
             return tuple
+        case Leaf(annotation=type() as cls):
+            return cls
         case _:
             return None
 
