@@ -79,6 +79,18 @@ def test_a_commit_that_arrives_after_its_number_was_taken_is_aborted(bench: Work
     assert bench.job(job.id)["execution_metadata"] == {"step": 0}
 
 
+def test_taking_a_number_may_be_repeated_and_never_looks_like_a_commit(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    job = bench.claimed_job(worker)
+    entry = Persist(job.id, job.claim, 0, b'"late"')
+    assert [bench.run(settles.take_checkpoint_number(bench.names, worker, entry)) for _ in range(3)] == [2, 2, 2]
+    assert bench.run(settles.settlement(bench.names, [job.id]))[job.id].checkpoint != entry.checkpoint + 1
+    # The attempt goes on from there, and a late copy of the question changes nothing any more.
+    assert bench.run(settles.persist(bench.names, worker, [Persist(job.id, job.claim, 2, b'"new"')])) == [job.id]
+    assert bench.run(settles.take_checkpoint_number(bench.names, worker, entry)) is None
+    assert bench.job(job.id)["checkpoint"] == 3
+
+
 def test_progress_changes_nothing_else(bench: Workbench) -> None:
     worker = bench.register()
     job = bench.claimed_job(worker)

@@ -18,7 +18,7 @@ from perdure.worker.run import run_worker
 
 app = App(
     os.environ["TEST_DSN"],
-    scheduling={"polling_delay": 0.1, "scheduler_retry_count": 0},
+    scheduling={"polling_delay": 0.1, "scheduler_retry_count": 3, "scheduler_retry_delays": [0]},
     execution=json.loads(os.environ.get("TEST_EXECUTION", "{}")),
 )
 

@@ -164,6 +164,7 @@ class Settlement(NamedTuple):
     checkpoint: int
     cancel_requested: bool
     proceed_requested: bool
+    locked: bool
 
 
 def _ids(rows: Sequence[tuple[Any, ...]]) -> list[int]:
@@ -327,7 +328,10 @@ def fence(names: Names, worker: UUID, entry: Persist, *, changed: bool) -> Call[
     return Call(names.statements["fence"], parameters, bool)
 
 
-def take_checkpoint_number(names: Names, worker: UUID, entry: Persist) -> Call[bool]:
-    """Take the number of a checkpoint whose COMMIT wasn't acknowledged; True: it hasn't landed and never will."""
+def take_checkpoint_number(names: Names, worker: UUID, entry: Persist) -> Call[int | None]:
+    """Take the number of a checkpoint whose COMMIT wasn't acknowledged; may be repeated.
+
+    Answers the number that is stored from now on: the COMMIT hasn't landed and never will. None: it may have landed.
+    """
     parameters = {"worker": worker, "id": entry.id, "claim": entry.claim, "checkpoint": entry.checkpoint}
-    return Call(names.statements["take_checkpoint_number"], parameters, bool)
+    return Call(names.statements["take_checkpoint_number"], parameters, lambda rows: rows[0][0] if rows else None)

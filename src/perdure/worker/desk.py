@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.errors import LeaseLost
@@ -30,6 +31,7 @@ _BATCH = 1000
 # A statement's parameters must fit into memory several times over; and into PostgreSQL's 1 GB for a message.
 _BATCH_BYTES = 16 * 1024 * 1024
 _ROW_BYTES = 100
+_id = itemgetter(0)
 _SHORTEST_RETRY_SECONDS = 0.001
 _LONGEST_RETRY_SECONDS = 0.1
 
@@ -170,20 +172,20 @@ class Desk:
         room = _BATCH_BYTES
         if self.finishes:
             count, room = _fitting(self.finishes, room)
-            batch.finishes, self.finishes = sorted(self.finishes[:count]), self.finishes[count:]
+            batch.finishes, self.finishes = sorted(self.finishes[:count], key=_id), self.finishes[count:]
         if self.releases and room > 0:
             count, room = _fitting(self.releases, room)
-            batch.releases, self.releases = sorted(self.releases[:count]), self.releases[count:]
+            batch.releases, self.releases = sorted(self.releases[:count], key=_id), self.releases[count:]
         if self._persists and room > 0:
             count, room = _fitting([pending.entry for pending in self._persists], room)
             taken = [self._persists.popleft() for _ in range(count)]
             batch.persists = sorted(taken, key=lambda pending: pending.entry.id)
         if self._progress:
-            batch.progress, self._progress = sorted(self._progress.values()), {}
+            batch.progress, self._progress = sorted(self._progress.values(), key=_id), {}
         if self._put_backs:
-            batch.put_backs, self._put_backs = sorted(self._put_backs), []
+            batch.put_backs, self._put_backs = sorted(self._put_backs, key=_id), []
         if self._deferrals:
-            batch.deferrals, self._deferrals = sorted(self._deferrals), []
+            batch.deferrals, self._deferrals = sorted(self._deferrals, key=_id), []
         return batch
 
     def return_batch(self, batch: Batch) -> None:

@@ -122,6 +122,7 @@ class Heartbeat:
         while not self._stop.is_set():
             try:
                 with self._connect() as connection:
+                    connection.execute("set default_transaction_isolation = 'read committed'")
                     delay_seconds = shortest
                     self._keep(connection)
             except psycopg.Error as error:
@@ -137,6 +138,7 @@ class Heartbeat:
             self._dsn,
             autocommit=True,
             application_name="perdure heartbeat",
+            client_encoding="UTF8",
             connect_timeout=max(2, third_seconds),
             keepalives=1,
             keepalives_idle=third_seconds,

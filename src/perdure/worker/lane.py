@@ -40,6 +40,7 @@ _LONGEST_LOOK_SECONDS = 0.1
 # Only one plan is sensible for each of these statements; these keep the planner to it on tables it knows nothing of.
 # On the worker's own connections alone, never on one that users see.
 SESSION = (
+    b"set default_transaction_isolation = 'read committed'",
     b"set plan_cache_mode = force_generic_plan",
     b"set enable_seqscan = off",
     b"set enable_bitmapscan = off",
@@ -126,7 +127,12 @@ class Lane:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         connection = await psycopg.AsyncConnection.connect(
-            self._owner.dsn, autocommit=True, prepare_threshold=0, application_name="perdure worker", **KEEPALIVES
+            self._owner.dsn,
+            autocommit=True,
+            prepare_threshold=0,
+            application_name="perdure worker",
+            client_encoding="UTF8",
+            **KEEPALIVES,
         )
         arrays.register(connection)
         async with connection.pipeline():
@@ -310,9 +316,9 @@ class Lane:
 
     def _explain_persist(self, worker_id: UUID, pending: PendingPersist, row: Settlement | None) -> None:
         entry = pending.entry
-        if row is None:
+        if row is not None and row.locked:
             self._desk.again(entry.id, lambda: self._desk.persist(pending))
-        elif not _is_ours(row, entry.claim, worker_id):
+        elif row is None or not _is_ours(row, entry.claim, worker_id):
             fail_persist(pending)
         elif row.checkpoint == entry.checkpoint + 1:
             _written(pending)  # only this attempt writes that number: the first try has landed
@@ -324,9 +330,9 @@ class Lane:
     def _explain_settle(self, worker_id: UUID, entry: Finish | Release, row: Settlement | None) -> None:
         desk = self._desk
         key = (entry.id, entry.claim)
-        if row is None:
+        if row is not None and row.locked:
             desk.again(entry.id, lambda: _again(desk, entry))
-        elif _is_ours(row, entry.claim, worker_id):
+        elif row is not None and _is_ours(row, entry.claim, worker_id):
             verdict = desk.verdicts.get(key)
             if verdict is not None:
                 informed = verdict.informed(row)
@@ -336,7 +342,9 @@ class Lane:
                 desk.again(entry.id, lambda: _again(desk, renewed))
         else:
             desk.settled([entry])
-            if row.claim != entry.claim:
+            if row is None:
+                _log.warning("job %d is gone: somebody has deleted its row while it ran", entry.id)
+            elif row.claim != entry.claim:
                 _log.info("job %d: the outcome of claim %d came too late: another has it", entry.id, entry.claim)
 
 

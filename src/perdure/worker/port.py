@@ -102,13 +102,16 @@ class WorkerPort:
                 await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     async def _has_landed(self, attempt: Attempt, entry: Persist, connection: AsyncConnection[Any]) -> bool:
-        taken = await calls.run(connection, settles.take_checkpoint_number(self.names, attempt.worker_id, entry))
-        if taken:
-            # The stored checkpoint is the old one, under the number that the lost COMMIT would have needed.
-            attempt.checkpoint = entry.checkpoint + 1
+        number = await calls.run(connection, settles.take_checkpoint_number(self.names, attempt.worker_id, entry))
+        if number is not None:
+            # The stored checkpoint is the old one, under a number that the lost COMMIT doesn't follow.
+            attempt.checkpoint = number
             return False
         rows = await calls.run(connection, settles.settlement(self.names, [entry.id]))
         row = rows.get(entry.id)
+        if row is not None and row.locked:
+            message = f"job {entry.id}: its row is locked by somebody else"
+            raise DatabaseUnavailable(message)  # asked again
         if row is not None and row.claim == entry.claim and row.checkpoint == entry.checkpoint + 1:
             return True
         message = (

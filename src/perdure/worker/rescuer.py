@@ -124,12 +124,15 @@ async def rescue(
             entries = [_verdict(job, limits, ever_reported=ever_reported).entry() for job in jobs]
             finishes = [entry for entry in entries if isinstance(entry, Finish)]
             releases: list[Release] = [entry for entry in entries if not isinstance(entry, Finish)]
+            written = 0
             if finishes:
-                await calls.run(connection, settles.finish(names, lost, finishes, holder=holder))
+                written += await calls.run(connection, settles.finish(names, lost, finishes, holder=holder))
             if releases:
-                await calls.run(connection, settles.release(names, lost, releases, holder=holder, lapsed=True))
-        count += len(jobs)
-        if len(jobs) < _BATCH:
+                call = settles.release(names, lost, releases, holder=holder, lapsed=True)
+                released = await calls.run(connection, call)
+                written += len(released)
+        count += written
+        if written < _BATCH:  # also when the holder has lost its own lease: then nothing is written any more
             return count
 
 
