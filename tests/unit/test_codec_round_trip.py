@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -84,6 +85,19 @@ def test_jsonb_keeps_every_float_a_float(
     back = codec.decode(through_jsonb(codec.encode(value, what="it", limit=None)), what="it")
     assert back == value
     assert type(back) is float
+
+
+class LooseModel(pydantic.BaseModel):
+    number: int | float
+    anything: Any
+
+
+def test_jsonb_keeps_the_floats_of_models_floats(through_jsonb: Callable[[bytes], bytes]) -> None:
+    codec = codec_for(LooseModel)
+    value = LooseModel(number=1e300, anything=[1e16, 10**16])
+    back = codec.decode(through_jsonb(codec.encode(value, what="it", limit=None)), what="it")
+    assert back == value
+    assert [type(each) for each in (back.number, *back.anything)] == [float, float, int]
 
 
 def test_minus_zero_comes_back_as_zero_from_jsonb(through_jsonb: Callable[[bytes], bytes]) -> None:

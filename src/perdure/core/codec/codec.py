@@ -6,7 +6,7 @@ Knows the types and JSON; not the columns, the tasks, or when something is store
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from perdure.core.codec.certain import certainty_of
 from perdure.core.codec.defaults import default_maker
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Codec", "codec_for"]
 
 T = TypeVar("T")
+_SHALLOW: Final = 2 * DEEPEST
+"""JSON of no more bytes isn't nested too deeply."""
 
 
 class Codec(Generic[T]):
@@ -75,15 +77,17 @@ class Codec(Generic[T]):
             PayloadRefused: It can't be stored without loss; the message says where in it and why.
             PayloadTooLarge: Its JSON is longer than the limit.
         """
+        data = b""
         try:
             data = self._write(value)
+            fits = self._is_certain(value) and len(data) <= _SHALLOW and b"\\u0000" not in data
         except Exception:  # noqa: BLE001 - whatever it is, it is looked into
-            raise self._refusal(value, what) from None
+            fits = False
+        if not fits:
+            self._check(value, data, what)
         if limit is not None and len(data) > limit:
             message = f"{what}: {len(data):,} bytes of JSON; allowed are {limit:,} (execution.max_payload_bytes)"
             raise PayloadTooLarge(message)
-        if not self._survives(value, data) and (misfit := self._find_fault(value)):
-            raise PayloadRefused(misfit.describe(what))
         return data
 
     def decode(self, data: bytes, *, what: str) -> T:
@@ -140,18 +144,19 @@ class Codec(Generic[T]):
             write = _in_turn(write, write_out_exponents)
         return write
 
-    def _survives(self, value: T, data: bytes) -> bool:
-        """Tell quickly whether a value comes back; when not, it may still do so, but `==` doesn't tell."""
+    def _check(self, value: T, data: bytes, what: str) -> None:
+        """Make sure that a value comes back, by trying; where `==` says no it may still do so: that is looked into."""
         try:
-            if b"\\u0000" in data or len(data) > 2 * DEEPEST:
-                check_text(data)
-            return self._is_certain(value) or bool(self._read(data) == value)
-        except Exception:  # noqa: BLE001 - whatever it is, it is looked into
-            return False
-
-    def _refusal(self, value: T, what: str) -> PayloadRefused:
-        misfit = self._find_fault(value) or Misfit(f"{shorten(value)} can't be encoded")
-        return PayloadRefused(misfit.describe(what))
+            check_text(data)
+            if self._read(data) == value:
+                return
+        except Exception:  # noqa: BLE001, S110 - as above
+            pass
+        misfit = self._find_fault(value)
+        if misfit is None and not data:
+            misfit = Misfit(f"{shorten(value)} can't be encoded")
+        if misfit is not None:
+            raise PayloadRefused(misfit.describe(what))
 
     def _find_fault(self, value: T) -> Misfit | None:
         try:
