@@ -1,13 +1,17 @@
 """`ctx.transaction()`: the user's rows and the checkpoint in one transaction, fenced by the attempt.
 
-The fence is the last statement before COMMIT and is sent together with it, so the job's row isn't locked for the
-block's length. A COMMIT that nobody acknowledged is never guessed about: the checkpoint's number tells.
+The fence is the last statement before COMMIT and is sent together with it, in one message: so the job's row is locked
+neither for the block's length, nor while the server waits for this process. (In a pipeline it would be: the fence is
+executed before the COMMIT has come, and no time-out ends a session that waits inside of a pipeline. A process frozen
+just then would keep its job from being rescued for as long as it is frozen.)
+
+A COMMIT that nobody acknowledged is never guessed about: the checkpoint's number tells.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -15,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from perdure.errors import LeaseLost, MisuseError
-from perdure.store import arrays, settles
+from perdure.store import settles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["BlockingTransaction", "Transaction", "held"]
 
 T = TypeVar("T")
+_COMMIT = b"; COMMIT"
 _LEASE_LOST = "PD001"  # raised by the schema's function lease_lost()
 
 
@@ -113,10 +118,9 @@ class Transaction(_Base):
         try:
             self._begin()
             self._connection = await self._stack.enter_async_context(self._port.connection())
-            self._transaction = psycopg.AsyncTransaction(self._connection)
-            # Not `connection.transaction()`: within a pipeline that would keep the pipeline open for the whole block.
+            # Not by `connection.transaction()`, whose COMMIT is a message of its own.
             async with self._connection.pipeline():
-                await self._transaction.__aenter__()
+                await self._connection.execute(b"begin")
                 await self._connection.execute(self._setting())
         except BaseException:
             attempt.in_transaction = False
@@ -133,36 +137,33 @@ class Transaction(_Base):
                 await held(self._commit())
             else:
                 self._undo()
-                await held(self._roll_back(kind, error, traceback))
+                await held(self._roll_back())
         finally:
             self._attempt.in_transaction = False
             await held(self._stack.aclose())
 
-    async def _roll_back(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._transaction.__aexit__(kind, error, traceback)
+    async def _roll_back(self) -> None:
+        # Where it fails, the connection is broken, and the server or the pool rolls back.
+        with suppress(psycopg.Error):
+            await self._connection.rollback()
 
     async def _commit(self) -> None:
         connection = self._connection
         try:
             entry, fence = self._next(connection.info.transaction_status)
-        except BaseException as error:
+        except BaseException:
             self._undo()
-            await self._roll_back(type(error), error, None)
+            await self._roll_back()
             raise
         try:
-            async with connection.pipeline(), psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-                arrays.register(cursor)
-                await cursor.execute(fence.statement, fence.parameters)
-                await self._transaction.__aexit__(None, None, None)
+            async with psycopg.AsyncClientCursor(connection, row_factory=tuple_row) as cursor:
+                await cursor.execute(fence.statement + _COMMIT, fence.parameters)
         except psycopg.Error as error:
             if connection.closed and await self._has_landed(entry):
                 self._attempt.wrote(entry.execution_metadata)
                 return
             self._undo()
-            if not connection.closed:
-                await connection.rollback()
+            await self._roll_back()
             if error.sqlstate == _LEASE_LOST:
                 raise self._lease_lost() from error
             raise
@@ -190,9 +191,8 @@ class BlockingTransaction(_Base):
         self._begin()
         try:
             self._connection = self._stack.enter_context(self._port.blocking_connection())
-            self._transaction = psycopg.Transaction(self._connection)
             with self._connection.pipeline():
-                self._transaction.__enter__()
+                self._connection.execute(b"begin")
                 self._connection.execute(self._setting())
         except BaseException:
             self._attempt.in_transaction = False
@@ -209,32 +209,33 @@ class BlockingTransaction(_Base):
                 self._commit()
             else:
                 self._undo()
-                self._transaction.__exit__(kind, error, traceback)
+                self._roll_back()
         finally:
             self._attempt.in_transaction = False
             self._stack.close()
+
+    def _roll_back(self) -> None:
+        with suppress(psycopg.Error):  # see above
+            self._connection.rollback()
 
     def _commit(self) -> None:
         connection = self._connection
         try:
             self._attempt.check_thread_not_stopped()
             entry, fence = self._next(connection.info.transaction_status)
-        except BaseException as error:
+        except BaseException:
             self._undo()
-            self._transaction.__exit__(type(error), error, None)
+            self._roll_back()
             raise
         try:
-            with connection.pipeline(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-                arrays.register(cursor)
-                cursor.execute(fence.statement, fence.parameters)
-                self._transaction.__exit__(None, None, None)
+            with psycopg.ClientCursor(connection, row_factory=tuple_row) as cursor:
+                cursor.execute(fence.statement + _COMMIT, fence.parameters)
         except psycopg.Error as error:
             if connection.closed and self._has_landed(entry):
                 self._attempt.wrote(entry.execution_metadata)
                 return
             self._undo()
-            if not connection.closed:
-                connection.rollback()
+            self._roll_back()
             if error.sqlstate == _LEASE_LOST:
                 raise self._lease_lost() from error
             raise

@@ -1,0 +1,78 @@
+"""What `ctx.transaction()` sends at its end: the fence and the COMMIT in one message, so that nothing comes between.
+
+Were the fence executed and the COMMIT still on its way when the process is frozen, the job's row would be locked for as
+long as that lasts, and nobody could rescue the job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+import perdure.blocking
+from perdure import App, Context
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from psycopg import BaseConnection
+
+
+@dataclass
+class Progress:
+    rows: int = 0
+
+
+pytestmark = pytest.mark.skipif(psycopg.pq.version() < 140000, reason="libpq traces since version 14")
+
+
+async def test_the_fence_and_the_commit_are_one_message(app: App, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> int:
+        with trace.open("w") as file:
+            async with ctx.transaction() as connection:
+                start_trace(connection, file.fileno())
+                ctx.execution_metadata.rows = 7
+            connection.pgconn.untrace()
+        return ctx.execution_metadata.rows
+
+    async with app.worker():
+        job = await task.start()
+        assert await job.result(timeout=20) == 7
+    assert_one_message(trace)
+
+
+async def test_the_fence_and_the_commit_are_one_message_of_a_thread_too(app: App, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+
+    @app.task("t")
+    def task(ctx: perdure.blocking.Context[None, Progress]) -> int:
+        with trace.open("w") as file:
+            with ctx.transaction() as connection:
+                start_trace(connection, file.fileno())
+                ctx.execution_metadata.rows = 7
+            connection.pgconn.untrace()
+        return ctx.execution_metadata.rows
+
+    async with app.worker():
+        job = await task.start()
+        assert await job.result(timeout=20) == 7
+    assert_one_message(trace)
+
+
+def start_trace(connection: BaseConnection[Any], descriptor: int) -> None:
+    connection.pgconn.trace(descriptor)
+    connection.pgconn.set_trace_flags(psycopg.pq.Trace.SUPPRESS_TIMESTAMPS)
+
+
+def assert_one_message(trace: Path) -> None:
+    sent = [line for line in trace.read_text().splitlines() if line.startswith("F\t")]
+    assert len(sent) == 1, sent
+    assert "\tQuery\t" in sent[0]
+    assert "checkpoint = checkpoint + 1" in trace.read_text()
+    assert trace.read_text().index("lease_lost()") < trace.read_text().index("; COMMIT")
