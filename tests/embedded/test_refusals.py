@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import subprocess
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tests.support.processes import Processes
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be, or make things of, another user")
+# Modes don't bind root.
+ORDINARY = "nobody" if os.geteuid() == 0 else None
 OWN = r'a database of your own: App\("postgresql://…"\) or PERDURE_DSN='
 
 
@@ -49,19 +52,20 @@ def test_a_folder_of_root_for_an_ordinary_user(home: Home) -> None:
     assert user.wait() == 1
 
 
-@AS_ROOT
 def test_a_folder_that_is_read_only(fresh_home: Home) -> None:
     fresh_home.outside.chmod(0o555)
-    user = fresh_home.user(account="nobody")
+    user = fresh_home.user(account=ORDINARY)
     user.wait_for_line(f"^refused: {fresh_home.path}: permission denied: .* can't write.*{OWN}")
     assert user.wait() == 1
+    fresh_home.outside.chmod(0o755)
 
 
-@AS_ROOT
 def test_a_folder_of_ones_own_that_is_read_only(fresh_home: Home) -> None:
-    fresh_home.path.mkdir(mode=0o555)
-    os.chown(fresh_home.path, 65534, -1)
-    user = fresh_home.user(account="nobody")
+    fresh_home.path.mkdir()
+    fresh_home.path.chmod(0o555)
+    if ORDINARY is not None:
+        os.chown(fresh_home.path, pwd.getpwnam(ORDINARY).pw_uid, -1)
+    user = fresh_home.user(account=ORDINARY)
     user.wait_for_line(f"^refused: {fresh_home.path}: permission denied: .* can't write.*{OWN}")
     assert user.wait() == 1
 

@@ -1,7 +1,7 @@
-"""Runs the keeper, by the path of this file: `python -I …/perdure/embedded/__main__.py ROOT …`, as `keeper.main` says.
+"""Runs the keeper, by the path of this file: `python -I -S __main__.py ROOT …`, as `keeper.main` says.
 
-ROOT is the folder that perdure is imported from, which an isolated Python may not know by itself. It comes last, so
-that nothing in it hides a module of the standard library.
+ROOT is the folder that perdure is imported from: the keeper is of the same version as the process that starts it, and
+needs nothing but that and the standard library. ROOT comes last, so that no other package in it hides a module of that.
 """
 
 import sys

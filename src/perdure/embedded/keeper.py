@@ -64,6 +64,7 @@ def keep(folder: Folder, wheel: Path, grace_seconds: float, *, report: Report, s
     """Be the keeper of a folder, unless it has one; report once what came of it."""
     descriptor = os.open(folder.keeper, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not claim(descriptor):
+        _say("there is another keeper")
         return
     try:
         keeper = Keeper.start(folder, wheel, grace_seconds)

@@ -84,7 +84,7 @@ def _start_keeper(home: Folder, starting: FileLock, grace_seconds: float) -> dic
 
 def _spawn(home: Folder, arguments: list[str], descriptors: list[int]) -> None:
     here = Path(__file__).resolve()
-    program = [sys.executable, "-I", str(here.with_name("__main__.py")), str(here.parents[2])]
+    program = [sys.executable, "-I", "-S", str(here.with_name("__main__.py")), str(here.parents[2])]
     with _open_log(home) as log:
         process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
             [*program, *arguments, *map(str, descriptors)],
