@@ -62,6 +62,10 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class Rights(enum.Flag):
+    READ = 1
+
+
 @dataclass
 class Chain:
     next: Chain | None = None
@@ -301,6 +305,18 @@ def test_keys_that_are_not_known_are_passed_over_and_missing_fields_get_their_de
     assert codec_for(Options).decode(b'{"new":1}', what="it") == {}
     assert codec_for(Model).decode(b'{"new":1}', what="it") == Model()
     assert decode(b'{"number":1}', what="it").orders is not decode(b'{"number":1}', what="it").orders
+
+
+class Guarded(msgspec.Struct, forbid_unknown_fields=True):
+    rights: Rights | None = None
+
+
+@pytest.mark.parametrize("annotation", [Guarded, Guarded | Line])
+def test_a_struct_that_forbids_unknown_keys_does_so_when_it_has_a_twin(annotation: Any) -> None:
+    with pytest.raises(PayloadUndecodable, match="object contains unknown field new"):
+        codec_for(annotation).decode(
+            b'{"type":"Guarded","new":1}' if annotation != Guarded else b'{"new":1}', what="it"
+        )
 
 
 @given(samples(), st.binary(max_size=30))

@@ -78,7 +78,7 @@ def _is_same_leaf(value: Any, back: Any) -> bool:
         case datetime() | time():
             # A time in an hour that is repeated equals no time of another zone, not even of its own offset.
             return (
-                value.replace(tzinfo=None, fold=0) == back.replace(tzinfo=None, fold=0)
+                value.replace(tzinfo=None) == back.replace(tzinfo=None)
                 and value.utcoffset() == back.utcoffset()
                 and (value.tzinfo is None) == (back.tzinfo is None)
             )
