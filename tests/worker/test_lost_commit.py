@@ -76,7 +76,8 @@ async def land_late(proxy: Proxy) -> None:
         async def in_transaction() -> int:
             query = (
                 "select count(*) from pg_stat_activity "
-                "where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null"
+                "where datname = current_database() and application_name = 'perdure' "
+                "and state <> 'idle' and backend_xid is not null"
             )
             row = await (await connection.execute(query)).fetchone()
             assert row is not None
