@@ -43,7 +43,7 @@ class Works:
         self._dsn = dsn
         self._jobs = jobs
         self._loop = loop
-        self.lone_jobs = max(1, min(2000, jobs // 10))
+        self.lone_jobs = max(1, min(1000, jobs // 10))
         self.latencies = max(2, min(300, jobs // 10))
         self.step_times = max(1, min(_STEP_TIMES, jobs // _STEP_JOBS))
 
@@ -120,6 +120,6 @@ class Works:
     ) -> tuple[float, float]:
         # The last ones first: looking at a few rows by their ids costs the server next to nothing.
         for watched in (ids[-_WATCHED:], None):
-            while not await side.are_final(watched):
-                await asyncio.sleep(_POLL_SECONDS)  # noqa: ASYNC110 - the database is asked, nothing here would tell
+            while not await side.are_final(watched):  # noqa: ASYNC110 - nothing here would tell of another process
+                await asyncio.sleep(_POLL_SECONDS)
         return time.monotonic() - began["at_seconds"], worker.cpu_seconds() - began["cpu_seconds"]
