@@ -168,6 +168,13 @@ class Permission(enum.IntFlag):
     WRITE = 2
 
 
+@dataclass
+class RightsPair(Pair[Permission, T], Generic[T]):
+    """Uses the variable of its base anew, for something else; and msgspec doesn't read it by itself."""
+
+    extra: T
+
+
 OrderId = NewType("OrderId", int)
 Movies = NewType("Movies", list[Movie])
 Alias = typing_extensions.TypeAliasType("Alias", list[Node])
@@ -183,6 +190,7 @@ Maybe = typing_extensions.TypeAliasType("Maybe", list[T] | None, type_params=(T,
         (Pair, Pair([1], None)),
         (IntPair[str], IntPair(1, "x", "y")),
         (Closed, Closed(1, "x", "y", 3)),
+        (RightsPair[str], RightsPair(Permission.READ | Permission.WRITE, "x", "y")),
         (Node, Node(1, Node(2), {"x": [Node(3)]})),
         (Linked, Linked(1, Linked(2))),
         (Movie, {"title": "M"}),
