@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from perdure.core.codec.certain import certainty_of
 from perdure.core.codec.defaults import default_maker
 from perdure.core.codec.faults import Faults
+from perdure.core.codec.filling import filler_of
 from perdure.core.codec.hints import show_type
 from perdure.core.codec.misfit import Misfit, shorten
 from perdure.core.codec.nodes import Anything, Choice, Json, Model, Node
@@ -58,6 +59,7 @@ class Codec(Generic[T]):
         self._write: Callable[[T], bytes] = self._writer(twin.lower)
         self._is_certain = certainty_of(self._node)
         self._default = default_maker(self._node)
+        self._fill = filler_of(self._node)
 
     def __repr__(self) -> str:
         return f"<Codec of {self.name}>"
@@ -101,11 +103,14 @@ class Codec(Generic[T]):
             PayloadUndecodable: It doesn't fit the type; the message says where and why.
         """
         try:
-            return self._read(data)
+            value = self._read(data)
+            if self._fill is not None:
+                self._fill(value)
         except MemoryError:
             raise
         except Exception as error:
             raise PayloadUndecodable(Misfit.of(error).describe(what)) from error
+        return value
 
     def default(self) -> T:
         """Make a fresh value for a job that is started without one.
