@@ -35,11 +35,8 @@ def filler_of(node: Node) -> Fill | None:
                     value.__dict__[name] = getattr(cls, name)
             for part in parts:
                 fill(getattr(value, part))
-        elif cls in _CONTAINERS:
-            for item in value:
-                fill(item)
-        elif cls is dict:
-            for item in value.values():
+        elif cls in _CONTAINERS or cls is dict:
+            for item in value.values() if cls is dict else value:
                 fill(item)
 
     return fill
