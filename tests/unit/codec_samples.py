@@ -98,7 +98,7 @@ LEAVES: list[Sample] = [
     Sample(Colour, st.sampled_from(Colour), is_key=True),
     Sample(Level, st.sampled_from(Level), is_key=True),
     Sample(Mood, st.sampled_from(Mood), is_key=True),
-    Sample(Rights, st.integers(0, 7).map(Rights)),
+    Sample(Rights, st.integers(0, 7).map(Rights), is_key=True),
     Sample(Literal["a", "b"], st.sampled_from(["a", "b"]), is_key=True),
     Sample(Literal[1, "b", True] | None, st.sampled_from([1, "b", None, True]), is_nullable=True),
     Sample(Literal[Colour.RED, Level.LOW], st.sampled_from([Colour.RED, Level.LOW])),

@@ -62,10 +62,6 @@ class Colour(enum.Enum):
     RED = "red"
 
 
-class Rights(enum.Flag):
-    READ = 1
-
-
 @dataclass
 class Chain:
     next: Chain | None = None
@@ -308,7 +304,7 @@ def test_keys_that_are_not_known_are_passed_over_and_missing_fields_get_their_de
 
 
 class Guarded(msgspec.Struct, forbid_unknown_fields=True):
-    rights: Rights | None = None
+    side: Line | Chain | None = None
 
 
 @pytest.mark.parametrize("annotation", [Guarded, Guarded | Line])

@@ -13,7 +13,6 @@ from perdure.core.codec.nodes import (
     Array,
     Branch,
     Choice,
-    Flags,
     Form,
     Json,
     Leaf,
@@ -112,7 +111,7 @@ def class_of(node: Node) -> Any:
     match node:
         case Record(form=Form.TYPED_DICT) | Table():
             return dict
-        case Record(cls=cls) | Model(cls=cls) | Flags(cls=cls):
+        case Record(cls=cls) | Model(cls=cls):
             return cls
         case Array(make=make):
             return make

@@ -1,4 +1,4 @@
-"""The twins of lists, sets, tuples and dicts whose items aren't their own twins; of flags, and of literals of enums."""
+"""The twins of lists, sets, tuples and dicts whose items aren't their own twins, and of single values to check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from perdure.core.codec.nodes import Array, Leaf, Table
 
-__all__ = ["array", "check_class", "clock_time", "flags", "literal", "row", "table"]
+__all__ = ["array", "check_class", "clock_time", "literal", "row", "table"]
 
 
 def check_class(value: object, cls: type[Any]) -> None:
@@ -51,17 +51,6 @@ def clock_time() -> Twin:
         return value
 
     return Twin(time, time, check)
-
-
-def flags(cls: type[Any]) -> Twin:
-    """Store flags as the number that their bits make."""
-
-    def lower(value: Any) -> int:
-        check_class(value, cls)
-        number: int = value.value
-        return number
-
-    return Twin(int, int, lower, cls)
 
 
 def array(node: Array, item: Twin) -> Twin:

@@ -18,7 +18,6 @@ __all__ = [
     "Branch",
     "Choice",
     "Field",
-    "Flags",
     "Form",
     "Json",
     "Leaf",
@@ -79,17 +78,6 @@ class Leaf(Node):
 @dataclass(eq=False)
 class Anything(Node):
     """Any JSON value."""
-
-
-@dataclass(eq=False)
-class Flags(Node):
-    """A class of flags, of which msgspec knows no combinations.
-
-    Attributes:
-        cls: The class.
-    """
-
-    cls: Any
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from perdure.core.codec import records, unions
 from perdure.core.codec.hints import origin_of, peel, show_type
-from perdure.core.codec.nodes import Anything, Array, Choice, Flags, Json, Leaf, Model, Node, Record, Row, Table
+from perdure.core.codec.nodes import Anything, Array, Choice, Json, Leaf, Model, Node, Record, Row, Table
 from perdure.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -203,8 +203,6 @@ def _literal(reader: Reader, bare: Any, path: str) -> Node:  # noqa: ARG001
 
 
 def _enum(cls: Any, path: str) -> Node:
-    if issubclass(cls, enum.Flag):
-        return Flags(cls, Json.INTEGER, cls)
     values = [member.value for member in cls]
     if values and all(type(value) is str or isinstance(value, str) for value in values):
         return Leaf(cls, Json.STRING)

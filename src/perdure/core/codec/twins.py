@@ -1,6 +1,6 @@
 """Makes for each type a twin that msgspec can do by itself, and the way there and back.
 
-msgspec knows neither unions of dataclasses nor pydantic models nor combined flags. Where a type has any of these
+msgspec knows neither unions of dataclasses nor pydantic models. Where a type has any of these
 inside, its classes get twins: Structs with the same keys, tagged where they are members of a union. A value is lowered
 to its twin and encoded; JSON is decoded to the twin and lifted. Most types are their own twins, and neither is done.
 """
@@ -18,7 +18,6 @@ from perdure.core.codec.nodes import (
     Array,
     Branch,
     Choice,
-    Flags,
     Leaf,
     Model,
     Node,
@@ -66,8 +65,6 @@ class Weaver:
                 made = containers.row([self.twin(item) for item in node.items])
             case Table():
                 made = containers.table(node, self.twin(node.value))
-            case Flags():
-                made = containers.flags(node.cls)
             case Leaf(annotation=annotation):
                 made = containers.clock_time() if annotation is time else containers.literal(node)
             case _:
@@ -130,7 +127,7 @@ def parts_of(node: Node) -> Iterator[Node]:
 
 def _is_foreign(node: Node) -> bool:
     match node:
-        case Flags() | Model():
+        case Model():
             return True
         case Leaf(stand_in=stand_in, annotation=annotation):
             return stand_in is not None or annotation is time
