@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perdure.answers import CancelRequested, JobEnded, JobNotFound, NotSuspended, Proceeded
     from perdure.app import App
     from perdure.context import Context
+    from perdure.core.codec import Tag
     from perdure.core.failure import Raised
     from perdure.core.states import JobState
     from perdure.job import Job
@@ -42,6 +43,7 @@ __all__ = [
     "Proceeded",
     "Raised",
     "Suspended",
+    "Tag",
     "Task",
     "__version__",
 ]
@@ -51,6 +53,7 @@ _NAMES_OF: Final = {
     "perdure.answers": ("CancelRequested", "JobEnded", "JobNotFound", "NotSuspended", "Proceeded"),
     "perdure.app": ("App",),
     "perdure.context": ("Context",),
+    "perdure.core.codec": ("Tag",),
     "perdure.core.failure": ("Raised",),
     "perdure.core.states": ("JobState",),
     "perdure.job": ("Job",),

@@ -42,18 +42,22 @@ class Port(Protocol):
     @property
     def names(self) -> Names:
         """The schema's names."""
+        ...
 
     @property
     def lease_seconds(self) -> float:
         """How long the worker's lease lasts after each renewal."""
+        ...
 
     @property
     def max_payload_bytes(self) -> int:
         """The longest JSON of a payload."""
+        ...
 
     @property
     def stopping(self) -> bool:
         """Whether the worker has been asked to stop."""
+        ...
 
     def holds(self, worker_id: UUID) -> bool:
         """Whether the lease of this id is still valid, by this process's monotonic clock."""

@@ -28,6 +28,7 @@ OFFERED = [
     "Proceeded",
     "Raised",
     "Suspended",
+    "Tag",
     "Task",
     "__version__",
 ]

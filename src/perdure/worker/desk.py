@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.errors import LeaseLost
-from perdure.store.settles import Finish
+from perdure.store.settles import Deferral, Finish, ProgressReport, PutBack, Release
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from perdure.attempt import Attempt
-    from perdure.store.settles import Deferral, Persist, ProgressReport, PutBack, Release
+    from perdure.store.settles import Persist
     from perdure.worker.verdict import Verdict
 
 __all__ = ["Batch", "Desk", "Errand", "PendingPersist"]
@@ -57,12 +57,12 @@ class Errand:
 class Batch:
     """What one exchange carries. Entries are sorted by id, one of each kind a job."""
 
-    finishes: list[Finish] = field(default_factory=list)
-    releases: list[Release] = field(default_factory=list)
-    persists: list[PendingPersist] = field(default_factory=list)
-    progress: list[ProgressReport] = field(default_factory=list)
-    put_backs: list[PutBack] = field(default_factory=list)
-    deferrals: list[Deferral] = field(default_factory=list)
+    finishes: list[Finish] = field(default_factory=list[Finish])
+    releases: list[Release] = field(default_factory=list[Release])
+    persists: list[PendingPersist] = field(default_factory=list[PendingPersist])
+    progress: list[ProgressReport] = field(default_factory=list[ProgressReport])
+    put_backs: list[PutBack] = field(default_factory=list[PutBack])
+    deferrals: list[Deferral] = field(default_factory=list[Deferral])
 
     @property
     def settles(self) -> list[Finish | Release]:

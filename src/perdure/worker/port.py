@@ -15,7 +15,7 @@ from perdure.store import calls, settles
 from perdure.worker.desk import PendingPersist
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Generator
     from uuid import UUID
 
     from psycopg import AsyncConnection, Connection
@@ -72,7 +72,7 @@ class WorkerPort:
         self._worker.desk.report_progress(settles.ProgressReport(attempt.job.id, attempt.job.claim, data))
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+    async def connection(self) -> AsyncGenerator[AsyncConnection[Any]]:
         """Lend a connection of the app's pool."""
         try:
             async with self._worker.app.pool.connection() as connection:
@@ -81,7 +81,7 @@ class WorkerPort:
             raise _pool_exhausted(self._worker.app) from error
 
     @contextlib.contextmanager
-    def blocking_connection(self) -> Iterator[Connection[Any]]:
+    def blocking_connection(self) -> Generator[Connection[Any]]:
         """Lend a sync connection of the app's pool."""
         try:
             with self._worker.app.blocking_pool().connection() as connection:
