@@ -18,37 +18,35 @@ from typing import TYPE_CHECKING
 from benchmarks.loops import LOOPS, loop_factory
 from benchmarks.report import headline, table
 from benchmarks.server import server
-from benchmarks.works import Works
+from benchmarks.works import SIDES, Works
 
 if TYPE_CHECKING:
     from benchmarks.report import Rounds
     from benchmarks.works import Figures
-
-_SIDES = ("perdure", "bare")
 
 
 async def measure(works: Works, rounds: int) -> Rounds:
     """Do all works on both sides, so many times; the side that begins changes from round to round."""
     measured: Rounds = {}
     for number in range(rounds):
-        sides = _SIDES if number % 2 == 0 else _SIDES[::-1]
         for work in ("drain 100", "drain 1000", "start", "latency", "persist", "transact"):
-            for side in sides:
-                _say(f"round {number + 1} of {rounds}: {work}, {side}")
-                measured.setdefault(work, {}).setdefault(side, []).append(await _measure(works, work, side))
+            _say(f"round {number + 1} of {rounds}: {work}")
+            sides = SIDES if number % 2 == 0 else SIDES[::-1]
+            for side, figures in (await _measure(works, work, sides)).items():
+                measured.setdefault(work, {}).setdefault(side, []).append(figures)
     _say("")
     return measured
 
 
-async def _measure(works: Works, work: str, side: str) -> Figures:
+async def _measure(works: Works, work: str, sides: tuple[str, ...]) -> dict[str, Figures]:
     kind, _, concurrency = work.partition(" ")
-    if kind == "drain":
-        return await works.drain(side, int(concurrency))
     if kind == "start":
-        return await works.start(side)
+        return await works.start()
     if kind == "latency":
-        return await works.latency(side)
-    return await works.steps(side, work)
+        return await works.latency()
+    if kind == "drain":
+        return {side: await works.drain(side, int(concurrency)) for side in sides}
+    return {side: await works.steps(side, work) for side in sides}
 
 
 def _say(text: str) -> None:

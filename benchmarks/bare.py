@@ -7,8 +7,6 @@ A batch is finished and the next one claimed in one statement, so a batch costs 
 from __future__ import annotations
 
 import asyncio
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncConnection
@@ -18,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from benchmarks.payloads import order
 
 if TYPE_CHECKING:
+    from benchmarks.payloads import Order
     from benchmarks.recorder import Recorder
 
 __all__ = [
@@ -65,6 +64,11 @@ _CONNECTIONS = 10  # as many as perdure's pool has by default
 async def connect(dsn: str) -> AsyncConnection[Any]:
     """Connect: every statement commits, and is prepared at once."""
     return await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=0)
+
+
+def encoded(payload: Order) -> str:
+    """Return a payload as JSON: written by hand, which costs the least."""
+    return f'{{"number":{payload.number},"sent_at_seconds":{payload.sent_at_seconds!r},"note":"{payload.note}"}}'
 
 
 async def drain(dsn: str, recorder: Recorder, *, lanes: int = _LANES) -> None:
@@ -124,8 +128,7 @@ async def _checkpoints(dsn: str, recorder: Recorder, jobs: int, times: int, one:
                     await one(connection, number, step)
 
         async with pool.connection() as connection:
-            payload = json.dumps(asdict(order(0)))
-            cursor = await connection.execute(INSERT_MANY, [[payload] * jobs])
+            cursor = await connection.execute(INSERT_MANY, [[encoded(order(0))] * jobs])
             ids = [row[0] for row in await cursor.fetchall()]
         recorder.ready()
         recorder.began(0.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -139,8 +137,7 @@ class BareSide:
         """Insert rows, a thousand in a statement."""
         ids: list[int] = []
         for first in range(0, jobs, _BATCH):
-            orders = (order(number) for number in range(first, min(jobs, first + _BATCH)))
-            payloads = [json.dumps(asdict(one)) for one in orders]
+            payloads = [bare.encoded(order(number)) for number in range(first, min(jobs, first + _BATCH))]
             cursor = await self._connection.execute(bare.INSERT_MANY, [payloads])
             ids += [row[0] for row in await cursor.fetchall()]
         return ids
@@ -155,7 +152,7 @@ class BareSide:
         return await _truth(self._connection, query.encode(), ids)
 
     async def _insert(self, query: str, payload: Order) -> None:
-        cursor = await self._connection.execute(query.encode(), [json.dumps(asdict(payload))], binary=True)
+        cursor = await self._connection.execute(query.encode(), [bare.encoded(payload)], binary=True)
         await cursor.fetchone()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from statistics import quantiles
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
     from benchmarks.sides import Side
 
-__all__ = ["Figures", "Works"]
+__all__ = ["SIDES", "Figures", "Works"]
+
+SIDES = ("perdure", "bare")
 
 Figures: TypeAlias = "dict[str, float]"
 _WATCHED = 10
 _POLL_SECONDS = 0.005
 _PAUSE_SECONDS = 0.02
 _WARM_UP = 20
+_TURNS = 20
 _STEP_JOBS = 20
 _STEP_TIMES = 50
 
@@ -63,26 +66,40 @@ class Works:
             "cpu_us": cpu_seconds * 1e6 / self._jobs,
         }
 
-    async def start(self, name: str) -> Figures:
-        """Start jobs one by one, each awaited."""
-        async with self._side(name) as side:
-            await side.start_quietly(order(0))
-            before = time.perf_counter()
-            for number in range(self.lone_jobs):
-                await side.start_quietly(order(number))
-            return {"start": self.lone_jobs / (time.perf_counter() - before)}
+    async def start(self) -> dict[str, Figures]:
+        """Start jobs one by one, each awaited: some on one side, then some on the other, and so on."""
+        seconds = dict.fromkeys(SIDES, 0.0)
+        part = max(1, self.lone_jobs // _TURNS)
+        async with AsyncExitStack() as stack:
+            sides = [await stack.enter_async_context(self._side(name)) for name in SIDES]
+            for side in sides:
+                await side.start_quietly(order(0))
+            for side in sides * _TURNS:
+                before = time.perf_counter()
+                for number in range(part):
+                    await side.start_quietly(order(number))
+                seconds[side.name] += time.perf_counter() - before
+        return {name: {"start": part * _TURNS / spent} for name, spent in seconds.items()}
 
-    async def latency(self, name: str) -> Figures:
-        """Start jobs on an idle worker: from the call to the handler's beginning."""
+    async def latency(self) -> dict[str, Figures]:
+        """Start jobs on idle workers, on either side in turn: from the call to the handler's beginning."""
         count = _WARM_UP + self.latencies
-        async with self._side(name) as side, self._worker(side, "lone jobs", latencies=count) as worker:
-            await worker.event("ready")
+        figures: dict[str, Figures] = {}
+        async with AsyncExitStack() as stack:
+            sides = [await stack.enter_async_context(self._side(name)) for name in SIDES]
+            works = [self._worker(side, "lone jobs", latencies=count) for side in sides]
+            workers = [await stack.enter_async_context(worker) for worker in works]
+            for worker in workers:
+                await worker.event("ready")
             for number in range(count):
-                await asyncio.sleep(_PAUSE_SECONDS)
-                await side.start(order(number, time.monotonic()))
-            seconds = (await worker.event("latencies"))["seconds"][_WARM_UP:]
-        cuts = quantiles(seconds, n=100, method="inclusive")
-        return {"p50_ms": cuts[49] * 1e3, "p99_ms": cuts[98] * 1e3}
+                for side in sides:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await side.start(order(number, time.monotonic()))
+            for side, worker in zip(sides, workers, strict=True):
+                seconds = (await worker.event("latencies"))["seconds"][_WARM_UP:]
+                cuts = quantiles(seconds, n=100, method="inclusive")
+                figures[side.name] = {"p50_ms": cuts[49] * 1e3, "p99_ms": cuts[98] * 1e3}
+        return figures
 
     async def steps(self, name: str, work: str) -> Figures:
         """Store 50 checkpoints in each of 20 jobs at once."""
