@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-import perdure.blocking
-from perdure import App, Context
+import perdure.blocking  # noqa: TC001 - read off the handlers' annotations
+from perdure import App, Context  # noqa: TC001
 
 if TYPE_CHECKING:
     from pathlib import Path

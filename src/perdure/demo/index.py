@@ -6,6 +6,7 @@ The job calls it page by page; what the tables are compared with at the end is t
 from __future__ import annotations
 
 import ast
+import os
 import sysconfig
 import warnings
 from collections import Counter
@@ -92,8 +93,12 @@ def library_folder() -> Path:
 
 def module_paths(folder: Path) -> list[str]:
     """Return the paths of a library's modules in its folder, sorted."""
-    found = (path.relative_to(folder) for path in folder.rglob("*.py"))
-    return sorted(path.as_posix() for path in found if _LEFT_OUT.isdisjoint(path.parts))
+    paths: list[str] = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = (name for name in folders if name not in _LEFT_OUT)
+        inside = Path(here).relative_to(folder)
+        paths += ((inside / name).as_posix() for name in files if name.endswith(".py"))
+    return sorted(paths)
 
 
 def index_modules(folder: Path, paths: Iterable[str]) -> Index:

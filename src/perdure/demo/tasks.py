@@ -62,8 +62,8 @@ class Indexed:
 def index_library(ctx: Context[Library, Position]) -> Indexed:
     """Index a library page by page. Each page's rows and the position after it commit together."""
     folder, position = Path(ctx.metadata.folder), ctx.execution_metadata
-    paths = module_paths(folder)
     ctx.logger.info(BEGAN, position.after)
+    paths = module_paths(folder)
     try:
         while page := _page(paths, position.after, ctx.metadata.page_size):
             index = index_modules(folder, page)
