@@ -30,6 +30,17 @@ shared_buffers = 64MB
 client_connection_check_interval = 2s
 log_line_prefix = '%m [%p] %q%u@%d '
 """
+_INITDB_OPTIONS: Final = (
+    "--username=perdure",
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--no-instructions",
+)
+# Shared memory in files of the folder, which go with it when all of this is killed.
+_SINGLE_OPTIONS: Final = ("-c", "exit_on_error=on", "-c", "dynamic_shared_memory_type=mmap")
 # The folder of the socket decides who may come: its mode lets in the server's user alone, and root. No TCP at all.
 _ACCESS: Final = (
     "# The socket's folder is closed to other users of the machine; there is no other way in.\nlocal all all trust\n"
@@ -58,23 +69,12 @@ def set_up(place: Path, binaries: Binaries, account: Account, *, lock: int) -> N
     account.give(draft)
     data = draft / "data"
     try:
-        initdb: Sequence[str | Path] = [
-            binaries.initdb,
-            "-D",
-            data,
-            "-U",
-            "perdure",
-            "-A",
-            "trust",
-            "--no-instructions",
-        ]
-        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        _run([*initdb, *locale], account, lock)
+        _run([binaries.initdb, "-D", data, *_INITDB_OPTIONS], account, lock)
         with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.write(_SETTINGS)
         (data / "pg_hba.conf").write_text(_ACCESS, encoding="utf-8")
         # Without a server: what is renamed below is complete.
-        alone: list[str | Path] = [binaries.postgres, "--single", "-D", data, "-c", "exit_on_error=on", "postgres"]
+        alone: list[str | Path] = [binaries.postgres, "--single", "-D", data, *_SINGLE_OPTIONS, "postgres"]
         _run(alone, account, lock, given="create database perdure;\n")
         data.rename(place / "data")
         _sync(place)
@@ -99,7 +99,8 @@ def check_version(data: Path, binaries: Binaries) -> None:
 
 
 def _run(command: Sequence[str | Path], account: Account, lock: int, given: str = "") -> None:
-    code, said = account.run(command, given=given, pass_fds=(lock,), preexec_fn=bound_to_this_process(signal.SIGKILL))
+    # Not SIGKILL: they clear away what they have begun, and end as well when what they read from has gone.
+    code, said = account.run(command, given=given, pass_fds=(lock,), preexec_fn=bound_to_this_process(signal.SIGTERM))
     if code != 0:
         message = f"the embedded PostgreSQL couldn't be set up: {command[0]} ended with {code}: {said.strip()}"
         raise EmbeddedError(message)
