@@ -108,6 +108,7 @@ def test_settlement_tells_live_ended_and_locked_jobs_apart(bench: Workbench) -> 
         holder.execute("delete from background_tasks.jobs where id = %s", [locked.id])
         found = bench.run(settles.settlement(bench.names, [live.id, ended.id, locked.id, 2**40]))
     assert found == {
-        live.id: (live.id, 1, 2, worker, 0, True, True),
-        ended.id: (ended.id, 1, COMPLETED, worker, 1, False, False),
+        live.id: (live.id, 1, 2, worker, 0, True, True, False),
+        ended.id: (ended.id, 1, COMPLETED, worker, 1, False, False, False),
+        locked.id: (locked.id, 1, 2, worker, 0, False, False, True),
     }

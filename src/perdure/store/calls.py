@@ -32,7 +32,7 @@ class Call(Generic[T]):
         statement: The SQL, with psycopg's named placeholders.
         parameters: Their values.
         read: Makes the answer of the rows.
-        packs: Whether arrays are sent or JSON is read, for which the cursor is prepared.
+        packs: Whether arrays are sent, or JSON or odd times are read, for which the cursor is prepared.
     """
 
     statement: bytes

@@ -97,7 +97,8 @@ def start(  # noqa: PLR0913 - an argument a column
         "notify": notify,
         "channel": names.work_channel,
     }
-    return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:3]), packs=False)
+    is_dated = at is not None or after is not None  # perhaps beyond Python's calendar
+    return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:3]), packs=is_dated)
 
 
 def start_many(  # noqa: PLR0913 - an argument a column
