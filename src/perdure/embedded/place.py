@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import socket
 import stat
 import sys
@@ -19,17 +18,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from perdure.embedded.account import Account
-from perdure.embedded.folder import OWN_DATABASE, write_whole
-from perdure.embedded.foreign import foreign_server
+from perdure.embedded.folder import OWN_DATABASE
+from perdure.embedded.shelf import make_place
 from perdure.errors import EmbeddedError
 
 if TYPE_CHECKING:
     from perdure.embedded.folder import Folder
 
-__all__ = ["SHELF", "Address", "choose_place", "data_of", "make_shelf", "make_socket_folder"]
-
-SHELF: Final = Path("/var/lib/perdure")
-"""Where root keeps what its server's user can't reach in its own folders."""
+__all__ = ["Address", "choose_place", "data_of", "make_socket_folder"]
 
 # libpq and PostgreSQL take lists of hosts and folders, separated by commas; the rest is for the eyes.
 _SPECIAL: Final = frozenset(",\"'\\")
@@ -91,7 +87,7 @@ def choose_place(folder: Folder) -> Path:
             f"more: let it pass through each of the folders above, or use {OWN_DATABASE}"
         )
         raise EmbeddedError(message)
-    return _place_elsewhere(folder, account)
+    return make_place(folder, account)
 
 
 def _place_of(folder: Folder) -> Path:
@@ -99,33 +95,6 @@ def _place_of(folder: Folder) -> Path:
         return Path(folder.elsewhere.read_text(encoding="utf-8").rstrip("\n"))
     except FileNotFoundError:
         return folder.path
-
-
-def _place_elsewhere(folder: Folder, account: Account) -> Path:
-    """Make a folder on the shelf for one that the server's user can't reach, and note it before anything is in it."""
-    make_shelf(account)
-    prefix = hashlib.sha256(os.fsencode(folder.path)).hexdigest()[:12] + "-"
-    for old in SHELF.glob(f"{prefix}*"):
-        # Of a `.perdure` with this very path, that has been deleted since.
-        if foreign_server(old / "data") is None:
-            shutil.rmtree(old, ignore_errors=True)
-    place = Path(tempfile.mkdtemp(prefix=prefix, dir=SHELF))
-    place.chmod(0o711)
-    write_whole(folder.elsewhere, f"{place}\n")
-    return place
-
-
-def make_shelf(account: Account) -> None:
-    """Make `SHELF`, if it isn't there, and make sure that the account gets through to it."""
-    with contextlib.suppress(FileExistsError):
-        SHELF.mkdir(mode=0o711, parents=True)
-        SHELF.chmod(0o711)
-    if SHELF.stat().st_uid != os.geteuid() or not account.can_enter(SHELF):
-        message = (
-            f"{SHELF} has to be root's, and the user {account.name}, whom the embedded PostgreSQL runs as, has to get "
-            f"through to it: that isn't so. Work in a folder that {account.name} can reach, or use {OWN_DATABASE}"
-        )
-        raise EmbeddedError(message)
 
 
 def make_socket_folder(place: Path, address: Address, account: Account) -> Path:
