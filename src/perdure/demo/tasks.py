@@ -18,6 +18,7 @@ from perdure.errors import LeaseLost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from perdure.demo.index import Index
     from perdure.task import Task
 
 __all__ = ["BEGAN", "REFUSED", "Indexed", "Library", "Position", "make_app"]
@@ -51,6 +52,12 @@ class Position:
     after: str = ""
     rows: dict[str, int] = field(default_factory=dict[str, int])
 
+    def add(self, path: str, index: Index) -> None:
+        """Take note of a module's rows."""
+        self.after = path
+        for table, count in index.counts().items():
+            self.rows[table] = self.rows.get(table, 0) + count
+
 
 @dataclass
 class Indexed:
@@ -60,30 +67,34 @@ class Indexed:
 
 
 def index_library(ctx: Context[Library, Position]) -> Indexed:
-    """Index a library page by page. Each page's rows and the position after it commit together."""
+    """Index a library page by page: the rows of a page and the position after it commit together, or not at all."""
     folder, position = Path(ctx.metadata.folder), ctx.execution_metadata
     ctx.logger.info(BEGAN, position.after)
     paths = module_paths(folder)
     try:
         while page := _page(paths, position.after, ctx.metadata.page_size):
-            index = index_modules(folder, page)
             with ctx.transaction() as connection:
-                tables.write(connection, index)
-                position.after = page[-1]
-                for table, count in index.counts().items():
-                    position.rows[table] = position.rows.get(table, 0) + count
+                for path in page:
+                    index = index_modules(folder, [path])
+                    tables.write(connection, index)
+                    position.add(path, index)
             ctx.progress(position.rows["modules"], len(paths), position.after)
-    except psycopg.OperationalError:
-        # Was this process frozen inside the block, PostgreSQL has ended its session. Whose job it is now, `ctx` knows.
-        try:
-            ctx.persist()
-        except LeaseLost as error:
-            ctx.logger.warning(REFUSED, error)
-        raise
-    except LeaseLost as error:
-        ctx.logger.warning(REFUSED, error)
+    except (LeaseLost, psycopg.Error):
+        _say_if_refused(ctx)
         raise
     return Indexed(position.rows)
+
+
+def _say_if_refused(ctx: Context[Library, Position]) -> None:
+    """Say that the attempt has lost its lease, if it has.
+
+    A worker that was frozen inside of the block gets an error of its connection there, whose session PostgreSQL has
+    ended; whose job it is now, the context knows.
+    """
+    try:
+        ctx.persist()
+    except LeaseLost as error:
+        ctx.logger.warning(REFUSED, error)
 
 
 def _page(paths: Sequence[str], after: str, size: int) -> Sequence[str]:
