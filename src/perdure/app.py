@@ -305,7 +305,7 @@ class App:
 
     async def _open(self) -> None:
         if self.config.dsn is None:
-            self._server = await asyncio.to_thread(acquire)
+            self._server = await _acquire()
         try:
             await self._client.open(self.dsn)
             if self._server is not None:
@@ -336,6 +336,21 @@ class App:
             raise MisuseError(message)
         with self._blocking_pool.connection(self.dsn, purpose) as connection:
             yield connection
+
+
+async def _acquire() -> EmbeddedServer:
+    """Start or join the embedded server; a cancelled opening doesn't stay its user until the process ends."""
+    acquiring = asyncio.ensure_future(asyncio.to_thread(acquire))
+    try:
+        return await asyncio.shield(acquiring)
+    except asyncio.CancelledError:
+        acquiring.add_done_callback(_give_up)
+        raise
+
+
+def _give_up(acquired: asyncio.Future[EmbeddedServer]) -> None:
+    if not acquired.cancelled() and acquired.exception() is None:
+        acquired.result().close()
 
 
 def _check_name(name: object) -> None:
