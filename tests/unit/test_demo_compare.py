@@ -153,7 +153,6 @@ def test_the_verdict_and_the_exit_code(
             plain_seconds=1,
             survived=[],
             differences=compare(found, expected),
-            seconds=2,
         )
 
     monkeypatch.setattr(perdure.cli.demo, "run_demo", run_demo)

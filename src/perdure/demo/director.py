@@ -227,7 +227,7 @@ class Director:
                 self._told_attempt = worker.last_attempt
                 self._on_event(AttemptBegan(worker.last_attempt, worker.pid, self._done))
         holder = self._holder
-        pid = None if holder is None else holder.pid
+        pid = None if holder is None or holder.is_frozen or holder.exit_code is not None else holder.pid
         self._on_event(Progressed(self._done, self._modules, self._job.attempt, pid))
 
     def _fail(self, what: str) -> NoReturn:

@@ -9,7 +9,6 @@ from perdure.errors import PerdureError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from perdure.demo.compare import Difference
     from perdure.demo.faults import Kind
@@ -40,7 +39,6 @@ class Begun:
     """The job is started; no worker is, yet."""
 
     python: str
-    folder: Path
     modules: int
     page_size: int
     seed: int
@@ -65,7 +63,7 @@ class AttemptBegan:
 
 @dataclass(frozen=True)
 class Progressed:
-    """So many modules are indexed and committed; `attempt` is the last that has begun."""
+    """So many modules are indexed and committed; `attempt` is the last, `pid` the worker that is at work on it."""
 
     done: int
     total: int
@@ -151,7 +149,6 @@ class Report:
         plain_seconds: How long the same took in one go.
         survived: The faults.
         differences: Between the tables and the index made in one go.
-        seconds: How long all of it took.
     """
 
     counts: Mapping[str, int]
@@ -160,7 +157,6 @@ class Report:
     plain_seconds: float
     survived: Sequence[Survived]
     differences: Sequence[Difference]
-    seconds: float
 
     @property
     def is_exact(self) -> bool:

@@ -25,6 +25,7 @@ class WorkerProcess:
     Attributes:
         pid: Its process id.
         is_ready: Whether it has come so far as to claim jobs.
+        is_frozen: Whether it was sent SIGSTOP, and no SIGCONT since.
         began_at_seconds: When each attempt of it began, by its number, on this process's monotonic clock.
         refused: The attempts that were told that they may not write any more.
     """
@@ -33,6 +34,7 @@ class WorkerProcess:
         """Hold a process that was just started; made by `start`."""
         self.pid = process.pid
         self.is_ready = False
+        self.is_frozen = False
         self.began_at_seconds: dict[int, float] = {}
         self.refused: set[int] = set()
         self._process = process
@@ -76,6 +78,7 @@ class WorkerProcess:
         """Send it a signal, if it is there still."""
         if self.exit_code is None:
             self._process.send_signal(number)
+            self.is_frozen = number is signal.SIGSTOP or (self.is_frozen and number is not signal.SIGCONT)
 
     async def end(self) -> int:
         """Wait for its end and return its exit code."""

@@ -76,16 +76,13 @@ class _Demo:
         self._folder = folder
         self._paths = paths
         self._on_event = on_event
-        self._began_at_seconds = time.monotonic()
 
     async def run(self, connection: AsyncConnection[Any], seed: int, faults: int) -> Report:
         """Run the job, then the same without it, and compare."""
         await tables.clear(connection)
         await self.app.migrate()
         await tables.create(connection)
-        self._on_event(
-            Begun(platform.python_version(), self._folder, len(self._paths), _PAGE_SIZE, seed=seed, faults=faults)
-        )
+        self._on_event(Begun(platform.python_version(), len(self._paths), _PAGE_SIZE, seed=seed, faults=faults))
         job_began_at_seconds = time.monotonic()
         result, survived, attempts = await self._run_job(seed, faults)
         job_ended_at_seconds = time.monotonic()
@@ -100,7 +97,6 @@ class _Demo:
             plain_seconds=plain_ended_at_seconds - job_ended_at_seconds,
             survived=survived,
             differences=differences,
-            seconds=time.monotonic() - self._began_at_seconds,
         )
 
     async def _run_job(self, seed: int, faults: int) -> tuple[Indexed, Sequence[Survived], int]:

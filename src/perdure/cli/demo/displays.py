@@ -42,6 +42,7 @@ class _Base:
     def __init__(self) -> None:
         self._began_at_seconds = time.monotonic()
         self._faults = 0
+        self._seen_done = 0
         self._pace = Pace()
 
     def _line(self, event: Event) -> str | None:
@@ -57,7 +58,8 @@ class _Base:
 
     def _speed(self, event: Progressed) -> str:
         """Rate and remaining time, faults and all."""
-        if event.done:  # not from before there was a worker
+        if event.done > self._seen_done:
+            self._seen_done = event.done
             self._pace.see(JobProgress(event.done, event.total, None, datetime.now(UTC)))
         return str(self._pace)
 
@@ -124,12 +126,12 @@ class Bar(_Base):
             self._progress.console.print(Text(line, style=_style(event)))
 
     def _in_bar(self, event: Progressed) -> str:
-        worker = "waiting for a worker" if event.pid is None else f"worker {event.pid}"
+        waiting = "" if event.done == event.total else "waiting for a worker"
         parts = [
             modules(event.done, event.total),
             self._speed(event),
             f"attempt {event.attempt}" if event.attempt else "",
-            worker,
+            waiting if event.pid is None else f"worker {event.pid}",
             self._last_fault,
         ]
         return ", ".join(filter(None, parts))

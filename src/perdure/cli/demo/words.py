@@ -47,10 +47,8 @@ def in_words(event: Event, faults: int) -> str | None:
     words: str | None = None
     match event:
         case Begun():
-            words = (
-                f"a job indexes the standard library of Python {event.python}: {event.modules:,} modules in "
-                f"{event.folder}, {event.page_size} a page; seed {event.seed}"
-            )
+            library = f"the standard library of Python {event.python}"
+            words = f"a job indexes {library}: {event.modules:,} modules, {event.page_size} a page (seed {event.seed})"
         case AttemptBegan(attempt=1):
             words = f"worker {event.pid} begins"
         case Struck():
