@@ -36,6 +36,7 @@ _FIRST_FINAL = JobState.COMPLETED.code
 _BACK_OFF_SECONDS = (0.05, 5.0)
 _SHORTEST_LOOK_SECONDS = 0.0005
 _LONGEST_LOOK_SECONDS = 0.1
+_HAS_TRANSACTION_TIMEOUT = 170_000
 
 # Only one plan is sensible for each of these statements; these keep the planner to it on tables it knows nothing of.
 # On the worker's own connections alone, never on one that users see.
@@ -58,6 +59,7 @@ class LaneOwner(Protocol):
     queues: tuple[str, ...] | None
     desk: Desk
     claimer: Claimer
+    lease_seconds: float
 
     @property
     def worker_id(self) -> UUID | None:
@@ -138,6 +140,10 @@ class Lane:
         async with connection.pipeline():
             for statement in SESSION:
                 await connection.execute(statement, prepare=False)
+            if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
+                # A process that is frozen in the midst of an exchange must not keep its jobs' rows from being rescued.
+                limit = f"set transaction_timeout = {max(1, int(self._owner.lease_seconds * 1000))}"
+                await connection.execute(limit.encode(), prepare=False)
         return connection
 
     async def _disconnect(self) -> None:
