@@ -104,6 +104,7 @@ class Attempt:
         stop_reason: Why it was asked to stop, once it was.
         closed: Nothing that the handler does is written any more (its outcome is decided, or it was left behind).
         started: Whether the handler has begun.
+        entry: The execution metadata at the entry of the open transaction, encoded.
     """
 
     __slots__ = (
@@ -112,6 +113,7 @@ class Attempt:
         "baseline",
         "checkpoint",
         "closed",
+        "entry",
         "execution_metadata",
         "handle",
         "in_transaction",
@@ -152,6 +154,7 @@ class Attempt:
         self.closed = False
         self.started = False
         self.in_transaction = False
+        self.entry = b""
         self.started_at_seconds = 0.0
         self.handle: asyncio.Task[None] | None = None
         self.thread: ThreadFuture[Any] | None = None
@@ -186,6 +189,16 @@ class Attempt:
             PayloadRefused: It can't be stored without loss, or is too large.
         """
         return self.codec.encode(self.execution_metadata, what="execution metadata", limit=self._port.max_payload_bytes)
+
+    def encode_at_end(self) -> bytes:
+        """Encode the execution metadata for the outcome: as at the entry of a transaction that is still open.
+
+        Its rows can't commit any more, so the checkpoint must not claim them.
+
+        Raises:
+            PayloadRefused: It can't be stored without loss, or is too large.
+        """
+        return self.entry if self.in_transaction else self.encode()
 
     def next_checkpoint(self, data: bytes) -> Persist:
         """Name the predecessor of a new checkpoint."""

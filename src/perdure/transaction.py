@@ -74,7 +74,7 @@ class _Base:
         attempt = self._attempt
         attempt.check_may_write()
         attempt.check_not_in_transaction("transaction()")
-        self._entry = attempt.encode()
+        self._entry = attempt.entry = attempt.encode()
         attempt.in_transaction = True
 
     def _setting(self) -> bytes:
@@ -136,8 +136,8 @@ class Transaction(_Base):
             if error is None:
                 await held(self._commit())
             else:
-                self._undo()
                 await held(self._roll_back())
+                self._undo()
         finally:
             self._attempt.in_transaction = False
             await held(self._stack.aclose())
@@ -152,8 +152,8 @@ class Transaction(_Base):
         try:
             entry, fence = self._next(connection.info.transaction_status)
         except BaseException:
-            self._undo()
             await self._roll_back()
+            self._undo()
             raise
         try:
             async with psycopg.AsyncClientCursor(connection, row_factory=tuple_row) as cursor:
@@ -162,8 +162,8 @@ class Transaction(_Base):
             if connection.closed and await self._has_landed(entry):
                 self._attempt.wrote(entry.execution_metadata)
                 return
-            self._undo()
             await self._roll_back()
+            self._undo()
             if error.sqlstate == _LEASE_LOST:
                 raise self._lease_lost() from error
             raise
@@ -208,8 +208,8 @@ class BlockingTransaction(_Base):
             if error is None:
                 self._commit()
             else:
-                self._undo()
                 self._roll_back()
+                self._undo()
         finally:
             self._attempt.in_transaction = False
             self._stack.close()
@@ -224,8 +224,8 @@ class BlockingTransaction(_Base):
             self._attempt.check_thread_not_stopped()
             entry, fence = self._next(connection.info.transaction_status)
         except BaseException:
-            self._undo()
             self._roll_back()
+            self._undo()
             raise
         try:
             with psycopg.ClientCursor(connection, row_factory=tuple_row) as cursor:
@@ -234,8 +234,8 @@ class BlockingTransaction(_Base):
             if connection.closed and self._has_landed(entry):
                 self._attempt.wrote(entry.execution_metadata)
                 return
-            self._undo()
             self._roll_back()
+            self._undo()
             if error.sqlstate == _LEASE_LOST:
                 raise self._lease_lost() from error
             raise

@@ -20,12 +20,14 @@ class Claimer:
     Attributes:
         open: Whether to claim at all (not before there is a lease, nor once the worker stops).
         sleeping: Whether the worker's row says that starters have to notify.
+        pokes: Counts the pokes, so that one that comes while a claim is under way isn't wiped by its answer.
     """
 
     def __init__(self, *, concurrency: int, batch_size: int) -> None:
         """Start with everything to find out."""
         self.open = False
         self.sleeping = False
+        self.pokes = 0
         self._concurrency = concurrency
         self._batch_size = batch_size
         self._maybe_due = True
@@ -35,6 +37,7 @@ class Claimer:
 
     def poke(self) -> None:
         """There may be due jobs: a notification, a poll, or a job that was put back."""
+        self.pokes += 1
         self._maybe_due = True
 
     def reset(self) -> None:
@@ -67,11 +70,11 @@ class Claimer:
         self._reserved += want
         return want
 
-    def claimed(self, want: int, got: int) -> None:
-        """Take note of how many jobs a claim has brought."""
+    def claimed(self, want: int, got: int, *, pokes: int) -> None:
+        """Take note of how many jobs a claim has brought; `pokes` is the count when it was sent."""
         self._reserved -= want
         if got < want:
-            self._maybe_due = False
+            self._maybe_due = self.pokes != pokes
             self._full_claims = 0
         else:
             self._full_claims += 1

@@ -109,7 +109,7 @@ class Rules:
 
     def _declared(self, attempt: Attempt, error: Any) -> tuple[bytes, bytes]:
         payload = attempt.task.error.encode(error, what="error", limit=self.max_payload_bytes)
-        return encode_declared(payload), one_line(repr(error))
+        return encode_declared(payload), one_line(_repr(error))
 
     def _verdict(
         self,
@@ -124,7 +124,7 @@ class Rules:
         job = attempt.job
         execution_metadata = None
         if keep_checkpoint:
-            encoded = attempt.encode()
+            encoded = attempt.encode_at_end()
             execution_metadata = None if encoded == attempt.baseline else encoded
         spent = (job.retry_number, job.scheduler_retries, job.lapses)
         snapshot = Snapshot(*spent, cancel_requested=False, proceed_requested=False) if any(spent) else FRESH
@@ -155,6 +155,13 @@ class Rules:
             )
             limits = self._limits[task.name] = Limits(policy, self.max_lapses)
         return limits
+
+
+def _repr(error: object) -> str:
+    try:
+        return repr(error)
+    except Exception as broken:  # noqa: BLE001 - a __repr__ of the user's
+        return f"{type(error).__name__} (its repr can't be made: {type(broken).__name__})"
 
 
 def describe(error: BaseException) -> Raised:

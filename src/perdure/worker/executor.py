@@ -190,7 +190,7 @@ class Executor:
                 # The common case, without an object for its own sake: `decide` would say just this.
                 job, task = attempt.job, attempt.task
                 result = task.result.encode(outcome, what="result", limit=self._port.max_payload_bytes)
-                checkpoint = attempt.encode()
+                checkpoint = attempt.encode_at_end()
                 self._release_slot(attempt)
                 owner.desk.finish(
                     Finish(
@@ -205,14 +205,17 @@ class Executor:
                     )
                 )
                 return
-        except PayloadError as error:
+        except Exception as error:  # noqa: BLE001 - a payload that can't be stored, or the user's own code in it
             verdict = owner.rules.raised(attempt, error)
         self._release_slot(attempt)
         owner.desk.settle(verdict)
 
     def _raised(self, attempt: Attempt, error: BaseException) -> None:
         reason = attempt.stop_reason
-        if attempt.closed or reason is StopReason.LEASE_LOST or isinstance(error, LeaseLost):
+        if attempt.closed or reason is StopReason.LEASE_LOST:
+            self._drop(attempt)
+            return
+        if isinstance(error, LeaseLost) and not self._port.holds(attempt.worker_id):
             self._drop(attempt)
             return
         rules = self._owner.rules

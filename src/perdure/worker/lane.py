@@ -106,6 +106,8 @@ class Lane:
         self._claimer = owner.claimer
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._left_out_in_a_row = 0
+        self._pokes_at_claim = 0
+        self._has_exchanged = False
 
     async def run(self) -> None:
         """Carry exchanges until the worker is drained; reconnect as often as need be."""
@@ -124,6 +126,8 @@ class Lane:
                 return
             finally:
                 await self._disconnect()
+            if self._has_exchanged:
+                self._has_exchanged, delay_seconds = False, shortest
             await asyncio.sleep(delay_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             delay_seconds = min(longest, delay_seconds * 2)
 
@@ -190,6 +194,7 @@ class Lane:
 
     async def _exchange(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
         self.exchange_began_at_seconds = asyncio.get_running_loop().time()
+        self._pokes_at_claim = self._claimer.pokes
         sent = self._calls(worker_id, batch, want, sleeping)
         try:
             answers = await self._send(list(sent.values()))
@@ -212,6 +217,7 @@ class Lane:
             raise
         finally:
             self.exchange_began_at_seconds = None
+        self._has_exchanged = True
         await self._sort_answers(worker_id, batch, want, sleeping, dict(zip(sent, answers, strict=True)))
 
     def _calls(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> dict[str, Call[Any]]:  # noqa: FBT001
@@ -267,7 +273,7 @@ class Lane:
             self._claimer.poke()
         if want:
             claims: Claims = answers["claim"]
-            self._claimer.claimed(want, len(claims.jobs))
+            self._claimer.claimed(want, len(claims.jobs), pokes=self._pokes_at_claim)
             if claims.jobs:
                 self._owner.take_claimed(claims.jobs, worker_id)
             self._look_again(left_out=claims.left_out)
@@ -344,7 +350,9 @@ class Lane:
                 informed = verdict.informed(row)
                 desk.again(entry.id, lambda: desk.settle(informed))
             else:
-                renewed = entry._replace(checkpoint=row.checkpoint)
+                renewed = entry
+                if row.checkpoint != entry.checkpoint:  # as in Verdict.informed
+                    renewed = entry._replace(checkpoint=row.checkpoint, execution_metadata=None)
                 desk.again(entry.id, lambda: _again(desk, renewed))
         else:
             desk.settled([entry])

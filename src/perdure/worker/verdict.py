@@ -54,7 +54,10 @@ class Verdict:
         snapshot = dataclasses.replace(
             self.snapshot, cancel_requested=row.cancel_requested, proceed_requested=row.proceed_requested
         )
-        return dataclasses.replace(self, snapshot=snapshot, checkpoint=row.checkpoint)
+        if row.checkpoint == self.checkpoint:
+            return dataclasses.replace(self, snapshot=snapshot)
+        # A newer checkpoint than this process knew of has landed: nothing older may be put over it.
+        return dataclasses.replace(self, snapshot=snapshot, checkpoint=row.checkpoint, execution_metadata=None)
 
     def entry(self) -> Finish | Release:
         """Decide, and return the row that settles the attempt so."""

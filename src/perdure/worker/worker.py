@@ -324,6 +324,8 @@ class Worker:
         limits = Limits(self.policy, self.max_lapses)
         while self._lost:
             lost, ids = self._lost.popitem()
+            # Our own dead id: without its row its jobs can be rescued now, with no lapse counted against them.
+            await self._run(leases.remove(self.names, lost))
             await self.desk.run(
                 functools.partial(
                     rescue, names=self.names, lost=lost, holder=worker_id, limits=limits, ever_reported=True
