@@ -64,7 +64,7 @@ class Workbench:
 
     def clear(self) -> None:
         """Empty all tables."""
-        self.sql("truncate {s}.jobs, {s}.finished_jobs, {s}.bands, {s}.workers")
+        self.sql("truncate {s}.jobs, {s}.finished_jobs, {s}.events, {s}.steps, {s}.attempts, {s}.bands, {s}.workers")
 
     # --- statements ---
 

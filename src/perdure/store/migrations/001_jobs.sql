@@ -1,4 +1,4 @@
--- perdure: jobs, finished jobs, bands, workers
+-- perdure: jobs, finished jobs, events, steps, attempts, bands, workers
 -- major: 1
 --
 -- `jobs` holds what can still run, `finished_jobs` what has ended; a final transition moves the row in one
@@ -38,6 +38,15 @@ create table {schema}.jobs (
     cancel_requested boolean not null default false,
     -- Somebody waits for the result: its end is notified.
     awaited boolean not null default false,
+    -- What let the job go on from its last suspension: 0 nothing yet, 1 a proceed, 2 an event, 3 the time. It stays
+    -- through retries, stops and lapses, so that every attempt after the suspension knows.
+    woken_by smallint not null default 0,
+    -- Suspended by `ctx.sleep()`: events don't wake it.
+    asleep boolean not null default false,
+    -- When the whole job fails, wherever it is by then.
+    deadline_at timestamptz,
+    -- The version of the task's code that wrote the payloads.
+    version int not null default 1,
     queue text not null,
     task text not null,
     metadata jsonb not null,
@@ -46,6 +55,7 @@ create table {schema}.jobs (
     last_error text,
     progress json,
     constraint state_is_live check (state between 0 and 5),
+    constraint woken_by_is_known check (woken_by between 0 and 3),
     constraint held_while_running check ((state = 2) = (worker_id is not null)),
     constraint priority_in_range check (priority between -100 and 100)
 ) with (
@@ -66,6 +76,9 @@ create index jobs_suspect on {schema}.jobs (scheduled_at, id)
     where state in (0, 3, 4, 5) and scheduled_at is not null and suspect;
 -- Rescue. On "is not null", not on the state: else the planner takes it for the guard of a settle.
 create index jobs_held on {schema}.jobs (worker_id) where worker_id is not null;
+-- Cancel requests that a worker hasn't heard of, and jobs past their deadline: both are looked for now and then.
+create index jobs_cancelling on {schema}.jobs (worker_id) where cancel_requested and worker_id is not null;
+create index jobs_deadline on {schema}.jobs (deadline_at) where deadline_at is not null and worker_id is null;
 -- A worker that starts with the code makes the jobs due that waited for it.
 create index jobs_unreadable on {schema}.jobs (task) where unreadable > 0;
 
@@ -90,6 +103,9 @@ create table {schema}.finished_jobs (
     error json,
     last_error text,
     progress json,
+    woken_by smallint not null,
+    deadline_at timestamptz,
+    version int not null,
     constraint state_is_final check (state between 6 and 8)
 ) with (
     -- Rows are only added (and one day deleted in bulk): no room to leave, little to vacuum.
@@ -99,6 +115,45 @@ create table {schema}.finished_jobs (
 
 -- The exceptions are what people look for; they are few.
 create index finished_jobs_unhappy on {schema}.finished_jobs (state, id) where state <> 6;
+
+-- Events that the job hasn't consumed, in the order in which it gets them; consuming one deletes it, in the statement
+-- that writes the checkpoint. Those of an ended job stay: an operator's retry finds them.
+create table {schema}.events (
+    job_id bigint not null,
+    id bigint generated always as identity,
+    sent_at timestamptz not null default clock_timestamp(),
+    -- The version of the task's code that the sender had.
+    version int not null,
+    event jsonb not null,
+    primary key (job_id, id)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+-- What steps have returned; and until when sleeps last.
+create table {schema}.steps (
+    job_id bigint not null,
+    key text not null,
+    result json not null,
+    stored_at timestamptz not null default clock_timestamp(),
+    primary key (job_id, key),
+    constraint key_is_short check (length(key) between 1 and 200)
+);
+
+-- Attempts that have ended and weren't a job's last: the last one's story is in the job's own row, so that a job that
+-- completes at once costs nothing here. The newest 100 of a job are kept.
+create table {schema}.attempts (
+    job_id bigint not null,
+    attempt int not null,
+    worker_id uuid,
+    started_at timestamptz,
+    ended_at timestamptz not null default clock_timestamp(),
+    -- 1 raised, 2 timed out, 3 failed, 4 suspended, 5 stopped with its worker, 6 lapsed, 7 ended the job, which an operator let
+    -- begin again
+    ending smallint not null,
+    woken_by smallint not null,
+    error json,
+    primary key (job_id, attempt),
+    constraint ending_is_known check (ending between 1 and 7)
+);
 
 -- Which (queue, priority) pairs have ever been used. A claim scans each band from its front.
 -- Not unique on purpose: a start must never wait for another caller's open transaction.
@@ -126,17 +181,47 @@ create table {schema}.workers (
 create view {schema}.all_jobs as
     select id, state, task, queue, priority, attempt, retry_number, scheduler_retries, lapses, checkpoint,
         created_at, scheduled_at, started_at, null::timestamptz as finished_at, worker_id,
-        cancel_requested, proceed_requested, metadata, execution_metadata, null::json as result, error, last_error, progress
+        cancel_requested, proceed_requested, metadata, execution_metadata, null::json as result, error, last_error, progress,
+        woken_by, deadline_at, version
     from {schema}.jobs
     union all
     select id, state, task, queue, priority, attempt, retry_number, 0, 0::smallint, checkpoint,
         created_at, scheduled_at, started_at, finished_at, worker_id,
-        false, false, metadata, execution_metadata, result, error, last_error, progress
+        false, false, metadata, execution_metadata, result, error, last_error, progress,
+        woken_by, deadline_at, version
     from {schema}.finished_jobs;
 
 -- Called by a fence that found no row: aborts the transaction that it is the last statement of.
 create function {schema}.lease_lost() returns boolean language plpgsql as $$
 begin
     raise exception 'the lease of this attempt is lost' using errcode = 'PD001';
+end
+$$;
+
+-- Store an event and let its job go on, if that waits. Returns the state that the job was in; null when there is none
+-- (any more), and nothing is stored.
+-- A function, for each of its statements sees what was committed before it: the sender takes the job's row in the
+-- weakest mode, which a suspension and an end wait for (and nothing else), so that a caller's long transaction holds up
+-- neither checkpoints nor claims. Whoever comes second sees what the first has done.
+-- The schema's name is not in its body: names can be anything, such as $$.
+create function {schema}.send_event(target bigint, task_name text, event_version int, event jsonb, channel text)
+returns smallint language plpgsql set search_path = {schema}, pg_temp as $$
+declare
+    found_state smallint;
+    found_queue text;
+begin
+    select state, queue into found_state, found_queue
+    from jobs where id = target and task = task_name for key share;
+    if not found then
+        return null;
+    end if;
+    insert into events (job_id, version, event) values (target, event_version, event);
+    update jobs set state = 5, scheduled_at = clock_timestamp(), woken_by = 2
+    where id = target
+        and (state = 4 and not asleep or state = 5 and scheduled_at > clock_timestamp());
+    if found and exists (select from workers where sleeping and lapsed_at is null) then
+        perform pg_notify(channel, found_queue);
+    end if;
+    return found_state;
 end
 $$;

@@ -5,9 +5,11 @@ with ended as (
     returning *
 ), kept as (
     insert into {schema}.finished_jobs (id, scheduled_at, created_at, started_at, finished_at, worker_id, claim, attempt,
-        retry_number, checkpoint, state, priority, queue, task, metadata, execution_metadata, error, last_error, progress)
+        retry_number, checkpoint, state, priority, queue, task, metadata, execution_metadata, error, last_error, progress,
+        woken_by, deadline_at, version)
     select id, scheduled_at, created_at, started_at, clock_timestamp(), worker_id, claim, attempt,
-        retry_number, checkpoint, 8, priority, queue, task, metadata, execution_metadata, error, last_error, progress
+        retry_number, checkpoint, 8, priority, queue, task, metadata, execution_metadata, error, last_error, progress,
+        woken_by, deadline_at, version
     from ended
     returning id
 )

@@ -22,7 +22,7 @@ with ended as (
 ), kept as (
     insert into {schema}.finished_jobs (id, scheduled_at, created_at, started_at, finished_at, worker_id, claim, attempt,
         retry_number, checkpoint, state, priority, queue, task, metadata, execution_metadata, result, error,
-        last_error, progress)
+        last_error, progress, woken_by, deadline_at, version)
     select id, scheduled_at, created_at, started_at, clock_timestamp(), worker_id, claim, attempt,
         retry_number,
         checkpoint + ((%(execution_metadata)s::jsonb[])[width_bucket(id, %(ids)s::bigint[])] is not null)::int,
@@ -32,7 +32,7 @@ with ended as (
         (%(results)s::json[])[width_bucket(id, %(ids)s::bigint[])],
         (%(errors)s::json[])[width_bucket(id, %(ids)s::bigint[])],
         (%(last_errors)s::text[])[width_bucket(id, %(ids)s::bigint[])],
-        progress
+        progress, woken_by, deadline_at, version
     from ended
     returning id
 )
