@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from perdure.context import Context
     from perdure.core.codec import Tag
     from perdure.core.failure import Raised
-    from perdure.core.states import JobState
+    from perdure.core.states import JobState, WokenBy
     from perdure.job import Job
     from perdure.outcome import Cancelled, Completed, Failed, Suspended
     from perdure.query import JobQuery
@@ -45,6 +45,7 @@ __all__ = [
     "Suspended",
     "Tag",
     "Task",
+    "WokenBy",
     "__version__",
 ]
 
@@ -55,7 +56,7 @@ _NAMES_OF: Final = {
     "perdure.context": ("Context",),
     "perdure.core.codec": ("Tag",),
     "perdure.core.failure": ("Raised",),
-    "perdure.core.states": ("JobState",),
+    "perdure.core.states": ("JobState", "WokenBy"),
     "perdure.job": ("Job",),
     "perdure.outcome": ("Cancelled", "Completed", "Failed", "Suspended"),
     "perdure.query": ("JobQuery",),

@@ -33,6 +33,7 @@ class StopReason(Enum):
     SHUTDOWN = "shutdown"
     CANCEL = "cancel"
     TIMEOUT = "timeout"
+    DEADLINE = "deadline"
     LEASE_LOST = "lease lost"
 
 

@@ -22,6 +22,7 @@
     ├── AttemptError
     │   ├── LeaseLost            this attempt may not write any more
     │   ├── JobTimeout           the attempt ran past its task's `timeout`
+    │   ├── DeadlineExceeded     the job wasn't done within its task's `deadline`
     │   └── WorkerLost           too many workers in a row died with this job
     └── MisuseError              a call that isn't allowed here, and why
 
@@ -34,6 +35,7 @@ __all__ = [
     "AttemptError",
     "ConfigError",
     "DatabaseUnavailable",
+    "DeadlineExceeded",
     "DefinitionError",
     "EmbeddedError",
     "IllegalTransition",
@@ -155,6 +157,10 @@ class LeaseLost(AttemptError):
 
 class JobTimeout(AttemptError, TimeoutError):
     """The attempt ran past its task's `timeout`."""
+
+
+class DeadlineExceeded(AttemptError, TimeoutError):
+    """The job wasn't done within its task's `deadline`, counted from its first due time, suspensions included."""
 
 
 class WorkerLost(AttemptError):

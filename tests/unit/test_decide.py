@@ -31,7 +31,7 @@ from perdure.core.decide import (
     UserCancel,
     decide,
 )
-from perdure.core.states import JobState
+from perdure.core.states import JobState, WokenBy
 from perdure.errors import MisuseError
 from tests.unit.decide_life import LIMITS, LOST, Life, limits_of
 
@@ -49,12 +49,12 @@ def test_a_value_completes_the_job_and_persists_its_execution_metadata() -> None
 
 
 def test_suspended_waits_until_somebody_proceeds_it() -> None:
-    assert decide(FRESH, Suspend(), LIMITS) == Decision(JobState.SUSPENDED, NEVER, 0, 0)
+    assert decide(FRESH, Suspend(), LIMITS) == Decision(JobState.SUSPENDED, NEVER, 0, 0, woken_by=WokenBy.TIME)
 
 
 @pytest.mark.parametrize(("until", "due"), [(TOMORROW, At(TOMORROW)), (HOUR, After(3600.0)), (-HOUR, NOW)])
 def test_suspended_until_goes_on_by_itself_and_is_suspended_till_then(until: datetime | timedelta, due: Due) -> None:
-    assert decide(FRESH, Suspend(until), LIMITS) == Decision(JobState.SUSPENDED, due, 0, 0)
+    assert decide(FRESH, Suspend(until), LIMITS) == Decision(JobState.SUSPENDED, due, 0, 0, woken_by=WokenBy.TIME)
 
 
 def test_a_naive_time_is_refused() -> None:
@@ -207,7 +207,9 @@ def test_any_other_end_after_a_cancel_request_cancels_the_job(ending: Ending, *,
 def test_a_remembered_proceed_is_used_up_by_the_next_suspension(until: datetime | timedelta | None) -> None:
     life = Life(LIMITS)
     life.row = replace(life.row, proceed_requested=True)
-    assert life.attempt(Suspend(until)) == Decision(JobState.PROCEEDED, NOW, 0, 0, use_proceed=True)
+    assert life.attempt(Suspend(until)) == Decision(
+        JobState.PROCEEDED, NOW, 0, 0, use_proceed=True, woken_by=WokenBy.PROCEED
+    )
     assert life.attempt(Suspend(until)).state is JobState.SUSPENDED
 
 

@@ -24,6 +24,7 @@ from perdure.core.decide import (
     After,
     At,
     Cancel,
+    Deadline,
     Decision,
     Due,
     Ending,
@@ -38,8 +39,8 @@ from perdure.core.decide import (
     UserCancel,
     decide,
 )
-from perdure.core.retry import RetryPolicy
-from perdure.core.states import TRANSITIONS, JobState
+from perdure.core.retry import Backoff, RetryPolicy
+from perdure.core.states import TRANSITIONS, JobState, WokenBy
 from perdure.errors import IllegalTransition
 from tests.unit.decide_life import LIMITS, LOST, Life, limits_of
 
@@ -75,8 +76,20 @@ class Case:
         return self.until.total_seconds() if isinstance(self.until, timedelta) else 0
 
     @property
+    def asleep(self) -> bool:
+        return isinstance(self.ending, Suspend) and self.ending.asleep
+
+    @property
+    def progressed(self) -> bool:
+        return self.ending.persisted if isinstance(self.ending, Lapse) else self.snapshot.progressed
+
+    @property
+    def level_1_spent(self) -> int:
+        return 0 if self.progressed and self.limits.progress_resets_retries else self.snapshot.scheduler_retries
+
+    @property
     def level_1_left(self) -> bool:
-        return self.snapshot.scheduler_retries < self.limits.policy.scheduler_retry_count
+        return self.level_1_spent < self.limits.policy.scheduler_retry_count
 
     @property
     def level_2_left(self) -> bool:
@@ -94,12 +107,16 @@ def kept(case: Case) -> tuple[int, int]:
     return case.snapshot.retry_number, case.snapshot.scheduler_retries
 
 
+def kept_but_for_progress(case: Case) -> tuple[int, int]:
+    return case.snapshot.retry_number, case.level_1_spent
+
+
 def afresh(_case: Case) -> tuple[int, int]:
     return 0, 0
 
 
 def one_of_level_1(case: Case) -> tuple[int, int]:
-    return case.snapshot.retry_number, case.snapshot.scheduler_retries + 1
+    return case.snapshot.retry_number, case.level_1_spent + 1
 
 
 def one_of_level_2(case: Case) -> tuple[int, int]:
@@ -111,8 +128,24 @@ def seconds(wait: float) -> Due:
 
 
 def delay(case: Case) -> Due:
-    delays = [*case.limits.policy.scheduler_retry_delays] or [0.0]
-    return seconds((delays + delays[-1:] * 100)[case.snapshot.scheduler_retries])
+    assert isinstance(case.ending, Raise)
+    delays = case.limits.policy.scheduler_retry_delays
+    if isinstance(delays, Backoff):
+        grown = delays.first_seconds * delays.factor**case.level_1_spent
+        return seconds(case.ending.chance * min(grown, delays.cap_seconds))
+    listed = [*delays] or [0.0]
+    return seconds((listed + listed[-1:] * 100)[case.level_1_spent])
+
+
+def own_delay(case: Case) -> Due:
+    assert isinstance(case.ending, Raise)
+    assert case.ending.delay_seconds is not None
+    return seconds(case.ending.delay_seconds)
+
+
+def wish(case: Case) -> Due:
+    assert isinstance(case.ending, Fail)
+    return seconds(case.ending.retry_after_seconds)
 
 
 def point_in_time(case: Case) -> Due:
@@ -133,6 +166,8 @@ class Rule:
     suspect: Callable[[Case], bool] = lambda _case: False
     write_checkpoint: bool = True
     use_proceed: bool = False
+    asleep: Callable[[Case], bool] = lambda _case: False
+    woken_by: WokenBy | None = None
 
     def answer(self, case: Case) -> Decision:
         retry_number, scheduler_retries = self.counters(case)
@@ -145,7 +180,13 @@ class Rule:
             suspect=self.suspect(case),
             write_checkpoint=self.write_checkpoint,
             use_proceed=self.use_proceed,
+            asleep=self.asleep(case),
+            woken_by=self.woken_by,
         )
+
+
+def suspended(name: str, applies: Callable[[Case], bool], due: Callable[[Case], Due]) -> Rule:
+    return Rule(name, applies, "suspended", afresh, due, asleep=lambda c: c.asleep, woken_by=WokenBy.TIME)
 
 
 # fmt: off
@@ -153,31 +194,38 @@ RULES = (
     Rule("a value, even after a cancel request",
          lambda c: c.kind == "Returned", "completed"),
     Rule("a cancel request, and the attempt broke off or was lost",
-         lambda c: c.snapshot.cancel_requested and c.kind in {"Raise", "Lapse"}, "cancelled", write_checkpoint=False),
+         lambda c: c.snapshot.cancel_requested and c.kind in {"Raise", "Deadline", "Lapse"}, "cancelled",
+         write_checkpoint=False),
     Rule("a cancel request, and any other end",
          lambda c: c.snapshot.cancel_requested, "cancelled"),
     Rule("cancelled by its handler or a user",
          lambda c: c.kind in {"Cancel", "UserCancel"}, "cancelled"),
     Rule("suspended, and let go on before",
          lambda c: c.kind == "Suspend" and c.snapshot.proceed_requested, "proceeded",
-         afresh, lambda _c: NOW, use_proceed=True),
-    Rule("suspended for ever",
-         lambda c: c.kind == "Suspend" and c.until is None, "suspended", afresh, lambda _c: NEVER),
-    Rule("suspended until a time",
-         lambda c: c.kind == "Suspend" and isinstance(c.until, datetime), "suspended", afresh, point_in_time),
-    Rule("suspended for a while",
-         lambda c: c.kind == "Suspend" and c.wait_seconds > 0, "suspended",
-         afresh, lambda c: After(c.wait_seconds)),
-    Rule("suspended for no time",
-         lambda c: c.kind == "Suspend", "suspended", afresh, lambda _c: NOW),
+         afresh, lambda _c: NOW, use_proceed=True, woken_by=WokenBy.PROCEED),
+    suspended("suspended for ever",
+              lambda c: c.kind == "Suspend" and c.until is None, lambda _c: NEVER),
+    suspended("suspended until a time",
+              lambda c: c.kind == "Suspend" and isinstance(c.until, datetime), point_in_time),
+    suspended("suspended for a while",
+              lambda c: c.kind == "Suspend" and c.wait_seconds > 0, lambda c: After(c.wait_seconds)),
+    suspended("suspended for no time",
+              lambda c: c.kind == "Suspend", lambda _c: NOW),
     Rule("shutdown",
-         lambda c: c.kind == "Shutdown", "pending"),
+         lambda c: c.kind == "Shutdown", "pending", kept_but_for_progress),
+    Rule("past its deadline",
+         lambda c: c.kind == "Deadline", "failed", write_checkpoint=False),
     Rule("failed, not to be retried",
-         lambda c: c.ending == Fail(retry=False), "failed"),
+         lambda c: isinstance(c.ending, Fail) and not c.ending.retry, "failed"),
     Rule("failed, with a retry left",
-         lambda c: c.kind == "Fail" and c.level_2_left, "retrying", one_of_level_2, lambda _c: NOW),
+         lambda c: c.kind == "Fail" and c.level_2_left, "retrying", one_of_level_2, wish),
     Rule("failed, with none left",
          lambda c: c.kind == "Fail", "failed"),
+    Rule("raised what is never retried",
+         lambda c: isinstance(c.ending, Raise) and not c.ending.retry, "failed", write_checkpoint=False),
+    Rule("raised, and the task's own function says when to try again",
+         lambda c: isinstance(c.ending, Raise) and c.ending.delay_seconds is not None, "retrying", one_of_level_1,
+         own_delay, write_checkpoint=False),
     Rule("raised, with a scheduler retry left",
          lambda c: c.kind == "Raise" and c.level_1_left, "retrying", one_of_level_1, delay, write_checkpoint=False),
     Rule("raised, with only an enqueueing retry left",
@@ -186,7 +234,8 @@ RULES = (
     Rule("raised, with none left",
          lambda c: c.kind == "Raise", "failed", write_checkpoint=False),
     Rule("lost after it persisted",
-         lambda c: c.kind == "Lapse" and getattr(c.ending, "persisted", False), "pending", write_checkpoint=False),
+         lambda c: c.kind == "Lapse" and getattr(c.ending, "persisted", False), "pending",
+         kept_but_for_progress, write_checkpoint=False),
     Rule("lost by a worker that came back",
          lambda c: c.kind == "Lapse" and getattr(c.ending, "ever_reported", False), "pending",
          lapses=lambda c: c.snapshot.lapses,
@@ -208,10 +257,11 @@ def rule_for(case: Case) -> Rule:
 durations = st.timedeltas(min_value=timedelta(days=-1000), max_value=timedelta(days=100_000))
 endings: st.SearchStrategy[Ending] = st.one_of(
     st.just(Returned()),
-    st.builds(Suspend, until=st.none() | durations | st.datetimes(timezones=st.just(UTC))),
-    st.builds(Fail, retry=st.booleans()),
+    st.builds(Suspend, until=st.none() | durations | st.datetimes(timezones=st.just(UTC)), asleep=st.booleans()),
+    st.builds(Fail, retry=st.booleans(), retry_after_seconds=st.floats(0, 1e6)),
     st.just(Cancel()),
-    st.just(Raise()),
+    st.just(Deadline()),
+    st.builds(Raise, retry=st.booleans(), delay_seconds=st.none() | st.floats(0, 1e6), chance=st.floats(0, 1)),
     st.just(Shutdown()),
     st.just(UserCancel()),
     st.builds(Lapse, persisted=st.booleans(), ever_reported=st.booleans()),
@@ -223,14 +273,18 @@ snapshots = st.builds(
     lapses=st.integers(0, 5),
     cancel_requested=st.sampled_from([False, False, True]),
     proceed_requested=st.booleans(),
+    progressed=st.booleans(),
 )
 policies = st.builds(
     RetryPolicy,
     scheduler_retry_count=st.integers(0, 8),
-    scheduler_retry_delays=st.lists(st.floats(0, 1e6), max_size=5).map(tuple),
+    scheduler_retry_delays=st.one_of(
+        st.lists(st.floats(0, 1e6), max_size=5).map(tuple),
+        st.builds(Backoff, st.floats(0, 1e3), st.floats(1, 10), st.floats(0, 1e6)),
+    ),
     max_retry_count=st.integers(0, 5),
 )
-all_limits = st.builds(Limits, policy=policies, max_lapses=st.integers(1, 5))
+all_limits = st.builds(Limits, policy=policies, max_lapses=st.integers(1, 5), progress_resets_retries=st.booleans())
 cases = st.builds(Case, snapshots, endings, all_limits)
 
 
@@ -247,14 +301,16 @@ def test_decide_says_what_the_table_says(case: Case) -> None:
 def test_every_row_of_the_table_is_met_by_a_small_grid_of_all_there_is() -> None:
     flags = (False, True)
     endings = (
-        *(Returned(), Cancel(), Raise(), Shutdown(), UserCancel(), Fail(retry=True), Fail(retry=False)),
-        *(Suspend(until) for until in (None, TOMORROW, HOUR, timedelta(0), -HOUR)),
+        *(Returned(), Cancel(), Shutdown(), UserCancel(), Deadline()),
+        *(Raise(), Raise(retry=False), Raise(delay_seconds=0.0), Raise(delay_seconds=3.0)),
+        *(Fail(), Fail(retry_after_seconds=3.0), Fail(retry=False)),
+        *starmap(Suspend, product((None, TOMORROW, HOUR, timedelta(0), -HOUR), flags)),
         *(Lapse(persisted, ever_reported) for persisted, ever_reported in product(flags, flags)),
     )
-    snapshots = starmap(Snapshot, product((0, 1), (0, 1), (0, 1, 2), flags, flags))
+    snapshots = starmap(Snapshot, product((0, 1), (0, 1), (0, 1, 2), flags, flags, flags))
     limits = [
-        Limits(RetryPolicy(scheduler_retry_count, (7,), max_retry_count), max_lapses)
-        for scheduler_retry_count, max_retry_count, max_lapses in product((0, 1), (0, 1), (1, 2, 3))
+        Limits(RetryPolicy(scheduler_retry_count, (7,), max_retry_count), max_lapses, resets)
+        for scheduler_retry_count, max_retry_count, max_lapses, resets in product((0, 1), (0, 1), (1, 2, 3), flags)
     ]
     met: Counter[str] = Counter()
     for case in starmap(Case, product(snapshots, endings, limits)):
@@ -287,6 +343,8 @@ def test_whatever_happens_to_a_job_no_limit_is_exceeded_and_no_wish_is_forgotten
     for ending, proceed, cancel in script:
         if life.state.is_final:
             break
+        if isinstance(ending, Raise) and ending.delay_seconds is not None:
+            continue  # a task's own function knows no limit
         proceed_requested = life.row.proceed_requested or proceed
         life.row = replace(life.row, proceed_requested=proceed_requested, cancel_requested=cancel)
         decision = life.attempt(ending)

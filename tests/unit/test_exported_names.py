@@ -30,6 +30,7 @@ OFFERED = [
     "Suspended",
     "Tag",
     "Task",
+    "WokenBy",
     "__version__",
 ]
 

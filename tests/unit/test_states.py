@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perdure.core.states import OPERATOR_TRANSITIONS, TRANSITIONS, JobState, check
+from perdure.core.states import OPERATOR_TRANSITIONS, TRANSITIONS, JobState, WokenBy, check
 from perdure.errors import IllegalTransition
 
 if TYPE_CHECKING:
@@ -127,3 +127,15 @@ def test_an_unknown_code_is_refused_by_name(code: int) -> None:
 def test_a_state_is_its_lower_case_word_wherever_it_is_shown() -> None:
     assert [f"{state}" for state in JobState] == [state.name.lower() for state in JobState]
     assert [state for state in JobState if state in {"pending", "failed"}] == [JobState.PENDING, JobState.FAILED]
+
+
+def test_what_wakes_a_job_has_a_word_and_the_code_that_is_stored() -> None:
+    assert {str(woken_by): woken_by.code for woken_by in WokenBy} == {"start": 0, "proceed": 1, "event": 2, "time": 3}
+    assert [WokenBy.from_code(woken_by.code) for woken_by in WokenBy] == list(WokenBy)
+    assert WokenBy("event") is WokenBy.EVENT
+
+
+@pytest.mark.parametrize("code", [-1, 4])
+def test_a_code_that_nothing_has_is_refused(code: int) -> None:
+    with pytest.raises(ValueError, match=rf"code {code}; the codes are 0 \(start\) to 3 \(time\)"):
+        WokenBy.from_code(code)

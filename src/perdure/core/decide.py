@@ -1,11 +1,11 @@
 """What becomes of a job when its attempt has ended: every rule of it in one place.
 
-`decide` takes what the job's row said (`Snapshot`), how the attempt ended (an `Ending`) and what the settings allow
-(`Limits`), and returns a `Decision`, which the store then writes, guarded by the same snapshot. The rules as a table:
-`docs/design/decisions.md`.
+`decide` takes what the job's row said (`Snapshot`), how the attempt ended (an `Ending` of `perdure.core.ending`) and
+what the settings allow (`Limits`), and returns a `Decision`, which the store then writes, guarded by the same snapshot.
+The rules as a table: `docs/design/decisions.md`.
 
-Not here: clocks (a due time is relative, or the caller's own), I/O, the payloads (the caller stores result and error),
-the number of the attempt and what a claim does (the store's statements).
+Not here: clocks (a due time is relative, or the caller's own), chance, I/O, the payloads (the caller stores result and
+error), events (the store looks for them once a job is suspended), the number of the attempt and what a claim does.
 """
 
 from __future__ import annotations
@@ -14,9 +14,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
-from perdure.core.retry import enqueueing_retry, retry_after_raise
-from perdure.core.states import JobState, check
-from perdure.errors import MisuseError
+from perdure.core.ending import (
+    Cancel,
+    Deadline,
+    Ending,
+    Fail,
+    Lapse,
+    Raise,
+    Returned,
+    Shutdown,
+    Suspend,
+    UserCancel,
+)
+from perdure.core.retry import Retry, enqueueing_retry, retry_after_raise
+from perdure.core.states import JobState, WokenBy, check
 
 if TYPE_CHECKING:
     from perdure.core.retry import RetryPolicy
@@ -29,6 +40,7 @@ __all__ = [
     "After",
     "At",
     "Cancel",
+    "Deadline",
     "Decision",
     "Due",
     "Ending",
@@ -46,85 +58,6 @@ __all__ = [
     "UserCancel",
     "decide",
 ]
-
-# --- How an attempt can end -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """The handler returned a value: the job's result."""
-
-
-@dataclass(frozen=True, slots=True)
-class Suspend:
-    """The handler returned `Suspended`.
-
-    Attributes:
-        until: When the job goes on by itself: an aware time, or a duration from now; None is never.
-    """
-
-    until: datetime | timedelta | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a time that means another moment on every machine.
-
-        Raises:
-            MisuseError: `until` is a naive datetime.
-        """
-        if isinstance(self.until, datetime) and self.until.utcoffset() is None:
-            message = (
-                f"a job can't be suspended until {self.until.isoformat()}: the time has no zone; "
-                "give an aware datetime, such as datetime.now(UTC), or a timedelta"
-            )
-            raise MisuseError(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """The handler returned `Failed`.
-
-    Attributes:
-        retry: Whether the failure may be retried.
-    """
-
-    retry: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The handler returned `Cancelled`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Raise:
-    """The handler raised, or ran past its time-out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shutdown:
-    """The worker stopped, and stopped the handler with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class UserCancel:
-    """A user cancelled the job while its handler ran, and the handler was stopped for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """The worker's lease ended with the job in hand: the process is lost, frozen or cut off.
-
-    Attributes:
-        persisted: Whether this attempt wrote any execution metadata, so that the job got further.
-        ever_reported: Whether the worker reported after all, so that it wasn't this job that killed it.
-    """
-
-    persisted: bool
-    ever_reported: bool
-
-
-Ending = Returned | Suspend | Fail | Cancel | Raise | Shutdown | UserCancel | Lapse
-"""How an attempt can end."""
 
 # --- When a job is due ------------------------------------------------------------------------------------------------
 
@@ -186,6 +119,7 @@ class Snapshot:
         lapses: Workers lost in a row with this job in hand, none of which reported again.
         cancel_requested: Whether somebody has asked for the job's cancellation since it was claimed.
         proceed_requested: Whether somebody has let the job go on while it was running.
+        progressed: Whether this attempt has stored a new checkpoint, or does so with its end.
     """
 
     retry_number: int
@@ -193,6 +127,7 @@ class Snapshot:
     lapses: int
     cancel_requested: bool
     proceed_requested: bool
+    progressed: bool = False
 
 
 FRESH: Final = Snapshot(retry_number=0, scheduler_retries=0, lapses=0, cancel_requested=False, proceed_requested=False)
@@ -206,10 +141,12 @@ class Limits:
     Attributes:
         policy: Both levels of retry.
         max_lapses: The lapse in a row that fails the job, 1 or more.
+        progress_resets_retries: Whether scheduler retries start afresh once an attempt has progressed.
     """
 
     policy: RetryPolicy
     max_lapses: int
+    progress_resets_retries: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +162,8 @@ class Decision:
         suspect: Whether one more lapse would fail it, after at least one: a worker runs one such job at a time.
         write_checkpoint: Whether the execution metadata as it stands is persisted with the move, or stays as stored.
         use_proceed: Whether the remembered proceed is used up. If not, it stays, until a final state drops it.
+        asleep: Whether it is suspended such that no event wakes it.
+        woken_by: What lets it go on from its suspension. None: the row keeps what let it go on from the one before.
     """
 
     state: JobState
@@ -235,6 +174,8 @@ class Decision:
     suspect: bool = False
     write_checkpoint: bool = True
     use_proceed: bool = False
+    asleep: bool = False
+    woken_by: WokenBy | None = None
 
     def __post_init__(self) -> None:
         """Refuse a move that the table of states lacks: no decision can carry one.
@@ -272,11 +213,12 @@ def decide(snapshot: Snapshot, ending: Ending, limits: Limits) -> Decision:
         case Suspend():
             return _suspended(snapshot, ending)
         case Shutdown():
-            return Decision(JobState.PENDING, KEEP_PLACE, snapshot.retry_number, snapshot.scheduler_retries)
-        case Fail() | Raise():
-            return _retrying_or_failed(snapshot, ending, limits.policy)
+            spent = _scheduler_retries(snapshot, limits, progressed=snapshot.progressed)
+            return Decision(JobState.PENDING, KEEP_PLACE, snapshot.retry_number, spent)
+        case Fail() | Raise() | Deadline():
+            return _retrying_or_failed(snapshot, ending, limits)
         case Lapse():
-            return _lapsed(snapshot, ending, limits.max_lapses)
+            return _lapsed(snapshot, ending, limits)
         case _:
             assert_never(ending)
 
@@ -301,7 +243,9 @@ def _final(snapshot: Snapshot, state: JobState, ending: Ending) -> Decision:
 def _suspended(snapshot: Snapshot, ending: Suspend) -> Decision:
     """Let the job wait, unless it was let go on before. Its retries start afresh: a long life doesn't use them up."""
     if snapshot.proceed_requested:
-        return Decision(JobState.PROCEEDED, NOW, retry_number=0, scheduler_retries=0, use_proceed=True)
+        return Decision(
+            JobState.PROCEEDED, NOW, retry_number=0, scheduler_retries=0, use_proceed=True, woken_by=WokenBy.PROCEED
+        )
     match ending.until:
         case None:
             due: Due = NEVER
@@ -309,16 +253,14 @@ def _suspended(snapshot: Snapshot, ending: Suspend) -> Decision:
             due = _after(duration.total_seconds())
         case moment:
             due = At(moment)
-    return Decision(JobState.SUSPENDED, due, retry_number=0, scheduler_retries=0)
+    # Who lets it go on sooner writes so; the time, which writes nothing, is what it is unless somebody does.
+    return Decision(
+        JobState.SUSPENDED, due, retry_number=0, scheduler_retries=0, asleep=ending.asleep, woken_by=WokenBy.TIME
+    )
 
 
-def _retrying_or_failed(snapshot: Snapshot, ending: Fail | Raise, policy: RetryPolicy) -> Decision:
-    if isinstance(ending, Raise):
-        retry = retry_after_raise(policy, snapshot.retry_number, snapshot.scheduler_retries)
-    elif ending.retry:
-        retry = enqueueing_retry(policy, snapshot.retry_number)
-    else:
-        retry = None
+def _retrying_or_failed(snapshot: Snapshot, ending: Fail | Raise | Deadline, limits: Limits) -> Decision:
+    retry = _retry(snapshot, ending, limits)
     if retry is None:
         return _final(snapshot, JobState.FAILED, ending)
     return Decision(
@@ -330,7 +272,24 @@ def _retrying_or_failed(snapshot: Snapshot, ending: Fail | Raise, policy: RetryP
     )
 
 
-def _lapsed(snapshot: Snapshot, ending: Lapse, max_lapses: int) -> Decision:
+def _retry(snapshot: Snapshot, ending: Fail | Raise | Deadline, limits: Limits) -> Retry | None:
+    """Spend a retry, if the ending allows one and one is left."""
+    if isinstance(ending, Deadline) or not ending.retry:
+        return None
+    if isinstance(ending, Fail):
+        return enqueueing_retry(limits.policy, snapshot.retry_number, ending.retry_after_seconds)
+    spent = _scheduler_retries(snapshot, limits, progressed=snapshot.progressed)
+    if ending.delay_seconds is not None:  # the task's own function ends it, not a count; but it is told the count
+        return Retry(ending.delay_seconds, snapshot.retry_number, spent + 1)
+    return retry_after_raise(limits.policy, snapshot.retry_number, spent, ending.chance)
+
+
+def _scheduler_retries(snapshot: Snapshot, limits: Limits, *, progressed: bool) -> int:
+    """Return the scheduler retries that count as spent: an attempt that got further may start them afresh."""
+    return 0 if limits.progress_resets_retries and progressed else snapshot.scheduler_retries
+
+
+def _lapsed(snapshot: Snapshot, ending: Lapse, limits: Limits) -> Decision:
     """Return the job to the queue, unless it has taken down too many workers in a row.
 
     A lapse counts against the job only when it may have been the cause: one that got further may live on for ever, and
@@ -338,21 +297,21 @@ def _lapsed(snapshot: Snapshot, ending: Lapse, max_lapses: int) -> Decision:
     """
     counts = not ending.persisted and not ending.ever_reported
     lapses = 0 if ending.persisted else snapshot.lapses + counts
-    failed = counts and lapses >= max_lapses
+    failed = counts and lapses >= limits.max_lapses
     return Decision(
         JobState.FAILED if failed else JobState.PENDING,
         KEEP_PLACE,
         snapshot.retry_number,
-        snapshot.scheduler_retries,
+        _scheduler_retries(snapshot, limits, progressed=ending.persisted),
         lapses=lapses,
-        suspect=not failed and lapses >= max(max_lapses - 1, 1),
+        suspect=not failed and lapses >= max(limits.max_lapses - 1, 1),
         write_checkpoint=_writes_checkpoint(ending),
     )
 
 
 def _writes_checkpoint(ending: Ending) -> bool:
     """Tell whether what the attempt changed since its last persist is kept: not if it broke off or was lost."""
-    return not isinstance(ending, Raise | Lapse)
+    return not isinstance(ending, Raise | Deadline | Lapse)
 
 
 def _after(seconds: float) -> Due:

@@ -15,7 +15,7 @@ from perdure.errors import IllegalTransition
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OPERATOR_TRANSITIONS", "TRANSITIONS", "JobState", "check"]
+__all__ = ["OPERATOR_TRANSITIONS", "TRANSITIONS", "JobState", "WokenBy", "check"]
 
 
 class JobState(StrEnum):
@@ -85,6 +85,50 @@ class JobState(StrEnum):
 
 _BY_CODE: Final = {state.code: state for state in JobState}
 _FIRST_FINAL_CODE: Final = JobState.COMPLETED.code
+
+
+class WokenBy(StrEnum):
+    """What let a job go on from its last suspension; the value is the word that users see.
+
+    It stays through retries, stops and lost workers, so that every attempt after the suspension knows.
+
+    Attributes:
+        code: The number that is stored. As with states: never give one another meaning.
+    """
+
+    code: int
+
+    # Nothing: the job hasn't been suspended yet, or an operator let it begin again.
+    START = "start", 0
+    # Somebody proceeded it.
+    PROCEED = "proceed", 1
+    # An event that it hadn't consumed.
+    EVENT = "event", 2
+    # The time that it was suspended until.
+    TIME = "time", 3
+
+    def __new__(cls, word: str, code: int = -1) -> Self:
+        """Make the word the value and the code an attribute, as `JobState` does."""
+        woken_by = str.__new__(cls, word)
+        woken_by._value_ = word
+        woken_by.code = code
+        return woken_by
+
+    @classmethod
+    def from_code(cls, code: int) -> WokenBy:
+        """Return what is stored as `code`.
+
+        Raises:
+            ValueError: Nothing has this code.
+        """
+        try:
+            return _WOKEN_BY_CODE[code]
+        except KeyError:
+            message = f"nothing wakes a job with the code {code!r}; the codes are 0 ({cls.START}) to 3 ({cls.TIME})"
+            raise ValueError(message) from None
+
+
+_WOKEN_BY_CODE: Final = {woken_by.code: woken_by for woken_by in WokenBy}
 
 _NOWHERE: Final = frozenset[JobState]()
 # A waiting job is claimed by a worker that runs it, or for a distributed engine that will.
