@@ -1,21 +1,25 @@
-"""What a task can be told beside its handler, and a job at its start: queue, priority, time-out, retries.
+"""What a task can be told beside its handler, and a job at its start: queue, priority, time limits, retries, version.
 
-Checks values; what they then do is written where they are used (claims, the worker, `perdure.core.retry`).
+Checks values; what they then do is written where they are used (claims, the worker, `perdure.core.retry`). The retry
+policies are in `perdure.retry`.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from perdure.errors import DefinitionError, MisuseError
+from perdure.retry import Exponential, FixedDelays, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from typing import TypeGuard
 
     from psycopg import AsyncConnection
 
@@ -37,6 +41,8 @@ DEFAULT_QUEUE: Final = "default"
 
 _LONGEST_QUEUE = 63
 _HIGHEST_PRIORITY = 100
+_LONGEST_LIMIT = timedelta(days=36_500)
+_LAST_VERSION = 2**31 - 1  # a PostgreSQL integer
 
 
 class TaskOptions(TypedDict, total=False):
@@ -46,17 +52,32 @@ class TaskOptions(TypedDict, total=False):
         queue: The queue of its jobs, when their start names none.
         priority: Their priority, when their start names none: larger runs first, -100 to 100.
         timeout: How long an attempt may run.
+        deadline: How long the whole job may take from its first due time, waits and suspensions included.
         max_retry_count: Enqueueing retries, instead of what the configuration says.
         scheduler_retry_count: Scheduler retries, instead of what the configuration says.
         scheduler_retry_delays: The seconds (or timedeltas) before each of these.
+        retry: A policy for scheduler retries, instead of these two: `FixedDelays` or `Exponential` of `perdure.retry`,
+            or a function of (attempt, error) that returns a delay, or None to fail the job at once.
+        no_retry_on: Exceptions that fail the job at once.
+        progress_resets_retries: Whether scheduler retries start afresh once an attempt has stored a new checkpoint.
+        version: The version of the payloads' types, 1 or more.
+        upgrades: For each older version that may still be stored, the function that makes the next version of it.
+        events: What the task's events may be: a type, or a union of them. None takes no events.
     """
 
     queue: str
     priority: int
     timeout: timedelta | None
+    deadline: timedelta | None
     max_retry_count: int | None
     scheduler_retry_count: int | None
     scheduler_retry_delays: Sequence[float | timedelta] | None
+    retry: Retry | None
+    no_retry_on: type[Exception] | Collection[type[Exception]]
+    progress_resets_retries: bool
+    version: int
+    upgrades: Mapping[int, Callable[..., Any]]
+    events: Any
 
 
 class PlaceOptions(TypedDict, total=False):
@@ -91,17 +112,31 @@ class Options:
         queue: The queue of its jobs, when their start names none.
         priority: Their priority, when their start names none.
         timeout: How long an attempt may run; None is without end.
+        deadline: How long the whole job may take from its first due time; None is without end.
         max_retry_count: Enqueueing retries.
         scheduler_retry_count: Scheduler retries.
         scheduler_retry_delays: Seconds before each of these.
+        retry: A policy instead of the two above.
+        no_retry_on: Exceptions that fail the job at once.
+        progress_resets_retries: Whether scheduler retries start afresh once an attempt has stored a new checkpoint.
+        version: The version of the payloads' types.
+        upgrades: What makes version n + 1 of version n, from the oldest that is known to the one before `version`.
+        events: The annotation of the task's events; None takes no events.
     """
 
     queue: str = DEFAULT_QUEUE
     priority: int = 0
     timeout: timedelta | None = None
+    deadline: timedelta | None = None
     max_retry_count: int | None = None
     scheduler_retry_count: int | None = None
     scheduler_retry_delays: tuple[float, ...] | None = None
+    retry: Retry | None = None
+    no_retry_on: tuple[type[Exception], ...] = ()
+    progress_resets_retries: bool = False
+    version: int = 1
+    upgrades: Mapping[int, Callable[..., Any]] = field(default_factory=lambda: MappingProxyType({}))
+    events: Any = None
 
 
 def read_options(where: str, given: Mapping[str, object]) -> Options:
@@ -114,6 +149,26 @@ def read_options(where: str, given: Mapping[str, object]) -> Options:
     Raises:
         DefinitionError: One is unknown, or its value isn't allowed.
     """
+    _check_names(where, given)
+    version = _version(where, given.get("version", 1))
+    return Options(
+        queue=check_queue(given.get("queue", DEFAULT_QUEUE), where=where, error=DefinitionError),
+        priority=check_priority(given.get("priority", 0), where=where, error=DefinitionError),
+        timeout=_limit(where, "timeout", given.get("timeout")),
+        deadline=_limit(where, "deadline", given.get("deadline")),
+        max_retry_count=_count(where, "max_retry_count", given.get("max_retry_count")),
+        scheduler_retry_count=_count(where, "scheduler_retry_count", given.get("scheduler_retry_count")),
+        scheduler_retry_delays=_delays(where, given.get("scheduler_retry_delays")),
+        retry=_retry(where, given.get("retry")),
+        no_retry_on=_no_retry_on(where, given.get("no_retry_on")),
+        progress_resets_retries=_switch(where, "progress_resets_retries", given.get("progress_resets_retries", False)),
+        version=version,
+        upgrades=_upgrades(where, version, given.get("upgrades")),
+        events=given.get("events"),
+    )
+
+
+def _check_names(where: str, given: Mapping[str, object]) -> None:
     known = TaskOptions.__optional_keys__
     for name in given:
         if name not in known:
@@ -121,14 +176,13 @@ def read_options(where: str, given: Mapping[str, object]) -> Options:
             advice = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(sorted(known))}"
             message = f"{where}: there is no option {name!r}; {advice}"
             raise DefinitionError(message)
-    return Options(
-        queue=check_queue(given.get("queue", DEFAULT_QUEUE), where=where, error=DefinitionError),
-        priority=check_priority(given.get("priority", 0), where=where, error=DefinitionError),
-        timeout=_timeout(where, given.get("timeout")),
-        max_retry_count=_count(where, "max_retry_count", given.get("max_retry_count")),
-        scheduler_retry_count=_count(where, "scheduler_retry_count", given.get("scheduler_retry_count")),
-        scheduler_retry_delays=_delays(where, given.get("scheduler_retry_delays")),
-    )
+    for name in ("scheduler_retry_count", "scheduler_retry_delays"):
+        if given.get("retry") is not None and given.get(name) is not None:
+            message = (
+                f"{where}: retry={given['retry']!r} and {name}={given[name]!r} both say when an attempt that raised "
+                "runs again; give one of them"
+            )
+            raise DefinitionError(message)
 
 
 def check_queue(value: object, *, where: str, error: type[PerdureError] = MisuseError) -> str:
@@ -158,11 +212,56 @@ def check_priority(value: object, *, where: str, error: type[PerdureError] = Mis
     raise error(message)
 
 
-def _timeout(where: str, value: object) -> timedelta | None:
-    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
+def _limit(where: str, name: str, value: object) -> timedelta | None:
+    if value is None or (isinstance(value, timedelta) and timedelta(0) < value <= _LONGEST_LIMIT):
         return value
-    message = f"{where}: timeout={value!r} isn't allowed; it is a timedelta above 0, or None for no time-out"
+    message = (
+        f"{where}: {name}={value!r} isn't allowed; it is a timedelta above 0 and up to {_LONGEST_LIMIT.days} days, "
+        "or None for no limit"
+    )
     raise DefinitionError(message)
+
+
+def _switch(where: str, name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    message = f"{where}: {name}={value!r} isn't allowed; it is True or False"
+    raise DefinitionError(message)
+
+
+def _version(where: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LAST_VERSION:
+        return value
+    message = f"{where}: version={value!r} isn't allowed; it is a whole number from 1 to {_LAST_VERSION}"
+    raise DefinitionError(message)
+
+
+def _upgrades(where: str, version: int, value: object) -> Mapping[int, Callable[..., Any]]:
+    """Check that the functions lead, one after another and without a hole, to the version."""
+    if value is None:
+        return MappingProxyType({})
+    if not isinstance(value, Mapping):
+        message = f"{where}: upgrades={value!r} isn't allowed; it is a mapping of versions to functions"
+        raise DefinitionError(message)
+    functions = cast("Mapping[object, object]", value)
+    for key, function in functions.items():
+        if not (isinstance(key, int) and not isinstance(key, bool) and 1 <= key < version):
+            allowed = f"1 to {version - 1}, the versions before the task's" if version > 1 else "none: version is 1"
+            message = f"{where}: upgrades has the key {key!r}, which isn't allowed; allowed are {allowed}"
+            raise DefinitionError(message)
+        if not callable(function):
+            message = f"{where}: upgrades[{key}]={function!r} isn't allowed; it is a function"
+            raise DefinitionError(message)
+    checked = cast("Mapping[int, Callable[..., Any]]", value)
+    oldest = min(checked, default=version)
+    for needed in range(oldest, version):
+        if needed not in checked:
+            message = (
+                f"{where}: upgrades has {oldest} but not {needed}, so that nothing leads from version {needed} to "
+                f"{needed + 1}; it takes one function for each version from the oldest to {version - 1}"
+            )
+            raise DefinitionError(message)
+    return MappingProxyType(dict(checked))
 
 
 def _count(where: str, name: str, value: object) -> int | None:
@@ -187,3 +286,53 @@ def _delay_seconds(value: object) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _retry(where: str, value: object) -> Retry | None:
+    if value is None or isinstance(value, FixedDelays | Exponential):
+        return value
+    allowed = "FixedDelays(…) or Exponential(…) of perdure.retry, or a function (attempt, error) that returns a delay"
+    reason = None
+    if not callable(value) or isinstance(value, type):
+        reason = allowed
+    elif inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004 - an instance's
+        reason = "a plain function: an `async def` can't be asked while an attempt ends"
+    elif not _takes_two(value):
+        reason = f"{allowed}; this one can't be called with (attempt, error)"
+    if reason is None:
+        return cast("Retry", value)
+    message = f"{where}: retry={value!r} isn't allowed; it is {reason}"
+    raise DefinitionError(message)
+
+
+def _takes_two(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind(1, ValueError())
+    except TypeError:
+        return False
+    except ValueError:  # a built-in that doesn't tell what it takes
+        return True
+    return True
+
+
+def _no_retry_on(where: str, value: object) -> tuple[type[Exception], ...]:
+    if value is None:
+        return ()
+    if isinstance(value, tuple | list | set | frozenset):
+        several = cast("Collection[object]", value)
+        return tuple(_exception_class(where, f"no_retry_on[{place}]", one) for place, one in enumerate(several))
+    return (_exception_class(where, "no_retry_on", value),)
+
+
+def _exception_class(where: str, name: str, value: object) -> type[Exception]:
+    if _is_exception_class(value):
+        return value
+    message = (
+        f"{where}: {name}={value!r} isn't allowed; it is a class of exceptions derived from Exception, such as "
+        "ValueError, or a tuple of these"
+    )
+    raise DefinitionError(message)
+
+
+def _is_exception_class(value: object) -> TypeGuard[type[Exception]]:
+    return isinstance(value, type) and issubclass(value, Exception)

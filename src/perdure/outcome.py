@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from perdure.core.failure import Raised
 from perdure.due import Due, split_due
+from perdure.durations import Duration, parse_duration
+from perdure.errors import MisuseError
 
 __all__ = ["Cancelled", "Completed", "Failed", "Outcome", "Raised", "Suspended", "Value"]
 
@@ -78,11 +81,36 @@ class Failed(Outcome, Generic[E_co]):
     Attributes:
         error: The error, as the handler's return annotation declares it.
         retry: False fails the job at once.
+        retry_after: How long the enqueueing retry waits, as a timedelta or seconds; None, or the past, is at once.
     """
 
     error: E_co
     _: KW_ONLY
     retry: bool = True
+    retry_after: Duration | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a wait that can't be meant.
+
+        Raises:
+            MisuseError: `retry_after` is no duration, or there is to be no retry.
+        """
+        if self.retry_after is None:
+            return
+        duration = parse_duration(self.retry_after, key="Failed(retry_after=…)")
+        if not self.retry:
+            message = (
+                f"Failed(retry=False, retry_after={self.retry_after!r}): without a retry there is nothing to wait for; "
+                "leave out one of the two"
+            )
+            raise MisuseError(message)
+        object.__setattr__(self, "retry_after", duration)
+
+    @property
+    def retry_after_seconds(self) -> float:
+        """The wait as seconds; 0 is at once."""
+        after = self.retry_after
+        return max(0.0, after.total_seconds()) if isinstance(after, timedelta) else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Case:
 
     @property
     def progressed(self) -> bool:
-        return self.ending.persisted if isinstance(self.ending, Lapse) else self.snapshot.progressed
+        return self.snapshot.progressed
 
     @property
     def level_1_spent(self) -> int:
@@ -237,14 +237,14 @@ RULES = (
          lambda c: c.kind == "Lapse" and getattr(c.ending, "persisted", False), "pending",
          kept_but_for_progress, write_checkpoint=False),
     Rule("lost by a worker that came back",
-         lambda c: c.kind == "Lapse" and getattr(c.ending, "ever_reported", False), "pending",
+         lambda c: c.kind == "Lapse" and getattr(c.ending, "ever_reported", False), "pending", kept_but_for_progress,
          lapses=lambda c: c.snapshot.lapses,
          suspect=lambda c: c.snapshot.lapses > 0 and c.lapse_is_last, write_checkpoint=False),
     Rule("lost once too often",
-         lambda c: c.kind == "Lapse" and c.lapse_is_last, "failed",
+         lambda c: c.kind == "Lapse" and c.lapse_is_last, "failed", kept_but_for_progress,
          lapses=lambda c: c.snapshot.lapses + 1, write_checkpoint=False),
     Rule("lost",
-         lambda c: c.kind == "Lapse", "pending", lapses=lambda c: c.snapshot.lapses + 1,
+         lambda c: c.kind == "Lapse", "pending", kept_but_for_progress, lapses=lambda c: c.snapshot.lapses + 1,
          suspect=lambda c: c.snapshot.lapses + 2 == c.limits.max_lapses, write_checkpoint=False),
 )
 # fmt: on

@@ -58,3 +58,31 @@ def test_a_time_is_either_a_point_or_a_duration() -> None:
 def test_a_duration_that_the_database_cannot_add_is_refused() -> None:
     with pytest.raises(MisuseError, match="longer than"):
         split_due(timedelta.max, key="at")
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [(5, 5), (0.5, 0.5), (timedelta(minutes=1), 60), ("00:01:00", 60), (0, 0), (timedelta(seconds=-5), 0), (None, 0)],
+)
+def test_failed_says_when_its_retry_is_due_and_the_past_means_now(after: Any, seconds: float) -> None:
+    assert Failed("x", retry_after=after).retry_after_seconds == seconds
+
+
+def test_a_wait_is_a_value_however_it_is_written() -> None:
+    assert Failed("x", retry_after=5) == Failed("x", retry_after=timedelta(seconds=5))
+    assert Failed("x", retry_after=5) != Failed("x")
+
+
+def test_a_wait_without_a_retry_is_refused() -> None:
+    with pytest.raises(
+        MisuseError, match=r"^Failed\(retry=False, retry_after=5\): without a retry there is nothing to"
+    ):
+        Failed("x", retry=False, retry_after=5)
+
+
+@pytest.mark.parametrize("after", ["soon", float("nan"), True, datetime.now(UTC)])
+def test_what_is_no_duration_is_refused(after: Any) -> None:
+    with pytest.raises(
+        MisuseError, match=r"^Failed\(retry_after=…\): .* is no duration.*allowed is a timedelta, seconds"
+    ):
+        Failed("x", retry_after=after)

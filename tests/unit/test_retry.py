@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.core.retry import (
+    Backoff,
     Retry,
     RetryPolicy,
     enqueueing_retry,
@@ -110,3 +111,42 @@ def test_a_negative_count_is_refused_by_name(key: str) -> None:
 def test_a_delay_that_no_clock_can_wait_is_refused_with_its_place(delay: float) -> None:
     with pytest.raises(ConfigError, match=rf"^scheduler_retry_delays\[1\] is {delay}; allowed are seconds, finite"):
         policy_of(delays=(1, delay))
+
+
+# --- Growing delays ---------------------------------------------------------------------------------------------------
+
+
+def test_the_longest_wait_grows_by_the_factor_up_to_the_cap() -> None:
+    backoff = Backoff(first_seconds=1, factor=3, cap_seconds=20)
+    assert [backoff.longest_seconds(spent) for spent in range(5)] == [1, 3, 9, 20, 20]
+
+
+@given(st.floats(0, 1))
+def test_full_jitter_draws_the_wait_evenly_between_0_and_the_longest(chance: float) -> None:
+    policy = RetryPolicy(9, Backoff(first_seconds=2, factor=2, cap_seconds=100), 0)
+    for spent, longest in enumerate([2, 4, 8, 16, 32, 64, 100, 100]):
+        assert scheduler_retry_delay(policy, spent, chance) == chance * longest
+
+
+def test_any_number_of_retries_keeps_to_the_cap() -> None:
+    assert Backoff(1, 2, 600).longest_seconds(2**31 - 1) == 600
+    assert Backoff(1, 1.5, 600).longest_seconds(10**6) == 600
+    assert Backoff(0, 2, 600).longest_seconds(10**6) == 0
+
+
+def test_growing_delays_have_a_count_and_then_level_2_too() -> None:
+    policy = RetryPolicy(2, Backoff(1, 2, 60), 1)
+    assert [retry.delay_seconds for retry in raise_until_the_end(policy)] == [1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((-1, 2, 3), r"first_seconds is -1; allowed are finite numbers, 0 and more"),
+        ((1, 0.9, 3), r"factor is 0.9; allowed are finite numbers, 1 and more"),
+        ((1, 2, math.inf), r"cap_seconds is inf"),
+    ],
+)
+def test_growth_that_can_t_be_meant_is_refused(values: tuple[float, float, float], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Backoff(*values)

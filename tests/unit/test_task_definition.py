@@ -179,7 +179,10 @@ def test_the_decorator_without_a_name_is_refused(app: App) -> None:
         ({"scheduler_retry_delays": 5}, "scheduler_retry_delays=5"),
         ({"scheduler_retry_delays": "60"}, "scheduler_retry_delays='60'"),
         ({"timeuot": timedelta(1)}, "there is no option 'timeuot'; did you mean 'timeout'?"),
-        ({"colour": 1}, "there is no option 'colour'; the options are max_retry_count, priority, queue"),
+        (
+            {"colour": 1},
+            "there is no option 'colour'; the options are deadline, events, max_retry_count, no_retry_on",
+        ),
     ],
 )
 def test_an_option_that_is_not_allowed_is_refused(app: App, options: dict[str, Any], said: str) -> None:

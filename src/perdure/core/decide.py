@@ -57,6 +57,7 @@ __all__ = [
     "Suspend",
     "UserCancel",
     "decide",
+    "scheduler_retries_spent",
 ]
 
 # --- When a job is due ------------------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ def decide(snapshot: Snapshot, ending: Ending, limits: Limits) -> Decision:
         case Suspend():
             return _suspended(snapshot, ending)
         case Shutdown():
-            spent = _scheduler_retries(snapshot, limits, progressed=snapshot.progressed)
+            spent = scheduler_retries_spent(snapshot, limits)
             return Decision(JobState.PENDING, KEEP_PLACE, snapshot.retry_number, spent)
         case Fail() | Raise() | Deadline():
             return _retrying_or_failed(snapshot, ending, limits)
@@ -221,6 +222,11 @@ def decide(snapshot: Snapshot, ending: Ending, limits: Limits) -> Decision:
             return _lapsed(snapshot, ending, limits)
         case _:
             assert_never(ending)
+
+
+def scheduler_retries_spent(snapshot: Snapshot, limits: Limits) -> int:
+    """Return the scheduler retries that count as spent: an attempt that got further may start them afresh."""
+    return 0 if limits.progress_resets_retries and snapshot.progressed else snapshot.scheduler_retries
 
 
 def _completed(snapshot: Snapshot) -> Decision:
@@ -278,15 +284,10 @@ def _retry(snapshot: Snapshot, ending: Fail | Raise | Deadline, limits: Limits) 
         return None
     if isinstance(ending, Fail):
         return enqueueing_retry(limits.policy, snapshot.retry_number, ending.retry_after_seconds)
-    spent = _scheduler_retries(snapshot, limits, progressed=snapshot.progressed)
+    spent = scheduler_retries_spent(snapshot, limits)
     if ending.delay_seconds is not None:  # the task's own function ends it, not a count; but it is told the count
         return Retry(ending.delay_seconds, snapshot.retry_number, spent + 1)
     return retry_after_raise(limits.policy, snapshot.retry_number, spent, ending.chance)
-
-
-def _scheduler_retries(snapshot: Snapshot, limits: Limits, *, progressed: bool) -> int:
-    """Return the scheduler retries that count as spent: an attempt that got further may start them afresh."""
-    return 0 if limits.progress_resets_retries and progressed else snapshot.scheduler_retries
 
 
 def _lapsed(snapshot: Snapshot, ending: Lapse, limits: Limits) -> Decision:
@@ -302,7 +303,7 @@ def _lapsed(snapshot: Snapshot, ending: Lapse, limits: Limits) -> Decision:
         JobState.FAILED if failed else JobState.PENDING,
         KEEP_PLACE,
         snapshot.retry_number,
-        _scheduler_retries(snapshot, limits, progressed=ending.persisted),
+        scheduler_retries_spent(snapshot, limits),
         lapses=lapses,
         suspect=not failed and lapses >= max(limits.max_lapses - 1, 1),
         write_checkpoint=_writes_checkpoint(ending),

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from perdure.attempt import StopReason
-from perdure.core.decide import FRESH, Cancel, Fail, Limits, Raise, Returned, Shutdown, Snapshot, Suspend, UserCancel
+from perdure.core.decide import (
+    FRESH,
+    Cancel,
+    Deadline,
+    Fail,
+    Limits,
+    Raise,
+    Returned,
+    Shutdown,
+    Snapshot,
+    Suspend,
+    UserCancel,
+    scheduler_retries_spent,
+)
 from perdure.core.failure import Raised, encode_declared, encode_raised
 from perdure.core.retry import RetryPolicy
-from perdure.errors import JobTimeout, PayloadError
+from perdure.errors import DeadlineExceeded, JobTimeout, PayloadError
 from perdure.outcome import Cancelled, Completed, Failed, Suspended
+from perdure.worker.retrying import judge, policy_of
 from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from perdure.attempt import Attempt
     from perdure.config import Config
     from perdure.core.decide import Ending
@@ -25,6 +43,8 @@ __all__ = ["OUTCOMES", "AnyOutcome", "Rules", "one_line"]
 
 AnyOutcome = Completed[Any] | Suspended | Failed[Any] | Cancelled[Any]
 """What a handler may return to say more than a value."""
+
+_log = logging.getLogger("perdure.worker")
 
 OUTCOMES = frozenset({Completed, Suspended, Failed, Cancelled})
 _LONGEST_LINE = 500
@@ -43,8 +63,8 @@ def one_line(text: str) -> bytes:
 class Rules:
     """Makes verdicts, by the app's configuration and what each task overrides."""
 
-    def __init__(self, config: Config) -> None:
-        """Read the settings."""
+    def __init__(self, config: Config, *, chance: Callable[[], float] = random.random) -> None:
+        """Read the settings; `chance` draws a number from 0 to 1 for each wait with jitter."""
         scheduling, execution = config.scheduling, config.execution
         self.max_payload_bytes = execution.max_payload_bytes
         self.max_lapses = execution.max_lapses
@@ -52,6 +72,7 @@ class Rules:
             scheduling.scheduler_retry_count, tuple(scheduling.scheduler_retry_delays), execution.max_retry_count
         )
         self._limits: dict[str, Limits] = {}
+        self._chance = chance
 
     def is_suspect(self, job: Claimed) -> bool:
         """Whether one more lapse would fail this job."""
@@ -70,7 +91,8 @@ class Rules:
                 return self._verdict(attempt, Suspend(outcome.until))
             case Failed():
                 error, line = self._declared(attempt, outcome.error)
-                return self._verdict(attempt, Fail(retry=outcome.retry), error=error, last_error=line)
+                ending = Fail(retry=outcome.retry, retry_after_seconds=outcome.retry_after_seconds)
+                return self._verdict(attempt, ending, error=error, last_error=line)
             case Cancelled():
                 error, line = self._declared(attempt, outcome.error)
                 return self._verdict(attempt, Cancel(), error=error, last_error=line)
@@ -86,10 +108,7 @@ class Rules:
 
     def raised(self, attempt: Attempt, error: BaseException) -> Verdict:
         """Judge an exception; what the attempt changed since its last persist is dropped."""
-        raised = describe(error)
-        return self._verdict(
-            attempt, Raise(), keep_checkpoint=False, error=encode_raised(raised), last_error=one_line(str(raised))
-        )
+        return self._broken_off(attempt, self._raise(attempt, error), error)
 
     def stopped(self, attempt: Attempt, reason: StopReason, *, keep_checkpoint: bool) -> Verdict:
         """Judge an attempt that was stopped from outside; what can't be stored of its checkpoint is dropped."""
@@ -97,6 +116,12 @@ class Rules:
             case StopReason.TIMEOUT:
                 timeout = attempt.task.options.timeout
                 return self.raised(attempt, JobTimeout(f"the attempt ran past its timeout of {timeout}"))
+            case StopReason.DEADLINE:
+                deadline = attempt.task.options.deadline
+                # None: the code has no deadline any more, but the job was started with one.
+                named = "its deadline" if deadline is None else f"its deadline of {deadline}"
+                exceeded = DeadlineExceeded(f"the job wasn't done within {named}, counted from when it was first due")
+                return self._broken_off(attempt, Deadline(), exceeded)
             case StopReason.CANCEL:
                 ending: Ending = UserCancel()
             case _:
@@ -106,6 +131,29 @@ class Rules:
         except PayloadError as error:
             line = one_line(f"the execution metadata as it stood wasn't kept: {error}")
             return self._verdict(attempt, ending, keep_checkpoint=False, last_error=line)
+
+    def _raise(self, attempt: Attempt, error: BaseException) -> Raise:
+        """Ask what `decide` can't: chance, and the task's own code. Whatever that raises, the job isn't lost for it."""
+        job = attempt.job
+        spent = scheduler_retries_spent(self._snapshot(attempt), self.limits(attempt.task))
+        try:
+            return judge(attempt.task.options, spent + 1, error, self._chance())
+        except BaseException:  # noqa: BLE001 - of the user's code
+            _log.exception(
+                "job %d (%s), attempt %d: the task's function for retry= gave no answer, so the configured scheduler "
+                "retries count",
+                job.id,
+                job.task,
+                job.attempt,
+            )
+            return Raise()
+
+    def _broken_off(self, attempt: Attempt, ending: Ending, error: BaseException) -> Verdict:
+        """Judge an attempt of which only the error is kept."""
+        raised = describe(error)
+        return self._verdict(
+            attempt, ending, keep_checkpoint=False, error=encode_raised(raised), last_error=one_line(str(raised))
+        )
 
     def _declared(self, attempt: Attempt, error: Any) -> tuple[bytes, bytes]:
         payload = attempt.task.error.encode(error, what="error", limit=self.max_payload_bytes)
@@ -121,18 +169,15 @@ class Rules:
         error: bytes | None = None,
         last_error: bytes | None = None,
     ) -> Verdict:
-        job = attempt.job
-        execution_metadata = None
+        job, execution_metadata = attempt.job, None
         if keep_checkpoint:
             encoded = attempt.encode_at_end()
             execution_metadata = None if encoded == attempt.baseline else encoded
-        spent = (job.retry_number, job.scheduler_retries, job.lapses)
-        snapshot = Snapshot(*spent, cancel_requested=False, proceed_requested=False) if any(spent) else FRESH
         return Verdict(
             job.id,
             job.claim,
             attempt.checkpoint,
-            snapshot,
+            self._snapshot(attempt, writes=execution_metadata is not None),
             ending,
             self.limits(attempt.task),
             execution_metadata=execution_metadata,
@@ -141,19 +186,28 @@ class Rules:
             last_error=last_error,
         )
 
+    @staticmethod
+    def _snapshot(attempt: Attempt, *, writes: bool = False) -> Snapshot:
+        """Say what is known of the job's row; `writes`: a new checkpoint is stored with the outcome."""
+        job = attempt.job
+        if not (job.retry_number or job.scheduler_retries or job.lapses):
+            return FRESH
+        return Snapshot(
+            job.retry_number,
+            job.scheduler_retries,
+            job.lapses,
+            cancel_requested=False,
+            proceed_requested=False,
+            progressed=writes or attempt.checkpoint != job.checkpoint,
+        )
+
     def limits(self, task: Task[Any, Any, Any, Any]) -> Limits:
         """Return what the settings allow the jobs of a task."""
         limits = self._limits.get(task.name)
         if limits is None:
-            options, defaults = task.options, self.policy
-            count, delays = options.scheduler_retry_count, options.scheduler_retry_delays
-            max_retry_count = options.max_retry_count
-            policy = RetryPolicy(
-                defaults.scheduler_retry_count if count is None else count,
-                defaults.scheduler_retry_delays if delays is None else tuple(delays),
-                defaults.max_retry_count if max_retry_count is None else max_retry_count,
-            )
-            limits = self._limits[task.name] = Limits(policy, self.max_lapses)
+            policy = policy_of(task.options, self.policy)
+            limits = Limits(policy, self.max_lapses, task.options.progress_resets_retries)
+            self._limits[task.name] = limits
         return limits
 
 

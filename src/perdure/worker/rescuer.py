@@ -138,7 +138,12 @@ async def rescue(
 
 def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:
     snapshot = Snapshot(
-        job.retry_number, job.scheduler_retries, job.lapses, job.cancel_requested, job.proceed_requested
+        job.retry_number,
+        job.scheduler_retries,
+        job.lapses,
+        job.cancel_requested,
+        job.proceed_requested,
+        progressed=job.persisted,
     )
     ending = Lapse(persisted=job.persisted, ever_reported=ever_reported)
     verdict = Verdict(job.id, job.claim, job.checkpoint, snapshot, ending, limits)

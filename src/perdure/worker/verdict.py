@@ -57,6 +57,7 @@ class Verdict:
         if row.checkpoint == self.checkpoint:
             return dataclasses.replace(self, snapshot=snapshot)
         # A newer checkpoint than this process knew of has landed: nothing older may be put over it.
+        snapshot = dataclasses.replace(snapshot, progressed=True)
         return dataclasses.replace(self, snapshot=snapshot, checkpoint=row.checkpoint, execution_metadata=None)
 
     def entry(self) -> Finish | Release:
