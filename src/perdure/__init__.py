@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perdure.core.failure import Raised
     from perdure.core.states import JobState, WokenBy
     from perdure.job import Job
+    from perdure.machine import MachineState, StateMachine, on
     from perdure.outcome import Cancelled, Completed, Failed, Suspended
     from perdure.query import JobQuery
     from perdure.task import BackgroundTask, Task
@@ -39,14 +40,17 @@ __all__ = [
     "JobQuery",
     "JobState",
     "LeaseLost",
+    "MachineState",
     "NotSuspended",
     "Proceeded",
     "Raised",
+    "StateMachine",
     "Suspended",
     "Tag",
     "Task",
     "WokenBy",
     "__version__",
+    "on",
 ]
 
 # The same as above, for the interpreter.
@@ -58,6 +62,7 @@ _NAMES_OF: Final = {
     "perdure.core.failure": ("Raised",),
     "perdure.core.states": ("JobState", "WokenBy"),
     "perdure.job": ("Job",),
+    "perdure.machine": ("MachineState", "StateMachine", "on"),
     "perdure.outcome": ("Cancelled", "Completed", "Failed", "Suspended"),
     "perdure.query": ("JobQuery",),
     "perdure.task": ("BackgroundTask", "Task"),

@@ -24,6 +24,7 @@
     │   ├── JobTimeout           the attempt ran past its task's `timeout`
     │   ├── DeadlineExceeded     the job wasn't done within its task's `deadline`
     │   └── WorkerLost           too many workers in a row died with this job
+    ├── StateRepeated            a state machine came to an equal state twice in one run
     └── MisuseError              a call that isn't allowed here, and why
 
 This module imports nothing of perdure, so that everything may import it.
@@ -55,6 +56,7 @@ __all__ = [
     "SchemaOutdated",
     "SchemaTooNew",
     "ServerTooOld",
+    "StateRepeated",
     "StoreError",
     "WorkerLost",
 ]
@@ -165,6 +167,10 @@ class DeadlineExceeded(AttemptError, TimeoutError):
 
 class WorkerLost(AttemptError):
     """Too many workers in a row died while they ran this job."""
+
+
+class StateRepeated(PerdureError):
+    """A state machine came to an equal state twice in one run, and would do so for ever; names the state."""
 
 
 class MisuseError(PerdureError, RuntimeError):

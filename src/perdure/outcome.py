@@ -15,6 +15,16 @@ from perdure.due import Due, split_due
 from perdure.durations import Duration, parse_duration
 from perdure.errors import MisuseError
 
+if TYPE_CHECKING:
+    # A plain `Suspended` carries no state. Checkers know typing_extensions of themselves; it needn't be installed.
+    from typing import Never
+
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    S_co = TypeVarWithDefault("S_co", covariant=True, default=Never)
+else:
+    S_co = TypeVar("S_co", covariant=True)
+
 __all__ = ["Cancelled", "Completed", "Failed", "Outcome", "Raised", "Suspended", "Value"]
 
 R_co = TypeVar("R_co", covariant=True)
@@ -49,21 +59,27 @@ class Completed(Outcome, Generic[R_co]):
 
     Attributes:
         result: The result.
+        state: The state that a state machine is in from now on; None leaves it.
     """
 
     result: R_co
+    _: KW_ONLY
+    state: object = None
 
 
 @dataclass(frozen=True, slots=True)
-class Suspended(Outcome):
+class Suspended(Outcome, Generic[S_co]):
     """The job stops here and waits until somebody lets it go on, or until a time.
 
     Attributes:
         until: When it goes on by itself: an aware datetime, a timedelta from now by the database's clock, or None for
             never. The past means now.
+        state: The state that a state machine waits in: of `Suspended[AwaitingPayment]`. None leaves it in its state.
     """
 
     until: Due | None = None
+    _: KW_ONLY
+    state: S_co | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no point in time.
@@ -82,12 +98,14 @@ class Failed(Outcome, Generic[E_co]):
         error: The error, as the handler's return annotation declares it.
         retry: False fails the job at once.
         retry_after: How long the enqueueing retry waits, as a timedelta or seconds; None, or the past, is at once.
+        state: The state that a state machine is in from now on, so what a retry goes on from; None leaves it.
     """
 
     error: E_co
     _: KW_ONLY
     retry: bool = True
     retry_after: Duration | None = None
+    state: object = None
 
     def __post_init__(self) -> None:
         """Refuse a wait that can't be meant.
@@ -119,6 +137,9 @@ class Cancelled(Outcome, Generic[E_co]):
 
     Attributes:
         error: The error, as the handler's return annotation declares it.
+        state: The state that a state machine is in from now on; None leaves it.
     """
 
     error: E_co
+    _: KW_ONLY
+    state: object = None

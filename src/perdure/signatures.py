@@ -19,10 +19,24 @@ from perdure.outcome import Cancelled, Completed, Failed, Outcome, Suspended
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["Signature", "read_class", "read_function", "show_type"]
+    from perdure.machine.plan import Machine
+
+__all__ = [
+    "Signature",
+    "bare",
+    "class_arguments",
+    "hints_of",
+    "is_coroutine",
+    "members_of",
+    "origin_of",
+    "read_class",
+    "read_context",
+    "read_function",
+    "show_type",
+]
 
 _CONTEXTS: Final[Mapping[object, str]] = {Context: "perdure.Context", BlockingContext: "perdure.blocking.Context"}
-_PARAMETERS: Final = ("metadata", "execution metadata", "result", "error")
+BACKGROUND_TASK_PARAMETERS: Final = ("metadata", "execution metadata", "result", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,7 @@ class Signature:
         result: The type of its result; `NoneType` when the handler returns none.
         error: The type of its error; `Never` when the handler declares none.
         is_async: Whether the handler is an `async def`.
+        machine: The states and their handlers, when it is a state machine.
     """
 
     metadata: Any
@@ -42,6 +57,7 @@ class Signature:
     result: Any
     error: Any
     is_async: bool
+    machine: Machine | None = None
 
 
 def read_function(where: str, function: object, names: Mapping[str, Any] | None = None) -> Signature:
@@ -58,16 +74,16 @@ def read_function(where: str, function: object, names: Mapping[str, Any] | None 
     if not inspect.isfunction(function):
         message = f"{where}: {function!r} is no function and no BackgroundTask: decorate a def, an async def or a class"
         raise DefinitionError(message)
-    is_async = _is_async(where, function)
+    is_async = is_coroutine(where, function)
     parameter = _only_parameter(where, function)
-    hints = _hints(where, function, names)
+    hints = hints_of(where, function, names)
     if parameter not in hints:
         message = (
             f"{where}: parameter {parameter!r} has no annotation; "
             f"write {parameter}: {_wanted(is_async=is_async)}[Metadata, ExecutionMetadata]"
         )
         raise DefinitionError(message)
-    metadata, execution_metadata = _read_context(where, parameter, hints[parameter], is_async=is_async)
+    metadata, execution_metadata = read_context(where, parameter, hints[parameter], is_async=is_async)
     if "return" not in hints:
         message = (
             f"{where}: the return annotation is missing; write what it returns: -> Result | Failed[Error] | Suspended"
@@ -97,12 +113,12 @@ def read_class(where: str, cls: type, base: type, names: Mapping[str, Any] | Non
     if not inspect.isfunction(execute):
         message = f"{where}: execute of the class {cls.__name__} is no method, but {execute!r}"
         raise DefinitionError(message)
-    is_async = _is_async(f"{where}, execute", execute)
+    is_async = is_coroutine(f"{where}, execute", execute)
     if is_async != inspect.iscoroutinefunction(default):
         kind, module = ("an async def", "perdure") if is_async else ("a def", "perdure.blocking")
         message = f"{where}: execute is {kind}, so derive the class {cls.__name__} from {module}.BackgroundTask"
         raise DefinitionError(message)
-    metadata, execution_metadata, result, error = _class_arguments(where, cls, base, names)
+    metadata, execution_metadata, result, error = class_arguments(where, cls, base, names)
     error = Never if error is NoReturn else error
     signature = Signature(metadata, execution_metadata, result, error, is_async)
     _check_execute(f"{where}, execute", signature, execute, names)
@@ -118,7 +134,12 @@ def show_type(hint: object) -> str:
     return str(hint).replace("typing.", "").replace("NoneType", "None")
 
 
-def _is_async(where: str, function: Callable[..., object]) -> bool:
+def is_coroutine(where: str, function: Callable[..., object]) -> bool:
+    """Tell whether a handler is an `async def`.
+
+    Raises:
+        DefinitionError: It is a generator.
+    """
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         message = f"{where}: the handler has a yield, so calling it gives a generator; a handler returns its outcome"
         raise DefinitionError(message)
@@ -145,7 +166,12 @@ def _only_parameter(where: str, function: Callable[..., object], *, skip: int = 
     return parameters[0].name
 
 
-def _hints(where: str, target: Any, names: Mapping[str, Any] | None) -> dict[str, Any]:
+def hints_of(where: str, target: Any, names: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Evaluate the annotations of a function or class.
+
+    Raises:
+        DefinitionError: One of them can't be evaluated.
+    """
     try:
         return typing.get_type_hints(target, localns=dict(names) if names else None, include_extras=True)
     except NameError as error:
@@ -164,9 +190,14 @@ def _wanted(*, is_async: bool) -> str:
     return _CONTEXTS[Context if is_async else BlockingContext]
 
 
-def _read_context(where: str, parameter: str, hint: Any, *, is_async: bool) -> tuple[Any, Any]:
-    hint = _bare(hint)
-    found = _CONTEXTS.get(_origin(hint))
+def read_context(where: str, parameter: str, hint: Any, *, is_async: bool) -> tuple[Any, Any]:
+    """Return the types of metadata and execution metadata that the annotation of a context names.
+
+    Raises:
+        DefinitionError: It is no context, one without types, or that of the other kind of handler.
+    """
+    hint = bare(hint)
+    found = _CONTEXTS.get(origin_of(hint))
     wanted = _wanted(is_async=is_async)
     if found is None:
         message = (
@@ -191,12 +222,18 @@ def _read_context(where: str, parameter: str, hint: Any, *, is_async: bool) -> t
 def _read_return(where: str, hint: Any) -> tuple[list[Any], list[Any]]:
     results: list[Any] = []
     errors: list[Any] = []
-    for member in _members(hint):
-        origin = _origin(_bare(member))
+    for member in members_of(hint):
+        origin = origin_of(bare(member))
+        if origin is Suspended and get_args(bare(member)):
+            message = (
+                f"{where}: the return annotation has {show_type(member)}, but only a StateMachine has states to wait "
+                "in; write Suspended"
+            )
+            raise DefinitionError(message)
         if origin in {Never, NoReturn, Suspended}:
             continue
         if origin in {Failed, Cancelled, Completed}:
-            arguments = get_args(_bare(member))
+            arguments = get_args(bare(member))
             if not arguments:
                 message = (
                     f"{where}: the return annotation has {origin.__name__} without a type; write {origin.__name__}[…]"
@@ -211,11 +248,12 @@ def _read_return(where: str, hint: Any) -> tuple[list[Any], list[Any]]:
     return results, errors
 
 
-def _members(hint: Any) -> Iterator[Any]:
+def members_of(hint: Any) -> Iterator[Any]:
+    """Yield the members of a union, of unions within too; anything else is its own only member."""
     hint = _unalias(hint)
     if get_origin(hint) in (Union, types.UnionType):
         for member in get_args(hint):
-            yield from _members(member)
+            yield from members_of(member)
     else:
         yield hint
 
@@ -224,48 +262,59 @@ def _union(members: Sequence[Any], otherwise: Any) -> Any:
     return Union[tuple(members)] if members else otherwise  # noqa: UP007 - their number isn't known before
 
 
-def _origin(hint: Any) -> Any:
+def origin_of(hint: Any) -> Any:
+    """Return the class of a generic alias, and anything else as it is."""
     return get_origin(hint) or hint
 
 
-def _bare(hint: Any) -> Any:
+def bare(hint: Any) -> Any:
     """Look behind aliases and `Annotated`."""
     hint = _unalias(hint)
-    return _bare(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
+    return bare(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
 
 
 def _unalias(hint: Any) -> Any:
     """Look behind an alias made by a `type` statement, which Python 3.11 doesn't have."""
-    alias = _origin(hint)
+    alias = origin_of(hint)
     if type(alias).__name__ != "TypeAliasType":
         return hint
     arguments = get_args(hint)
     return _unalias(alias.__value__[arguments] if arguments else alias.__value__)
 
 
-def _class_arguments(where: str, cls: type, base: type, names: Mapping[str, Any] | None) -> tuple[Any, ...]:
+def class_arguments(
+    where: str,
+    cls: type,
+    base: type,
+    names: Mapping[str, Any] | None,
+    parameters: Sequence[str] = BACKGROUND_TASK_PARAMETERS,
+) -> tuple[Any, ...]:
+    """Return what a class has given its generic base for the parameters, which are named for errors.
+
+    Raises:
+        DefinitionError: It has given nothing, left one open, or something that can't be evaluated.
+    """
     found = _find_arguments(cls, base)
     if found is None:
-        message = (
-            f"{where}: derive the class {cls.__name__} from {base.__name__}[Metadata, ExecutionMetadata, Result, Error]"
-        )
+        wanted = ", ".join(name.title().replace(" ", "") for name in parameters)
+        message = f"{where}: derive the class {cls.__name__} from {base.__name__}[{wanted}]"
         raise DefinitionError(message)
     # They may be strings, which only get_type_hints resolves: so they become annotations.
-    annotations = dict(zip(_PARAMETERS, found, strict=True))
+    annotations = dict(zip(parameters, found, strict=True))
     holder = type(cls.__name__, (), {"__annotations__": annotations, "__module__": cls.__module__})
-    hints = _hints(where, holder, names)
+    hints = hints_of(where, holder, names)
     for name, argument in hints.items():
         if isinstance(argument, TypeVar):
             message = f"{where}: the class {cls.__name__} leaves the type of its {name} open ({argument})"
             raise DefinitionError(message)
-    return tuple(hints[name] for name in _PARAMETERS)
+    return tuple(hints[name] for name in parameters)
 
 
 def _find_arguments(cls: type, base: type) -> tuple[Any, ...] | None:
     """Return the arguments that the class gives the generic base, through generic classes in between."""
     bases: tuple[Any, ...] = cls.__dict__.get("__orig_bases__", cls.__bases__)
     for parent in bases:
-        origin = _origin(parent)
+        origin = origin_of(parent)
         if origin is base:
             return get_args(parent) or None
         if isinstance(origin, type) and issubclass(origin, base):
@@ -289,9 +338,9 @@ def _check_execute(
 ) -> None:
     """Hold the annotations of `execute`, where it has them, against the base's parameters."""
     parameter = _only_parameter(where, execute, skip=1)
-    hints = _hints(where, execute, names)
+    hints = hints_of(where, execute, names)
     if parameter in hints:
-        found = _read_context(where, parameter, hints[parameter], is_async=signature.is_async)
+        found = read_context(where, parameter, hints[parameter], is_async=signature.is_async)
         declared = (signature.metadata, signature.execution_metadata)
         if found != declared:
             message = (
@@ -303,8 +352,8 @@ def _check_execute(
         return
     results, errors = _read_return(where, hints["return"])
     for what, members, declared_type in (("result", results, signature.result), ("error", errors, signature.error)):
-        for member in _members(_union(members, declared_type)):
-            if member not in [*_members(declared_type), Any]:
+        for member in members_of(_union(members, declared_type)):
+            if member not in [*members_of(declared_type), Any]:
                 message = (
                     f"{where}: it may return the {what} {show_type(member)}, but the class is declared with "
                     f"{show_type(declared_type)}"

@@ -53,6 +53,7 @@ class Task(Generic[M, X, R, E]):
         error: How its error is stored.
         options: Queue, priority, time-out and retries.
         is_async: Whether the handler runs in the event loop; else it runs in a thread.
+        machine: The states and their handlers, when it is a state machine.
         handler: The function, or the class whose `execute` it is.
     """
 
@@ -70,7 +71,12 @@ class Task(Generic[M, X, R, E]):
         self.is_async = signature.is_async
         self.options = options
         self.metadata: Codec[M] = _codec(name, "metadata", signature.metadata)
-        self.execution_metadata: Codec[X] = _codec(name, "execution metadata", signature.execution_metadata)
+        self.machine = signature.machine
+        self.execution_metadata: Codec[X] = (
+            _codec(name, "execution metadata", signature.execution_metadata)
+            if signature.machine is None
+            else signature.machine.codec
+        )
         self.result: Codec[R] = _codec(name, "result", signature.result)
         self.error: Codec[E] = _error_codec(name, signature.error)
         self._client = client
@@ -171,7 +177,12 @@ class Task(Generic[M, X, R, E]):
 
 
 class TaskClass(Generic[M, X, R, E]):
-    """What both kinds of task classes have: the verbs, as class methods."""
+    """What all kinds of task classes have: the verbs, as class methods."""
+
+    @classmethod
+    def __perdure_signature__(cls, where: str, names: Mapping[str, Any] | None) -> Signature:
+        """Read the types of a class of this kind, and refuse what can't be a task."""
+        raise NotImplementedError
 
     @overload
     @classmethod
@@ -213,6 +224,10 @@ class BackgroundTask(TaskClass[M, X, R, E]):
     handler needs. `None` stands for a type that it doesn't need, `Never` for an error that it doesn't have.
     """
 
+    @classmethod
+    def __perdure_signature__(cls, where: str, names: Mapping[str, Any] | None) -> Signature:
+        return read_class(where, cls, BackgroundTask, names)
+
     async def execute(self, ctx: Context[M, X]) -> R | Completed[R] | Suspended | Failed[E] | Cancelled[E]:
         """Do the work. To be overridden."""
         raise NotImplementedError
@@ -220,6 +235,10 @@ class BackgroundTask(TaskClass[M, X, R, E]):
 
 class BlockingBackgroundTask(TaskClass[M, X, R, E]):
     """A `BackgroundTask` whose `execute` is a `def` and runs in a thread."""
+
+    @classmethod
+    def __perdure_signature__(cls, where: str, names: Mapping[str, Any] | None) -> Signature:
+        return read_class(where, cls, BlockingBackgroundTask, names)
 
     def execute(self, ctx: BlockingContext[M, X]) -> R | Completed[R] | Suspended | Failed[E] | Cancelled[E]:
         """Do the work. To be overridden."""
@@ -237,7 +256,7 @@ def define(
 
     Args:
         name: The task's name.
-        handler: A function, or a class derived from `BackgroundTask`.
+        handler: A function, or a class derived from `BackgroundTask` or `StateMachine`.
         options: What `app.task` was given.
         client: What its verbs go through.
         names: Names that annotations may use beside those of the handler's module.
@@ -249,16 +268,15 @@ def define(
     checked = read_options(where, options)
     if not isinstance(handler, type):
         return Task(name, handler, read_function(where, handler, names), checked, client)
-    cls = cast("type[Any]", handler)
-    bases: tuple[type[object], ...] = (BackgroundTask, BlockingBackgroundTask)
-    base = next((base for base in bases if base in cls.__mro__), None)
-    if base is None:
+    cls = cast("type[TaskClass[Any, Any, Any, Any]]", handler)
+    if TaskClass not in cls.__mro__:
         message = (
             f"{where}: the class {cls.__name__} isn't derived from "
-            "BackgroundTask[Metadata, ExecutionMetadata, Result, Error]"
+            "BackgroundTask[Metadata, ExecutionMetadata, Result, Error], nor from StateMachine[…]"
         )
         raise DefinitionError(message)
-    return Task(name, cls, read_class(where, cls, base, names), checked, client)
+    signature = cls.__perdure_signature__(where, names)
+    return Task(name, cls, signature, checked, client)
 
 
 def mark(cls: type, task: Task[Any, Any, Any, Any]) -> type:

@@ -24,14 +24,17 @@ OFFERED = [
     "JobQuery",
     "JobState",
     "LeaseLost",
+    "MachineState",
     "NotSuspended",
     "Proceeded",
     "Raised",
+    "StateMachine",
     "Suspended",
     "Tag",
     "Task",
     "WokenBy",
     "__version__",
+    "on",
 ]
 
 

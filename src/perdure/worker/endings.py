@@ -25,7 +25,7 @@ from perdure.core.decide import (
 )
 from perdure.core.failure import Raised, encode_declared, encode_raised
 from perdure.core.retry import RetryPolicy
-from perdure.errors import DeadlineExceeded, JobTimeout, PayloadError
+from perdure.errors import DeadlineExceeded, JobTimeout, MisuseError, PayloadError
 from perdure.outcome import Cancelled, Completed, Failed, Suspended
 from perdure.worker.retrying import judge, policy_of
 from perdure.worker.verdict import Verdict
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTCOMES", "AnyOutcome", "Rules", "one_line"]
 
-AnyOutcome = Completed[Any] | Suspended | Failed[Any] | Cancelled[Any]
+AnyOutcome = Completed[Any] | Suspended[Any] | Failed[Any] | Cancelled[Any]
 """What a handler may return to say more than a value."""
 
 _log = logging.getLogger("perdure.worker")
@@ -83,7 +83,15 @@ class Rules:
 
         Raises:
             PayloadRefused: Its payload or the execution metadata can't be stored.
+            MisuseError: It carries a state. A machine has taken that out of it by now; no other task has states.
         """
+        state: object = outcome.state
+        if state is not None:
+            message = (
+                f"task {attempt.task.name!r} returned {type(outcome).__name__}(…, state={_repr(state)}), but "
+                "only a StateMachine has states: keep it in the execution metadata"
+            )
+            raise MisuseError(message)
         match outcome:
             case Completed():
                 return self.returned(attempt, outcome.result)

@@ -23,11 +23,14 @@ from perdure import (
     JobNotFound,
     JobQuery,
     JobState,
+    MachineState,
     NotSuspended,
     Proceeded,
     Raised,
+    StateMachine,
     Suspended,
     Task,
+    on,
 )
 
 
@@ -206,6 +209,64 @@ class BlockingImport(perdure.blocking.BackgroundTask[Meta, Progress, Imported, S
         return Suspended(until=timedelta(hours=ctx.attempt))
 
 
+@dataclass
+class Placed: ...
+
+
+@dataclass
+class AwaitingPayment:
+    invoice: str
+
+
+@dataclass
+class Paid:
+    at: datetime
+
+
+States = Placed | AwaitingPayment | Paid
+Ctx = Context[Meta, MachineState[States]]
+
+
+@app.task("machine")
+class Fulfil(StateMachine[Meta, States, Imported, ShopClosed]):
+    initial = Placed()
+
+    @on(Placed)
+    async def place(self, state: Placed, ctx: Ctx) -> Suspended[AwaitingPayment]:
+        assert_type(state, Placed)
+        assert_type(ctx.execution_metadata, MachineState[States])
+        assert_type(ctx.execution_metadata.state, States)
+        return Suspended(state=AwaitingPayment("x"))
+
+    @on(AwaitingPayment, repeatable=True)
+    async def payment(
+        self, state: AwaitingPayment, ctx: Ctx
+    ) -> AwaitingPayment | Paid | Suspended | Failed[ShopClosed] | Cancelled[ShopClosed]:
+        if ctx.stopping:
+            return Suspended(until=timedelta(hours=1))
+        if ctx.attempt:
+            return Failed(ShopClosed("today"), retry=False, state=Placed())
+        return Paid(datetime.now(UTC)) if state.invoice else Cancelled(ShopClosed("today"), state=state)
+
+    @on(Paid)
+    async def paid(self, state: Placed | Paid, ctx: Ctx) -> Completed[Imported] | Suspended[Placed | Paid]:
+        return Completed(Imported(1), state=state) if ctx.attempt else Suspended()
+
+
+@dataclass
+class Counted(MachineState[Paid]):
+    count: int = 0
+
+
+@app.task("machine that holds more")
+class Counting(StateMachine[None, Paid, None, Never]):
+    @on(Paid)
+    async def paid(self, state: Paid, ctx: Context[None, Counted]) -> Completed[None]:
+        assert_type(ctx.execution_metadata.count, int)
+        assert_type(ctx.execution_metadata.state, Paid)
+        return Completed(None, state=state)
+
+
 assert_type(result, Task[Meta, Progress, Imported, Never])
 assert_type(suspends, Task[Meta, Progress, Imported, Never])
 assert_type(fails, Task[Meta, Progress, Imported, ShopClosed])
@@ -252,6 +313,14 @@ async def starts(own: psycopg.AsyncConnection) -> None:
     assert_type(await BlockingImport.start(Meta("riga")), Job[Meta, Progress, Imported, ShopClosed])
     assert_type(await Quiet.start(), Job[None, None, None, Never])
     Import(Shops())
+
+    order = await Fulfil.start(Meta("riga"))
+    assert_type(order, Job[Meta, MachineState[States], Imported, ShopClosed])
+    assert_type(order.execution_metadata.state, States)
+    assert_type(await order.result(), Imported)
+    await Fulfil.start(Meta("riga"), MachineState(AwaitingPayment("x")), at=timedelta(hours=1))
+    assert_type(await Fulfil.start_many([Meta("riga")]), list[Job[Meta, MachineState[States], Imported, ShopClosed]])
+    await Counting.start(None, Counted(Paid(datetime.now(UTC)), count=3))
 
 
 async def answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg
 
 import perdure.blocking
-from perdure import App, BackgroundTask, Context, Failed, Suspended
+from perdure import App, BackgroundTask, Completed, Context, Failed, MachineState, StateMachine, Suspended, on
 
 
 @dataclass
@@ -67,6 +67,47 @@ class Blocks(BackgroundTask[Meta, Progress, Imported, ShopClosed]):
         return Imported(1)
 
 
+@dataclass
+class Placed: ...
+
+
+@dataclass
+class Paid: ...
+
+
+Ctx = Context[Meta, MachineState[Placed | Paid]]
+
+
+@app.task("machine")
+class Fulfil(StateMachine[Meta, Placed | Paid, Imported, ShopClosed]):
+    initial = Meta("riga")  # refused
+
+    @on(Placed)  # refused
+    async def takes_another(self, state: Paid, ctx: Ctx) -> Paid:
+        return state
+
+    @on(Placed)
+    async def returns_another(self, state: Placed, ctx: Ctx) -> Paid:
+        return Placed()  # refused
+
+    @on(Placed)
+    async def carries_another(self, state: Placed, ctx: Ctx) -> Suspended[Paid]:
+        return Suspended(state=Placed())  # refused
+
+    @on(Placed)
+    async def carries_none(self, state: Placed, ctx: Ctx) -> Suspended:
+        return Suspended(state=Placed())  # refused
+
+    @on(Paid)
+    async def completes_with_another(self, state: Paid, ctx: Ctx) -> Completed[Imported]:
+        return Completed(Meta("riga"))  # refused
+
+    @on(Paid)
+    async def goes_on_elsewhere(self, state: Paid, ctx: Ctx) -> Paid:
+        ctx.execution_metadata.state = Imported(1)  # refused
+        return state
+
+
 async def starts(sync: psycopg.Connection) -> None:
     await import_orders.start()  # refused
     await import_orders.start(Progress(1))  # refused
@@ -78,6 +119,9 @@ async def starts(sync: psycopg.Connection) -> None:
     await import_orders.start(Meta("riga"), connection=sync)  # refused
     await import_orders.start_many([Progress(1)])  # refused
     await ImportOrders.start(Progress(1))  # refused
+    await Fulfil.start(Progress(1))  # refused
+    await Fulfil.start(Meta("riga"), Placed())  # refused
+    await Fulfil.start(Meta("riga"), MachineState(Imported(1)))  # refused
     await ImportOrders.start()  # refused
     await nothing.start(Meta("riga"))  # refused
     app.blocking.start(import_orders, Progress(1))  # refused
