@@ -112,7 +112,9 @@ class Graph:
             source = _quoted("(start)" if edge.source is None else edge.source)
             target = _quoted("(end)" if edge.target is None else edge.target)
             line = "dashed" if edge.kind is EdgeKind.SUSPENDED else "solid"
-            lines.append(f"    {source} -> {target} [label={_quoted(edge.label)}, style={line}];")
+            lines.append(
+                f"    {source} -> {target} [label={_quoted(f' {edge.label} ' if edge.label else '')}, style={line}];"
+            )
         return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -156,13 +158,14 @@ def _edges(handler: Handler, names: dict[type, str]) -> Iterator[Edge]:
 
 
 def _names(states: Iterable[type]) -> dict[type, str]:
-    """Name the states; those that share a name by their modules too."""
-    states = list(states)
-    shared = Counter(state.__name__ for state in states)
-    return {
-        state: state.__name__ if shared[state.__name__] == 1 else f"{state.__module__}.{state.__qualname__}"
-        for state in states
-    }
+    """Name the states; of those that share a name, all but the first get a number."""
+    names: dict[type, str] = {}
+    count = Counter[str]()
+    for state in states:
+        name = state.__name__
+        count[name] += 1
+        names[state] = name if count[name] == 1 else f"{name}_{count[name]}"
+    return names
 
 
 def _mermaid_id(state: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, NoReturn, get_args, get_origin
 
 from perdure.errors import DefinitionError
 from perdure.machine.plan import Handler, show_states
@@ -193,6 +193,6 @@ def show(member: Any) -> str:
         return " | ".join(map(show, members))
     member = bare(member)
     arguments = get_args(member)
-    if not arguments:
+    if not arguments or get_origin(member) is Literal:
         return show_type(member).rpartition("<locals>.")[2]
     return f"{show(origin_of(member))}[{', '.join(map(show, arguments))}]"
