@@ -10,7 +10,6 @@ A COMMIT that nobody acknowledged is never guessed about: the checkpoint's numbe
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +17,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from perdure.cancelling import held
 from perdure.errors import LeaseLost, MisuseError
 from perdure.store import settles
 
@@ -31,34 +31,11 @@ if TYPE_CHECKING:
     from perdure.store.calls import Call
     from perdure.store.settles import Persist
 
-__all__ = ["BlockingTransaction", "Transaction", "held"]
+__all__ = ["BlockingTransaction", "Transaction"]
 
 T = TypeVar("T")
 _COMMIT = b"; COMMIT"
 _LEASE_LOST = "PD001"  # raised by the schema's function lease_lost()
-
-
-async def held(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end what must not be cut off; a cancellation that comes meanwhile is raised afterwards."""
-    inner = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not inner.done():
-        try:
-            await asyncio.shield(inner)
-        except asyncio.CancelledError as error:
-            if inner.cancelled():
-                raise
-            cancelled = error
-        except BaseException:  # noqa: BLE001 - it is raised below, from inner itself
-            break
-    if cancelled is None:
-        return inner.result()
-    failure = inner.exception()
-    if isinstance(failure, LeaseLost):  # it tells more than the stop that the lost lease has brought about
-        raise failure
-    if failure is not None:
-        raise cancelled from failure
-    raise cancelled
 
 
 class _Base:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 END = """
 with ended as (delete from background_tasks.jobs where id = %(id)s returning *)
 insert into background_tasks.finished_jobs (id, scheduled_at, created_at, finished_at, claim, attempt, retry_number,
-    checkpoint, state, priority, queue, task, metadata, execution_metadata, result, error)
+    checkpoint, state, priority, queue, task, metadata, execution_metadata, result, error, woken_by, version)
 select id, scheduled_at, created_at, clock_timestamp(), claim, attempt, retry_number,
-    checkpoint, %(state)s, priority, queue, task, metadata, execution_metadata, %(result)s::json, %(error)s::json
+    checkpoint, %(state)s, priority, queue, task, metadata, execution_metadata, %(result)s::json, %(error)s::json,
+    woken_by, version
 from ended
 """
 LISTENERS = "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen %'"

@@ -73,7 +73,8 @@ FILL_FINISHED = """
     insert into {s}.finished_jobs (
         id, created_at, finished_at, claim, attempt, retry_number, checkpoint, state, priority, queue, task, metadata,
         execution_metadata, woken_by, version)
-    select n, now(), now(), 1, 1, 0, 0, 6, 0, 'queue 0', 'task 0', '{}', '{}', 0, 1 from generate_series(100001, %s) as n
+    select n, now(), now(), 1, 1, 0, 0, 6, 0, 'queue 0', 'task 0', '{}', '{}', 0, 1
+    from generate_series(100001, %s) as n
 """
 
 

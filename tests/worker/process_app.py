@@ -120,6 +120,12 @@ async def sleepy(ctx: Context[None, None]) -> None:
     await asyncio.Event().wait()
 
 
+@app.task("threaded")
+async def threaded(ctx: Context[None, None]) -> None:
+    say("in a thread")
+    await asyncio.to_thread(time.sleep, 600)
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
     code = run_worker(app, on_ready=lambda: say("worker ready"), on_wait=lambda line: say(f"waiting: {line}"))

@@ -28,6 +28,9 @@ def make(dsn: str) -> App:
     @app.task("nothing")
     async def nothing(ctx: Context[int, None]) -> int: ...
 
+    @app.task("threaded")
+    async def threaded(ctx: Context[None, None]) -> None: ...
+
     @app.task("sleepy")
     async def sleepy(ctx: Context[None, None]) -> None: ...
 

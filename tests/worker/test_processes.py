@@ -78,6 +78,16 @@ async def test_killed_it_goes_on_from_its_checkpoint_exactly_once(
     assert await second.end() == 0
 
 
+async def test_a_thread_of_a_stopped_handler_does_not_hold_up_the_exit(
+    client: App, start_worker: Callable[..., Process]
+) -> None:
+    await start(client, "threaded", None)
+    worker = start_worker()
+    await worker.line("in a thread")
+    worker.terminate()
+    assert await worker.end() == 0
+
+
 async def test_sigterm_keeps_the_checkpoint_and_exits_zero(
     client: App, table: psycopg.AsyncConnection[Any], start_worker: Callable[..., Process]
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,8 @@ import psycopg
 import pytest
 
 from perdure import App, Context, Failed, JobState, LeaseLost, Raised, Suspended
+from perdure.blocking import Context as BlockingContext  # noqa: TC001 - the tasks' annotations are evaluated
+from perdure.store import settles
 from perdure.worker.claimer import Claimer
 from tests.support.jobs import job_until
 
@@ -113,3 +118,150 @@ async def test_a_burst_of_starts_leaves_none_to_the_next_poll(migrated_database:
             jobs = await asyncio.gather(*(task.start() for _ in range(3)))
             for job in jobs:
                 await job.result(timeout=10)
+
+
+async def test_a_cancelled_stop_skips_the_grace_and_leaves_nothing_behind(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"shutdown_grace": 3600, "cancel_grace": 0.2})
+    running = asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> None:
+        ctx.execution_metadata.done = 7
+        running.set()
+        await asyncio.Event().wait()
+
+    before = asyncio.all_tasks()
+    async with app:
+        job = await task.start()
+        worker = app.worker()
+        await worker.start()
+        await running.wait()
+        stop = asyncio.create_task(worker.stop())
+        await asyncio.sleep(0)  # it has begun
+        stop.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stop
+        await job.refresh()
+        assert (job.state, job.execution_metadata) == (JobState.PENDING, Progress(7))
+        async with app.pool.connection() as connection:
+            workers = await (await connection.execute("select count(*) from background_tasks.workers")).fetchone()
+        assert workers == (0,)
+    assert not [thread for thread in threading.enumerate() if thread.name == "perdure heartbeat"]
+    assert not [other for other in asyncio.all_tasks() - before if other.get_name().startswith("perdure")]
+
+
+FORGETFUL = """
+import asyncio, sys, threading
+from perdure import App
+
+app = App(sys.argv[1], execution={"lease_duration": 2})
+
+async def begin_and_forget():
+    await app.open()
+    await app.worker().__aenter__()
+
+asyncio.run(begin_and_forget())
+for thread in threading.enumerate():
+    if thread.name == "perdure heartbeat":
+        thread.join()
+"""
+
+
+def test_a_worker_whose_loop_is_closed_gives_its_lease_back(migrated_database: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORGETFUL, migrated_database]
+    subprocess.run(command, check=True, timeout=30)
+    with psycopg.connect(migrated_database) as connection:
+        assert connection.execute("select count(*) from background_tasks.workers").fetchone() == (0,)
+
+
+async def test_def_jobs_that_wait_for_a_thread_are_not_hoarded(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"threads": 1, "concurrency": 10}, scheduling={"polling_delay": 0.1})
+    first, go = threading.Event(), threading.Event()
+
+    @app.task("blocking")
+    def blocking(ctx: BlockingContext[int, None]) -> int:
+        first.set()
+        go.wait(timeout=30)
+        return ctx.metadata
+
+    @app.task("other")
+    async def other(ctx: Context[None, None]) -> None: ...
+
+    async with app, app.worker():
+        jobs = await blocking.start_many([1, 2])
+        assert await asyncio.to_thread(first.wait, 10)
+        await (await other.start()).result(timeout=10)
+        # The second is claimed, and goes back without an attempt, since it can't start.
+        await job_until(jobs[1], lambda job: (job.state, job.attempt) == (JobState.RUNNING, 1))
+        await job_until(jobs[1], lambda job: (job.state, job.attempt) == (JobState.PENDING, 0))
+        go.set()
+        assert [await job.result(timeout=10) for job in jobs] == [1, 2]
+
+
+async def test_an_app_of_def_tasks_claims_no_more_than_it_has_threads_for(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"threads": 1, "concurrency": 10})
+    first, go = threading.Event(), threading.Event()
+
+    @app.task("blocking")
+    def blocking(ctx: BlockingContext[int, None]) -> int:
+        first.set()
+        go.wait(timeout=30)
+        return ctx.metadata
+
+    async with app, app.worker() as worker:
+        jobs = await blocking.start_many([1, 2, 3])
+        assert await asyncio.to_thread(first.wait, 10)
+        assert worker.in_hand == 1
+        go.set()
+        assert [await job.result(timeout=10) for job in jobs] == [1, 2, 3]
+
+
+async def test_a_suspect_gets_its_run_under_load(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"concurrency": 2}, scheduling={"batch_size": 10})
+    ran: list[int] = []
+
+    @app.task("t")
+    async def task(ctx: Context[int, None]) -> None:
+        await asyncio.sleep(0.01)
+        ran.append(ctx.metadata)
+
+    async with app:
+        jobs = await task.start_many(range(1000))
+        async with app.pool.connection() as connection:
+            await connection.execute(
+                "update background_tasks.jobs set suspect = true, lapses = 2 where id = %s", [jobs[0].id]
+            )
+        async with app.worker():
+            await job_until(jobs[0], lambda job: job.state is JobState.COMPLETED)
+            assert len(ran) < 900
+
+
+async def test_a_suspect_whose_claim_comes_while_the_worker_stops_is_put_back(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(migrated_database, execution={"shutdown_grace": 0})
+    claiming = asyncio.Event()
+    claim_suspect = settles.claim_suspect
+
+    def claim(*arguments: Any, **options: Any) -> Any:
+        claiming.set()
+        return claim_suspect(*arguments, **options)
+
+    monkeypatch.setattr(settles, "claim_suspect", claim)
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        await asyncio.Event().wait()
+
+    async with app:
+        job = await task.start(at=timedelta(hours=1))
+        worker = app.worker()
+        await worker.__aenter__()
+        async with app.pool.connection() as connection:
+            await connection.execute(
+                "update background_tasks.jobs set suspect = true, lapses = 2, scheduled_at = now()"
+            )
+        await claiming.wait()
+        await worker.stop()
+        await job.refresh()
+        assert (job.state, job.attempt) == (JobState.PENDING, 0)

@@ -69,6 +69,17 @@ class Batch:
         """The outcomes of both kinds."""
         return [*self.finishes, *self.releases]
 
+    def singly(self) -> list[Batch]:
+        """The same entries, each in a batch of its own."""
+        return [
+            *(Batch(persists=[pending]) for pending in self.persists),
+            *(Batch(progress=[report]) for report in self.progress),
+            *(Batch(finishes=[entry]) for entry in self.finishes),
+            *(Batch(releases=[entry]) for entry in self.releases),
+            *(Batch(put_backs=[entry]) for entry in self.put_backs),
+            *(Batch(deferrals=[entry]) for entry in self.deferrals),
+        ]
+
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
         return bool(
@@ -84,6 +95,8 @@ class Desk:
         self.finishes: list[Finish] = []
         self.releases: list[Release] = []
         self.verdicts: dict[tuple[int, int], Verdict] = {}
+        # Attempts whose outcome the database has refused: they are failed instead.
+        self.condemned: set[tuple[int, int]] = set()
         self.errands: deque[Errand] = deque()
         self._settling: set[int] = set()
         self._tries: dict[int, int] = {}
@@ -118,6 +131,7 @@ class Desk:
         if self.verdicts or self._tries:
             for entry in entries:
                 self.verdicts.pop((entry.id, entry.claim), None)
+                self.condemned.discard((entry.id, entry.claim))
                 self._tries.pop(entry.id, None)
 
     def finish(self, entry: Finish) -> None:
@@ -215,6 +229,7 @@ class Desk:
         self.finishes.clear()
         self.releases.clear()
         self.verdicts.clear()
+        self.condemned.clear()
         self._settling.clear()
         self._tries.clear()
         self._progress.clear()

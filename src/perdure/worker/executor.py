@@ -60,8 +60,10 @@ class Executor:
         self._owner = owner
         self._port = port
         self._concurrency = concurrency
+        # A suspect waits for a slot of its own, which isn't filled with anything else.
+        self.keeps_slot_free = False
         self._buffer: deque[tuple[Claimed, UUID, float]] = deque()
-        self._threads = Threads(threads)
+        self._threads = Threads(threads, self._fill)
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,15 +72,18 @@ class Executor:
 
     @property
     def in_hand(self) -> int:
-        """How many jobs are running or claimed ahead."""
-        return len(self.running) + len(self._buffer)
+        """How many jobs are running or claimed ahead, and the slot that is kept free."""
+        return len(self.running) + len(self._buffer) + self.keeps_slot_free
 
     @property
     def has_room_for_suspect(self) -> bool:
         """Whether a slot is free and no suspect runs."""
-        return len(self.running) < self._concurrency and not any(
-            self._owner.rules.is_suspect(attempt.job) for attempt in self.running.values()
-        )
+        return len(self.running) < self._concurrency and not self.runs_suspect
+
+    @property
+    def runs_suspect(self) -> bool:
+        """Whether a suspect runs."""
+        return any(self._owner.rules.is_suspect(attempt.job) for attempt in self.running.values())
 
     @property
     def has_left_behind(self) -> bool:
@@ -96,13 +101,35 @@ class Executor:
     # ---- resolve and decode
 
     def take(self, jobs: list[Claimed], worker_id: UUID) -> None:
-        """Start claimed jobs, or keep them until a slot is free."""
+        """Start claimed jobs, or keep them until a slot, and for a `def` handler a thread, is free."""
         now_seconds = time.monotonic()
         for job in jobs:
-            if len(self.running) < self._concurrency:
+            if self._has_room_for(job):
                 self._begin(job, worker_id)
             else:
                 self._buffer.append((job, worker_id, now_seconds))
+
+    def _has_room_for(self, job: Claimed) -> bool:
+        if len(self.running) + self.keeps_slot_free >= self._concurrency:
+            return False
+        if self._threads.free > 0:
+            return True
+        task = self._owner.tasks.get(job.task)
+        return task is None or task.is_async
+
+    def _fill(self) -> None:
+        """Start what was claimed ahead: in its order, but that nothing else waits for what waits for a thread."""
+        waiting: list[tuple[Claimed, UUID, float]] = []
+        while self._buffer and len(self.running) + self.keeps_slot_free < self._concurrency:
+            entry = self._buffer.popleft()
+            job, worker_id, _at = entry
+            if worker_id != self._owner.worker_id:
+                continue
+            if self._has_room_for(job):
+                self._begin(job, worker_id)
+            else:
+                waiting.append(entry)
+        self._buffer.extendleft(reversed(waiting))
 
     def put_back(self, jobs: list[Claimed]) -> None:
         """Return claimed jobs untouched."""
@@ -139,7 +166,11 @@ class Executor:
         if self._idle.is_set():
             self._idle.clear()
         attempt.started_at_seconds = time.monotonic()
-        attempt.handle = self._loop.create_task(self._run(attempt) if task.is_async else self._run_in_thread(attempt))
+        if task.is_async:
+            attempt.handle = self._loop.create_task(self._run(attempt))
+        else:
+            self._threads.take()
+            attempt.handle = self._loop.create_task(self._run_in_thread(attempt))
         if task.options.timeout is not None:
             self._arm(attempt, task.options.timeout.total_seconds(), lambda: self.stop(attempt, StopReason.TIMEOUT))
 
@@ -166,7 +197,6 @@ class Executor:
             return attempt.task.bind(self._owner.resolver)(context)
 
         try:
-            await self._threads.acquire()
             attempt.started = True
             outcome = await self._threads.run(call, f"perdure job {attempt.job.id}")
         except BaseException as error:  # noqa: BLE001 - as above
@@ -247,10 +277,7 @@ class Executor:
         if self.running.get(attempt.job.id) is attempt:
             del self.running[attempt.job.id]
         self._owner.claimer.measure(time.monotonic() - attempt.started_at_seconds)
-        while self._buffer and len(self.running) < self._concurrency:
-            job, worker_id, _at = self._buffer.popleft()
-            if worker_id == self._owner.worker_id:
-                self._begin(job, worker_id)
+        self._fill()
         if not self.running:
             self._idle.set()
 
@@ -270,6 +297,8 @@ class Executor:
             if reason is not StopReason.LEASE_LOST:
                 self._owner.desk.put_back(PutBack(attempt.job.id, attempt.job.claim))
             handle.cancel()
+            if not attempt.task.is_async:
+                self._threads.give_back()
             return
         if attempt.task.is_async:
             handle.cancel()
@@ -281,12 +310,13 @@ class Executor:
             self.stop(attempt, reason)
 
     def lose_lease(self, worker_id: UUID) -> list[int]:
-        """Stop what runs under a lost lease, and return its jobs."""
+        """Stop what runs under a lost lease, forget what was claimed ahead, and return the jobs of both."""
+        ahead = [job.id for job, holder, _at in self._buffer if holder == worker_id]
         self._buffer = deque(entry for entry in self._buffer if entry[1] != worker_id)
         lost = [attempt for attempt in self.running.values() if attempt.worker_id == worker_id]
         for attempt in lost:
             self.stop(attempt, StopReason.LEASE_LOST)
-        return [attempt.job.id for attempt in lost]
+        return [*ahead, *(attempt.job.id for attempt in lost)]
 
     def _leave_behind(self, attempt: Attempt) -> None:
         if attempt.closed:

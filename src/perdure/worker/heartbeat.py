@@ -119,7 +119,8 @@ class Heartbeat:
     def _run(self) -> None:
         shortest, longest = _BACK_OFF_SECONDS
         delay_seconds = shortest
-        while not self._stop.is_set():
+        told: set[type[Exception]] = set()
+        while not self._is_over():
             try:
                 with self._connect() as connection:
                     connection.execute("set default_transaction_isolation = 'read committed'")
@@ -127,7 +128,12 @@ class Heartbeat:
                     self._keep(connection)
             except psycopg.Error as error:
                 _log.debug("heartbeat: %s", error)
-            self._check_stall()
+            except Exception as error:  # noqa: BLE001 - whatever it is: without this thread the lease is lost
+                if type(error) not in told:
+                    told.add(type(error))
+                    _log.warning("heartbeat: %s: %s; trying again", type(error).__name__, error)
+            if not self._is_over():
+                self._check_stall()
             self._stop.wait(delay_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             delay_seconds = min(longest, delay_seconds * 2)
 
@@ -158,11 +164,16 @@ class Heartbeat:
                     continue
             self._check_stall()
             wait_seconds = min(next_beat_at_seconds - time.monotonic(), self._max_stall_seconds / 4)
-            if self._stop.wait(max(0.0, wait_seconds)):
+            self._stop.wait(max(0.0, wait_seconds))
+            if self._is_over():
                 break
         worker_id = self._worker_id
         if worker_id is not None:
             calls.run_blocking(connection, leases.remove(self._names, worker_id))
+
+    def _is_over(self) -> bool:
+        # A closed loop runs no handler any more, whether or not somebody has stopped the worker before.
+        return self._stop.is_set() or self._loop.is_closed()
 
     def _beat(self, connection: psycopg.Connection[Any]) -> bool:
         worker_id = self._worker_id

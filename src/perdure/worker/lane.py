@@ -1,7 +1,7 @@
 """A lane: one connection that carries exchanges. What has ended goes out, what is due comes in, in one round trip.
 
 All statements of an exchange are one transaction, and all of them are fenced, so an exchange whose answer was lost is
-simply made again: what had landed finds no row the second time, and `_investigate` tells that from a lost lease.
+simply made again: what had landed finds no row the second time, and `inquiry` tells that from a lost lease.
 """
 
 from __future__ import annotations
@@ -13,29 +13,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
-from perdure.core.states import JobState
-from perdure.store import arrays, calls, leases, settles
+from perdure.store import arrays, leases, settles
 from perdure.store.notify import KEEPALIVES
-from perdure.store.settles import Finish, Release
-from perdure.worker.desk import Batch, Desk, PendingPersist, fail_persist
-from perdure.worker.poison import settle_one_by_one
+from perdure.worker.inquiry import inquire, written
+from perdure.worker.poison import condemn, is_refusal
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed, Claims, Settlement
+    from perdure.store.settles import Claimed, Claims, Finish, Release
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
+    from perdure.worker.desk import Batch, Desk, PendingPersist
 
 __all__ = ["Lane", "LaneOwner"]
 
 _log = logging.getLogger("perdure.worker")
-_RUNNING = JobState.RUNNING.code
-_FIRST_FINAL = JobState.COMPLETED.code
 _BACK_OFF_SECONDS = (0.05, 5.0)
 _SHORTEST_LOOK_SECONDS = 0.0005
 _LONGEST_LOOK_SECONDS = 0.1
+_AFTER_SLEEP_SECONDS = 0.1
 _HAS_TRANSACTION_TIMEOUT = 170_000
 
 # Only one plan is sensible for each of these statements; these keep the planner to it on tables it knows nothing of.
@@ -108,6 +106,7 @@ class Lane:
         self._left_out_in_a_row = 0
         self._pokes_at_claim = 0
         self._has_exchanged = False
+        self._was_refused = False
 
     async def run(self) -> None:
         """Carry exchanges until the worker is drained; reconnect as often as need be."""
@@ -178,6 +177,9 @@ class Lane:
     async def _run_errand(self) -> None:
         errand = self._desk.errands.popleft()
         assert self._connection is not None  # noqa: S101 - narrows the type
+        if errand.done.done():  # nobody waits for it any more
+            return
+        self.exchange_began_at_seconds = asyncio.get_running_loop().time()
         try:
             result = await errand.work(self._connection)
         except asyncio.CancelledError:
@@ -191,6 +193,8 @@ class Lane:
         else:
             if not errand.done.done():
                 errand.done.set_result(result)
+        finally:
+            self.exchange_began_at_seconds = None
 
     async def _exchange(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
         self.exchange_began_at_seconds = asyncio.get_running_loop().time()
@@ -198,27 +202,45 @@ class Lane:
         sent = self._calls(worker_id, batch, want, sleeping)
         try:
             answers = await self._send(list(sent.values()))
-        except psycopg.DataError:
-            self._claimer.release(want)
-            if not batch:
-                raise
-            await settle_one_by_one(self._owner.names, self._single, worker_id, batch, self._desk)
-            return
         except BaseException as error:
             self._claimer.release(want)
-            self._desk.return_batch(batch)
             if want:
                 self._owner.claims_uncertain()
-            if isinstance(error, psycopg.Error) and self._connection is not None and not self._connection.closed:
-                # The database refuses, but is there: out of disk, a deadlock, a time-out. Not at full speed again.
-                self._owner.lane_lost(self.name, error)
-                await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
-                return
-            raise
+            if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.closed:
+                self._desk.return_batch(batch)
+                raise
+            # The database refuses, but is there: nothing of the exchange was done.
+            await self._refused(worker_id, batch, error)
+            return
         finally:
             self.exchange_began_at_seconds = None
         self._has_exchanged = True
+        if self._was_refused:
+            self._was_refused = False
+            self._owner.lane_connected(self.name)
         await self._sort_answers(worker_id, batch, want, sleeping, dict(zip(sent, answers, strict=True)))
+
+    async def _refused(self, worker_id: UUID, batch: Batch, error: psycopg.Error) -> None:
+        """Find the entry that is refused, so that it doesn't hold up its neighbours; or wait until the server heals."""
+        if not (batch and is_refusal(error)):
+            # Out of disk, a deadlock, a time-out. Not at full speed again.
+            self._desk.return_batch(batch)
+            self._was_refused = True
+            self._owner.lane_lost(self.name, error)
+            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+            return
+        parts = batch.singly()
+        if len(parts) == 1:
+            condemn(batch, error, self._desk)
+            return
+        while parts:
+            part = parts.pop(0)
+            try:
+                await self._exchange(worker_id, part, 0, None)
+            except BaseException:
+                for rest in parts:
+                    self._desk.return_batch(rest)
+                raise
 
     def _calls(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> dict[str, Call[Any]]:  # noqa: FBT001
         names = self._owner.names
@@ -241,9 +263,6 @@ class Lane:
         if want:
             sent["claim"] = settles.claim(names, worker_id, want=want, queues=self._owner.queues)
         return sent
-
-    async def _single(self, call: Call[Any]) -> Any:
-        return (await self._send([call]))[0]
 
     async def _send(self, sent: list[Call[Any]]) -> list[Any]:
         connection = self._connection
@@ -271,19 +290,15 @@ class Lane:
         if sleeping is not None:
             self._claimer.sleeping = sleeping
             self._claimer.poke()
-        if want:
-            claims: Claims = answers["claim"]
-            self._claimer.claimed(want, len(claims.jobs), pokes=self._pokes_at_claim)
-            if claims.jobs:
-                self._owner.take_claimed(claims.jobs, worker_id)
-            self._look_again(left_out=claims.left_out)
+            # A start that is committing just now may have seen the worker awake, and is seen by no claim yet.
+            asyncio.get_running_loop().call_later(_AFTER_SLEEP_SECONDS, self._owner.wake)
         unsettled: list[Finish | Release] = []
         unwritten: list[PendingPersist] = []
         if batch.persists:
-            written = set(answers["persist"])
+            landed = set(answers["persist"])
             for pending in batch.persists:
-                if pending.entry.id in written:
-                    _written(pending)
+                if pending.entry.id in landed:
+                    written(pending)
                 else:
                     unwritten.append(pending)
         if batch.releases:
@@ -294,8 +309,21 @@ class Lane:
             unsettled += batch.finishes
         open_ids = {entry.id for entry in unsettled}
         self._desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
+        returned = {*answers.get("put back", ()), *answers.get("defer", ())}
+        if len(returned) < len(batch.put_backs) + len(batch.deferrals):
+            self._owner.claims_uncertain()  # locked for a moment, or cancelled: the search for strays sees to them
+        if want:
+            self._take_claims(worker_id, want, answers["claim"])
         if unsettled or unwritten:
-            await self._investigate(worker_id, unsettled, unwritten)
+            assert self._connection is not None  # noqa: S101 - narrows the type
+            await inquire(self._connection, self._owner.names, self._desk, worker_id, unsettled, unwritten)
+
+    def _take_claims(self, worker_id: UUID, want: int, claims: Claims) -> None:
+        """Start what was claimed: after all bookkeeping, since it takes its time."""
+        self._claimer.claimed(want, len(claims.jobs), pokes=self._pokes_at_claim)
+        if claims.jobs:
+            self._owner.take_claimed(claims.jobs, worker_id)
+        self._look_again(left_out=claims.left_out)
 
     def _look_again(self, *, left_out: bool) -> None:
         """Claim again soon, when a due job was left out since its row was locked: nobody will notify of it."""
@@ -305,75 +333,3 @@ class Lane:
         self._left_out_in_a_row = min(self._left_out_in_a_row + 1, 10)
         seconds = min(_LONGEST_LOOK_SECONDS, _SHORTEST_LOOK_SECONDS * 2**self._left_out_in_a_row)
         asyncio.get_running_loop().call_later(seconds, self._owner.wake)
-
-    async def _investigate(
-        self, worker_id: UUID, unsettled: list[Finish | Release], unwritten: list[PendingPersist]
-    ) -> None:
-        """Find out why writes found no row: done before, locked, decided on old news, or no longer ours to do."""
-        ids = {entry.id for entry in unsettled} | {pending.entry.id for pending in unwritten}
-        call = settles.settlement(self._owner.names, sorted(ids))
-        assert self._connection is not None  # noqa: S101 - narrows the type
-        try:
-            rows = await calls.run(self._connection, call)
-        except psycopg.Error:
-            batch = Batch(persists=unwritten)
-            batch.finishes = [entry for entry in unsettled if isinstance(entry, Finish)]
-            batch.releases = [entry for entry in unsettled if isinstance(entry, Release)]
-            self._desk.return_batch(batch)
-            raise
-        for pending in unwritten:
-            self._explain_persist(worker_id, pending, rows.get(pending.entry.id))
-        for entry in unsettled:
-            self._explain_settle(worker_id, entry, rows.get(entry.id))
-
-    def _explain_persist(self, worker_id: UUID, pending: PendingPersist, row: Settlement | None) -> None:
-        entry = pending.entry
-        if row is not None and row.locked:
-            self._desk.again(entry.id, lambda: self._desk.persist(pending))
-        elif row is None or not _is_ours(row, entry.claim, worker_id):
-            fail_persist(pending)
-        elif row.checkpoint == entry.checkpoint + 1:
-            _written(pending)  # only this attempt writes that number: the first try has landed
-        elif row.checkpoint == entry.checkpoint:
-            self._desk.again(entry.id, lambda: self._desk.persist(pending))
-        else:
-            fail_persist(pending)
-
-    def _explain_settle(self, worker_id: UUID, entry: Finish | Release, row: Settlement | None) -> None:
-        desk = self._desk
-        key = (entry.id, entry.claim)
-        if row is not None and row.locked:
-            desk.again(entry.id, lambda: _again(desk, entry))
-        elif row is not None and _is_ours(row, entry.claim, worker_id):
-            verdict = desk.verdicts.get(key)
-            if verdict is not None:
-                informed = verdict.informed(row)
-                desk.again(entry.id, lambda: desk.settle(informed))
-            else:
-                renewed = entry
-                if row.checkpoint != entry.checkpoint:  # as in Verdict.informed
-                    renewed = entry._replace(checkpoint=row.checkpoint, execution_metadata=None)
-                desk.again(entry.id, lambda: _again(desk, renewed))
-        else:
-            desk.settled([entry])
-            if row is None:
-                _log.warning("job %d is gone: somebody has deleted its row while it ran", entry.id)
-            elif row.claim != entry.claim:
-                _log.info("job %d: the outcome of claim %d came too late: another has it", entry.id, entry.claim)
-
-
-def _is_ours(row: Settlement, claim: int, worker_id: UUID) -> bool:
-    return row.state == _RUNNING and row.claim == claim and row.worker_id == worker_id
-
-
-def _again(desk: Desk, entry: Finish | Release) -> None:
-    if isinstance(entry, Finish):
-        desk.finishes.append(entry)
-    else:
-        desk.releases.append(entry)
-
-
-def _written(pending: PendingPersist) -> None:
-    pending.attempt.wrote(pending.entry.execution_metadata)
-    if not pending.written.done():
-        pending.written.set_result(None)

@@ -1,72 +1,72 @@
-"""When the database refuses a batch for what is in it: its entries one by one, so that neighbours aren't held up.
+"""What to do when the database refuses a batch for what is in it: which entry it is, and what becomes of that one.
 
-The codecs refuse what the columns can't hold before it comes here; this is for what they don't know of.
+The codecs refuse what the columns can't hold before it comes here; this is for what they don't know of: a limit of the
+server's, a constraint or a trigger that somebody has added.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-import psycopg
-
+from perdure.core.decide import FRESH, Fail, Limits
 from perdure.core.failure import Raised, encode_raised
-from perdure.core.states import JobState
-from perdure.store import settles
-from perdure.store.settles import Finish
+from perdure.core.retry import RetryPolicy
+from perdure.errors import PayloadRefused
+from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from uuid import UUID
+    import psycopg
 
-    from perdure.store.calls import Call
-    from perdure.store.settles import Release
-    from perdure.store.sql import Names
+    from perdure.store.settles import Finish, Release
     from perdure.worker.desk import Batch, Desk
 
-__all__ = ["settle_one_by_one"]
+__all__ = ["condemn", "is_refusal"]
 
 _log = logging.getLogger("perdure.worker")
+# Data, integrity, program limits, errors that PL/pgSQL raises, internal errors: the same entry meets them again. All
+# other classes come and go with the server's state: resources, locks, shutdowns, rights, a standby.
+_REFUSALS: Final = ("22", "23", "54", "P0", "XX")
+_NO_RETRIES: Final = Limits(RetryPolicy(0, (), 0), max_lapses=1)
 
 
-async def settle_one_by_one(
-    names: Names, send: Callable[[Call[Any]], Awaitable[Any]], worker_id: UUID, batch: Batch, desk: Desk
-) -> None:
-    """Write a refused batch entry by entry: one that is refused alone fails its job, or its `persist()`."""
+def is_refusal(error: psycopg.Error) -> bool:
+    """Tell whether the database refuses what it was given, whenever it is given it."""
+    return (error.sqlstate or "").startswith(_REFUSALS)
+
+
+def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
+    """Do away with an entry that was refused alone: it fails its job, or its `persist()`.
+
+    Progress is dropped; claims to put back or to defer are found by the search for strays.
+    """
+    message = f"the database refuses it: {str(error).strip()}"
     for pending in batch.persists:
-        try:
-            await send(settles.persist(names, worker_id, [pending.entry]))
-        except psycopg.DataError as error:
-            if not pending.written.done():
-                pending.written.set_exception(error)
-        else:
-            desk.persist(pending)  # it finds itself written
+        if not pending.written.done():
+            job = pending.attempt.job
+            pending.written.set_exception(PayloadRefused(f"job {job.id}: execution metadata: {message}"))
+            pending.written.exception()  # its waiter may have been left behind: no complaint about that
     for entry in batch.settles:
-        try:
-            await send(_settle(names, worker_id, entry))
-        except psycopg.DataError as error:
-            failed = _failed(entry, error)
-            desk.verdicts.pop((entry.id, entry.claim), None)
-            await send(settles.finish(names, worker_id, [failed]))
-    # Progress is dropped; claims to put back or to defer are found by the search for strays.
+        if (entry.id, entry.claim) in desk.condemned:
+            _log.error("job %d: not even its failure can be stored: %s", entry.id, message)
+            desk.settled([entry])
+        else:
+            _fail(entry, f"the outcome can't be stored: {message}", desk, type(error).__name__)
 
 
-def _settle(names: Names, worker_id: UUID, entry: Finish | Release) -> Call[Any]:
-    if isinstance(entry, Finish):
-        return settles.finish(names, worker_id, [entry])
-    return settles.release(names, worker_id, [entry])
-
-
-def _failed(entry: Finish | Release, error: psycopg.DataError) -> Finish:
-    raised = Raised(type=f"psycopg.{type(error).__name__}", message=f"the outcome can't be stored: {error}")
+def _fail(entry: Finish | Release, message: str, desk: Desk, kind: str) -> None:
+    raised = Raised(type=f"psycopg.errors.{kind}", message=message)
     _log.error("job %d: %s", entry.id, raised)
-    return Finish(
-        id=entry.id,
-        claim=entry.claim,
-        checkpoint=entry.checkpoint,
-        state=JobState.FAILED.code,
-        execution_metadata=None,
-        result=None,
-        error=encode_raised(raised),
-        last_error=str(raised).encode(),
+    desk.condemned.add((entry.id, entry.claim))
+    desk.settle(
+        Verdict(
+            entry.id,
+            entry.claim,
+            entry.checkpoint,
+            FRESH,
+            Fail(retry=False),
+            _NO_RETRIES,
+            error=encode_raised(raised),
+            last_error=" ".join(str(raised).split())[:500].encode(),
+        )
     )

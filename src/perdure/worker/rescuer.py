@@ -36,6 +36,7 @@ __all__ = ["Rescuer", "RescuerOwner", "rescue"]
 _log = logging.getLogger("perdure.worker")
 _LONGEST_SLEEP_SECONDS = 2.0
 _SHORTEST_SLEEP_SECONDS = 0.02
+_SUSPECT_LOOK_SECONDS = 0.1
 _BATCH = 500
 
 
@@ -58,8 +59,14 @@ class RescuerOwner(Protocol):
         """Whether no suspect runs here, and a slot is free."""
         ...
 
+    def keep_slot_free(self, *, for_suspect: bool) -> None:
+        """Keep the next slot that is free from being filled with anything but a suspect; or don't any more."""
+
     def take_claimed(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start what was claimed."""
+
+    def claims_uncertain(self) -> None:
+        """A claim's answer was lost: look for strays."""
 
 
 class Rescuer(Service):
@@ -81,16 +88,32 @@ class Rescuer(Service):
         sweep = await owner.desk.run(lambda connection: calls.run(connection, leases.sweep(owner.names, worker_id)))
         for lost in sweep.lost:
             await self._rescue(lost, worker_id)
-        if sweep.suspect_due and owner.has_room_for_suspect and owner.claimer.open:
-            call = settles.claim_suspect(owner.names, worker_id, queues=owner.queues)
-            owner.take_claimed(await owner.desk.run(lambda connection: calls.run(connection, call)), worker_id)
+        suspect_due = sweep.suspect_due and owner.claimer.open
+        if suspect_due and owner.has_room_for_suspect:
+            await owner.desk.run(functools.partial(self._claim_suspect, worker_id))
+            suspect_due = False
+        # Under load no slot would ever be free when this looks.
+        owner.keep_slot_free(for_suspect=suspect_due)
         if sweep.lapsed:
             return 0.0
+        if suspect_due:
+            return _SUSPECT_LOOK_SECONDS
         next_seconds = sweep.next_lapse_seconds
         if next_seconds is None:
             return _LONGEST_SLEEP_SECONDS
         next_seconds += random.uniform(_SHORTEST_SLEEP_SECONDS, 5 * _SHORTEST_SLEEP_SECONDS)  # noqa: S311 - jitter
         return max(_SHORTEST_SLEEP_SECONDS, min(_LONGEST_SLEEP_SECONDS, next_seconds))
+
+    async def _claim_suspect(self, worker_id: UUID, connection: AsyncConnection[Any]) -> None:
+        # All of it on the lane: whatever becomes of this service meanwhile, what was claimed is taken or put back.
+        owner = self._owner
+        try:
+            jobs = await calls.run(connection, settles.claim_suspect(owner.names, worker_id, queues=owner.queues))
+        except BaseException:
+            owner.claims_uncertain()
+            raise
+        owner.keep_slot_free(for_suspect=False)
+        owner.take_claimed(jobs, worker_id)
 
     async def _rescue(self, lost: UUID, holder: UUID) -> None:
         owner = self._owner

@@ -10,6 +10,9 @@ import os
 import random
 import signal
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from perdure.cancelling import cancel_and_wait
@@ -26,6 +29,8 @@ __all__ = ["run_worker"]
 _log = logging.getLogger("perdure.worker")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACK_OFF_SECONDS = (0.2, 5.0)
+_EXECUTOR_THREADS = "perdure to_thread"
+_IDLE_THREADS_END_SECONDS = 0.3
 
 
 class _Signals:
@@ -41,9 +46,11 @@ class _Signals:
             loop.add_signal_handler(number, self._receive, number)
 
     def remove(self) -> None:
+        """Let further signals do nothing: the process ends, and with exit code 0."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def watch(self, worker: Worker) -> None:
         self._worker = worker
@@ -109,6 +116,8 @@ async def _run(
     """Open, serve and close; True when a handler was left behind."""
     signals = _Signals()
     signals.install()
+    executor = ThreadPoolExecutor(thread_name_prefix=_EXECUTOR_THREADS)
+    asyncio.get_running_loop().set_default_executor(executor)  # of asyncio.to_thread
     try:
         if not await _open(app, signals, on_wait):
             return False
@@ -117,11 +126,22 @@ async def _run(
             signals.watch(worker)
             _tune_collector()
             await _serve(worker, signals, on_ready)
-            return worker.has_left_behind
         finally:
             await app.close()
+        return worker.has_left_behind or await _has_busy_threads(executor)
     finally:
         signals.remove()
+
+
+async def _has_busy_threads(executor: ThreadPoolExecutor) -> bool:
+    """Tell whether handlers have left calls in threads, for which the interpreter would wait at its end."""
+    executor.shutdown(wait=False, cancel_futures=True)  # those that have nothing to do end now
+    until_seconds = time.monotonic() + _IDLE_THREADS_END_SECONDS
+    while any(thread.name.startswith(_EXECUTOR_THREADS) for thread in threading.enumerate()):
+        if time.monotonic() > until_seconds:
+            return True
+        await asyncio.sleep(0.01)
+    return False
 
 
 def _tune_collector() -> None:

@@ -14,18 +14,19 @@ __all__ = ["Threads"]
 
 
 class Threads:
-    """Runs calls in threads, so many at once."""
+    """Runs calls in threads, so many at once.
 
-    def __init__(self, limit: int) -> None:
-        """Allow `limit` threads at once."""
-        self._free = asyncio.Semaphore(limit)
+    Attributes:
+        free: How many more may run now.
+    """
 
-    async def acquire(self) -> None:
-        """Wait for a free place; `run` frees it again."""
-        await self._free.acquire()
+    def __init__(self, limit: int, on_free: Callable[[], None]) -> None:
+        """Allow `limit` threads at once; `on_free` is called whenever one has ended."""
+        self.free = limit
+        self._on_free = on_free
 
     async def run(self, call: Callable[[], Any], name: str) -> Any:
-        """Run the call in a thread of its own, in the place acquired before; returns or raises what it does.
+        """Run the call in a thread of its own, in the place that `take` reserved; returns or raises what it does.
 
         A cancellation ends the waiting, not the thread; its place is free again when it ends.
         """
@@ -34,7 +35,7 @@ class Threads:
         context = contextvars.copy_context()
 
         def finish(outcome: Any, error: BaseException | None) -> None:
-            self._free.release()
+            self.give_back()
             if done.done():
                 return
             if error is None:
@@ -55,3 +56,12 @@ class Threads:
 
         threading.Thread(target=run, name=name, daemon=True).start()
         return await done
+
+    def take(self) -> None:
+        """Reserve a place, of which there must be one."""
+        self.free -= 1
+
+    def give_back(self) -> None:
+        """Free a place."""
+        self.free += 1
+        self._on_free()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import psycopg
 
 from perdure.attempt import StopReason
-from perdure.cancelling import cancel_and_wait
+from perdure.cancelling import cancel_and_wait, held
 from perdure.core.decide import Limits
 from perdure.errors import PerdureError
 from perdure.store import calls, leases, migrate
@@ -88,7 +88,7 @@ class Worker:
         self.rules = Rules(app.config)
         self.policy = self.rules.policy
         self.desk = Desk()
-        self.claimer = Claimer(concurrency=self.concurrency, batch_size=app.config.scheduling.batch_size)
+        self.claimer = Claimer(concurrency=self._slots(), batch_size=app.config.scheduling.batch_size)
         self.stopping = False
         self.is_draining = False
         self.ready = asyncio.Event()
@@ -98,6 +98,14 @@ class Worker:
         self._is_away = False
         self._gave_back = False
         self._short_tasks: set[asyncio.Task[None]] = set()
+        self._ending: asyncio.Task[None] | None = None
+        self._dropped = 0
+
+    def _slots(self) -> int:
+        """How many jobs can run at once: of `def` handlers no more than there are threads."""
+        if any(task.is_async for task in self.tasks.values()):
+            return self.concurrency
+        return min(self.concurrency, self.app.config.execution.threads)
 
     # ---- what the parts ask
 
@@ -115,6 +123,10 @@ class Worker:
     def has_room_for_suspect(self) -> bool:
         """Whether no suspect runs here, and a slot is free."""
         return self.executor.has_room_for_suspect
+
+    def keep_slot_free(self, *, for_suspect: bool) -> None:
+        """Keep the next slot that is free from being filled with anything but a suspect; or don't any more."""
+        self.executor.keeps_slot_free = for_suspect and not self.executor.runs_suspect
 
     @property
     def has_left_behind(self) -> bool:
@@ -229,7 +241,15 @@ class Worker:
         self._skip_grace.set()
 
     async def stop(self) -> None:
-        """Stop gracefully: claim no more, let running jobs end, suspend the rest at their checkpoint, flush, leave."""
+        """Stop gracefully: claim no more, let running jobs end, suspend the rest at their checkpoint, flush, leave.
+
+        A cancellation skips the grace, and is raised when all that is done: nothing goes on in the background.
+        """
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._stop(), name="perdure stop")
+        await held(self._ending, on_cancel=self.hurry)
+
+    async def _stop(self) -> None:
         self.stopping = True
         self.claimer.open = False
         for service in self._services:
@@ -268,7 +288,7 @@ class Worker:
             _done, lanes = await asyncio.wait(
                 lanes, timeout=min(_FLUSH_LOOK_SECONDS, self._heartbeat.remaining_seconds)
             )
-        if unwritten := len(self.desk.ids()):
+        if unwritten := len(self.desk.ids()) + self._dropped:
             _log.error(
                 "stopped without the database: the outcomes of %d jobs could not be written; their lease lapses, and "
                 "they go on elsewhere from their last checkpoint",
@@ -314,6 +334,8 @@ class Worker:
         if self._worker_id == worker_id:
             self._worker_id = None
             self.claimer.open = False
+            if self.is_draining:
+                self._dropped += len(self.desk.ids())
             self.desk.clear()
         self._lost[worker_id] = self.executor.lose_lease(worker_id)
 

@@ -1,0 +1,107 @@
+"""Why a write found no row: done before, locked, decided on old news, or no longer ours to do; and what follows."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from perdure.core.states import JobState
+from perdure.store import calls, settles
+from perdure.store.settles import Finish, Release
+from perdure.worker.desk import Batch, fail_persist
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from perdure.store.settles import Settlement
+    from perdure.store.sql import Names
+    from perdure.worker.desk import Desk, PendingPersist
+
+__all__ = ["inquire", "written"]
+
+_log = logging.getLogger("perdure.worker")
+_RUNNING = JobState.RUNNING.code
+
+
+async def inquire(
+    connection: psycopg.AsyncConnection[Any],
+    names: Names,
+    desk: Desk,
+    worker_id: UUID,
+    unsettled: Sequence[Finish | Release],
+    unwritten: Sequence[PendingPersist],
+) -> None:
+    """Look at the rows of writes that found none, and see to each.
+
+    Raises:
+        psycopg.Error: The rows can't be read; the writes are at the desk again.
+    """
+    ids = {entry.id for entry in unsettled} | {pending.entry.id for pending in unwritten}
+    try:
+        rows = await calls.run(connection, settles.settlement(names, sorted(ids)))
+    except psycopg.Error:
+        batch = Batch(persists=list(unwritten))
+        batch.finishes = [entry for entry in unsettled if isinstance(entry, Finish)]
+        batch.releases = [entry for entry in unsettled if isinstance(entry, Release)]
+        desk.return_batch(batch)
+        raise
+    for pending in unwritten:
+        _see_to_persist(desk, worker_id, pending, rows.get(pending.entry.id))
+    for entry in unsettled:
+        _see_to_settle(desk, worker_id, entry, rows.get(entry.id))
+
+
+def written(pending: PendingPersist) -> None:
+    """Tell whoever waits for a checkpoint that it is written."""
+    pending.attempt.wrote(pending.entry.execution_metadata)
+    if not pending.written.done():
+        pending.written.set_result(None)
+
+
+def _see_to_persist(desk: Desk, worker_id: UUID, pending: PendingPersist, row: Settlement | None) -> None:
+    entry = pending.entry
+    if row is not None and row.locked:
+        desk.again(entry.id, lambda: desk.persist(pending))
+    elif row is None or not _is_ours(row, entry.claim, worker_id):
+        fail_persist(pending)
+    elif row.checkpoint == entry.checkpoint + 1:
+        written(pending)  # only this attempt writes that number: the first try has landed
+    elif row.checkpoint == entry.checkpoint:
+        desk.again(entry.id, lambda: desk.persist(pending))
+    else:
+        fail_persist(pending)
+
+
+def _see_to_settle(desk: Desk, worker_id: UUID, entry: Finish | Release, row: Settlement | None) -> None:
+    if row is not None and row.locked:
+        desk.again(entry.id, lambda: _settle_again(desk, entry))
+    elif row is not None and _is_ours(row, entry.claim, worker_id):
+        verdict = desk.verdicts.get((entry.id, entry.claim))
+        if verdict is not None:
+            informed = verdict.informed(row)
+            desk.again(entry.id, lambda: desk.settle(informed))
+            return
+        renewed = entry
+        if row.checkpoint != entry.checkpoint:  # as in Verdict.informed
+            renewed = entry._replace(checkpoint=row.checkpoint, execution_metadata=None)
+        desk.again(entry.id, lambda: _settle_again(desk, renewed))
+    else:
+        desk.settled([entry])
+        if row is None:
+            _log.warning("job %d is gone: somebody has deleted its row while it ran", entry.id)
+        elif row.claim != entry.claim:
+            _log.info("job %d: the outcome of claim %d came too late: another has it", entry.id, entry.claim)
+
+
+def _is_ours(row: Settlement, claim: int, worker_id: UUID) -> bool:
+    return row.state == _RUNNING and row.claim == claim and row.worker_id == worker_id
+
+
+def _settle_again(desk: Desk, entry: Finish | Release) -> None:
+    if isinstance(entry, Finish):
+        desk.finishes.append(entry)
+    else:
+        desk.releases.append(entry)

@@ -1,0 +1,127 @@
+"""The database refuses what is in a batch: its entry fails, its neighbours don't wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from perdure import App, Context, JobState, Raised, Suspended
+from perdure.errors import PayloadRefused
+from tests.support.jobs import job_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass
+class Progress:
+    done: int = 0
+
+
+REFUSE = """
+    create function refuse() returns trigger language plpgsql as $$
+    begin
+        raise exception 'thirteen is refused' using errcode = '{sqlstate}';
+    end
+    $$;
+    create trigger refuse before {event} on background_tasks.{table} for each row when ({condition})
+        execute function refuse();
+"""
+
+
+@pytest.fixture
+def refuse(migrated_database: str) -> Callable[..., None]:
+    def make(event: str, table: str, condition: str, sqlstate: str = "P0001") -> None:
+        with psycopg.connect(migrated_database, autocommit=True) as connection:
+            statement = REFUSE.format(event=event, table=table, condition=condition, sqlstate=sqlstate)
+            connection.execute(statement.encode())
+
+    return make
+
+
+@pytest.mark.parametrize("sqlstate", ["P0001", "22023", "23514", "54000", "XX000"])
+async def test_a_refused_result_fails_its_job_alone(app: App, refuse: Callable[..., None], sqlstate: str) -> None:
+    refuse("insert", "finished_jobs", "new.result::text = '13'", sqlstate)
+    together = asyncio.Barrier(20)
+
+    @app.task("t")
+    async def task(ctx: Context[int, None]) -> int:
+        await together.wait()  # so that they end in one batch
+        return ctx.metadata
+
+    async with app.worker():
+        jobs = await task.start_many(range(20))
+        for number, job in enumerate(jobs):
+            if number != 13:
+                assert await job.result(timeout=10) == number
+        await job_until(jobs[13], lambda job: job.state is JobState.FAILED)
+    error = jobs[13].error
+    assert isinstance(error, Raised)
+    assert "the outcome can't be stored: the database refuses it: thirteen is refused" in error.message
+
+
+async def test_a_refused_checkpoint_raises_in_its_handler_alone(app: App, refuse: Callable[..., None]) -> None:
+    refuse("update", "jobs", "new.execution_metadata->>'done' = '13'")
+    together = asyncio.Barrier(20)
+
+    @app.task("t")
+    async def task(ctx: Context[int, Progress]) -> str:
+        ctx.execution_metadata.done = ctx.metadata
+        await together.wait()
+        try:
+            await ctx.persist()
+        except PayloadRefused as error:
+            ctx.execution_metadata.done = 0
+            return str(error)
+        return "persisted"
+
+    async with app.worker():
+        jobs = await task.start_many(range(20))
+        results = [await job.result(timeout=10) for job in jobs]
+    assert [number for number, result in enumerate(results) if result != "persisted"] == [13]
+    assert "execution metadata: the database refuses it: thirteen is refused" in results[13]
+
+
+async def test_a_job_whose_failure_cant_be_stored_either_holds_up_nobody(
+    app: App, refuse: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse("insert", "finished_jobs", "new.metadata::text = '13'")
+    together = asyncio.Barrier(20)
+
+    @app.task("t")
+    async def task(ctx: Context[int, None]) -> int:
+        if ctx.attempt == 1:
+            await together.wait()
+        return ctx.metadata
+
+    async with app.worker():
+        jobs = await task.start_many(range(20))
+        for number, job in enumerate(jobs):
+            if number != 13:
+                assert await job.result(timeout=10) == number
+        await job_until(jobs[13], lambda _job: "not even its failure can be stored" in caplog.text)
+
+
+async def test_a_suspension_that_is_refused_fails_and_a_cancel_of_it_wins(
+    app: App, refuse: Callable[..., None]
+) -> None:
+    refuse("update", "jobs", "new.state = 4")
+    ready, go = asyncio.Event(), asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> Suspended:
+        ready.set()
+        await go.wait()
+        return Suspended()
+
+    async with app.worker():
+        job = await task.start()
+        await ready.wait()
+        go.set()
+        await job_until(job, lambda job: job.state is JobState.FAILED)
+    assert job.last_error is not None
+    assert "thirteen is refused" in job.last_error
