@@ -34,6 +34,11 @@ class Plan:
         found += [part for node in found for part in node.get("Plans", ()) if "Bitmap" in part["Node Type"]]
         return {str(node.get("Index Name", node["Node Type"])) for node in found} - {"Bitmap Heap Scan"}
 
+    def whole_scans(self, *tables: str) -> set[str]:
+        """Which of these tables are read from one end to the other, be it along an index."""
+        scans = [node for node in self.nodes if node.get("Relation Name") in tables and "Scan" in node["Node Type"]]
+        return {str(node["Relation Name"]) for node in scans if "Index Cond" not in node and "Recheck Cond" not in node}
+
     def rows_read(self, table: str) -> float:
         """How many rows of a table the executed plan has fetched, kept or not; without those it fetched to write."""
         return sum(

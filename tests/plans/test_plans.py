@@ -30,12 +30,15 @@ BY_ID = {"jobs_pkey"}
 BOTH_BY_ID = {"jobs_pkey", "finished_jobs_pkey"}
 PATHS = {
     "await": BY_ID,
+    "begin_sleep": BY_ID,
     "cancel": BY_ID,
     "claim": {"jobs_ready", "jobs_pkey"},
     "claim_suspect": {"jobs_suspect", "jobs_pkey"},
+    "consume": {"events_pkey"},
     "defer": BY_ID,
+    "expire": {"jobs_deadline", "jobs_pkey"},
     "fence": BY_ID,
-    "finish": BY_ID,
+    "finish": {"jobs_pkey", "events_pkey"},
     "finished": BY_ID,
     "forgive": BY_ID,
     "get": BOTH_BY_ID,
@@ -43,19 +46,25 @@ PATHS = {
     "lapsed_jobs": {"jobs_held"},
     "list": BOTH_BY_ID,
     "list_descending": BOTH_BY_ID,
-    "persist": BY_ID,
+    "next_event": {"events_pkey"},
+    "persist": {"jobs_pkey", "events_pkey"},
     "proceed": BY_ID,
     "put_back": BY_ID,
-    "release": BY_ID,
+    "release": {"jobs_pkey", "events_pkey", "attempts_pkey"},
     "report_progress": BY_ID,
     "request_cancel": BY_ID,
     "revive": {"jobs_unreadable", "jobs_pkey"},
     "settlement": BOTH_BY_ID,
     "strays": {"jobs_held"},
-    "sweep": {"jobs_held", "jobs_suspect"},
+    "steps": {"steps_pkey"},
+    "sweep": {"jobs_held", "jobs_suspect", "jobs_cancelling", "jobs_deadline"},
     "take_checkpoint_number": BY_ID,
+    "upgrade": BY_ID,
+    "wake_unread": {"jobs_pkey", "events_pkey"},
 }
-"""How each statement reads the tables of jobs: what its header says."""
+"""How each statement reads the tables of jobs and of what belongs to them: what its header says."""
+
+READ = ("jobs", "finished_jobs", "events", "steps", "attempts")
 
 FILL = """
     insert into {s}.jobs (
@@ -78,19 +87,31 @@ FILL_FINISHED = """
 """
 
 
+FILL_MORE = (
+    "insert into {s}.events (job_id, version, event) select n %% 1000, 1, '1' from generate_series(1, %s) as n",
+    "insert into {s}.steps (job_id, key, result) select n %% 1000, n::text, '1' from generate_series(1, %s) as n",
+    """insert into {s}.attempts (job_id, attempt, ending, woken_by)
+        select n %% 1000, n / 1000, 1, 0 from generate_series(1, %s) as n""",
+    """update {s}.jobs set deadline_at = now() + interval '1 d' where id %% 10 = 0 and worker_id is null and id < %s""",
+    """update {s}.jobs set cancel_requested = true where id %% 1000 = 0 and worker_id is not null and id < %s""",
+)
+
+
 def _fresh(_bench: Workbench) -> None:
     """Never vacuumed, never analysed."""
 
 
 def _empty(bench: Workbench) -> None:
-    for table in ("jobs", "finished_jobs", "bands", "workers"):
+    for table in (*READ, "bands", "workers"):
         bench.sql(f"vacuum analyze {{s}}.{table}")
 
 
 def _grown(bench: Workbench) -> None:
-    bench.sql("alter table {s}.jobs set (autovacuum_enabled = off)")
-    bench.sql("alter table {s}.finished_jobs set (autovacuum_enabled = off)")
+    for table in READ:
+        bench.sql(f"alter table {{s}}.{table} set (autovacuum_enabled = off)")
     bench.sql(FILL, HOLDER, JOBS)
+    for fill in FILL_MORE:
+        bench.sql(fill, JOBS)
     bench.sql(FILL_FINISHED, 100_000 + JOBS)
     bench.sql("insert into {s}.bands select distinct queue, priority from {s}.jobs")
 
@@ -141,13 +162,15 @@ def _as_worker(bench: Workbench) -> Connection[object]:
 @pytest.mark.parametrize("statement", PATHS)
 def test_a_workers_connection_has_one_plan(tables: Workbench, statement: str) -> None:
     plan = explain(_as_worker(tables), tables.names, statement)
-    assert plan.paths("jobs", "finished_jobs") == PATHS[statement]
+    assert plan.paths(*READ) == PATHS[statement]
+    assert plan.whole_scans("events", "steps", "attempts") == set()
 
 
 @pytest.mark.parametrize("statement", PATHS)
 def test_a_plain_connection_has_the_same_plan_on_large_tables(grown_tables: Workbench, statement: str) -> None:
     plan = explain(grown_tables.connect(), grown_tables.names, statement)
-    assert plan.paths("jobs", "finished_jobs") == PATHS[statement]
+    assert plan.paths(*READ) == PATHS[statement]
+    assert plan.whole_scans("events", "steps", "attempts") == set()
 
 
 # --- what a claim reads ---

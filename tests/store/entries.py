@@ -48,4 +48,5 @@ def to_release(job: Claimed, state: int = RETRYING, **change: Any) -> Release:
         use_proceed=False,
         error=None,
         last_error=None,
+        ending=1,
     )._replace(**change)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from perdure.store import jobs, leases, settles
+from perdure.store import jobs, leases, running, settles
 from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack, Release
 
 if TYPE_CHECKING:
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES", "ENOUGH", "WRITES", "Case", "Scene", "check", "prepare"]
 
-CLAIM, CHECKPOINT = 7, 4
+CLAIM, CHECKPOINT, FIRST_EVENT = 7, 4, 1000
 
 
 @dataclass
 class Scene:
     """Three running jobs of one worker, alike but for their ids; the one in the middle is written to.
+
+    Each has two events, of the same ids, and is in its 103rd attempt; its history has the 3rd and the 4th.
 
     Attributes:
         bench: Where they are.
@@ -81,7 +83,18 @@ def prepare(bench: Workbench, names: Names | None = None) -> Scene:
     worker, other = bench.register(), bench.register()
     ids = [bench.start() for _ in range(3)]
     bench.claim(worker)
-    bench.sql("update {s}.jobs set claim = %s, attempt = 3, checkpoint = %s, claim_checkpoint = 2", CLAIM, CHECKPOINT)
+    bench.sql("update {s}.jobs set claim = %s, attempt = 103, checkpoint = %s, claim_checkpoint = 2", CLAIM, CHECKPOINT)
+    for place in (0, 1):
+        bench.sql(
+            """insert into {s}.events (job_id, id, version, event) overriding system value
+                select id, %s, 1, '1' from {s}.jobs""",
+            FIRST_EVENT + place,
+        )
+        bench.sql(
+            """insert into {s}.attempts (job_id, attempt, worker_id, started_at, ending, woken_by)
+                select id, %s, worker_id, started_at, 1, 0 from {s}.jobs""",
+            3 + place,
+        )
     return Scene(bench, names or bench.names, worker, other, ids[1])
 
 
@@ -93,19 +106,19 @@ def _call(scene: Scene, write: str, change: dict[str, Any]) -> Call[Any]:
 
 def _finish(names: Names, given: Any) -> Call[int]:
     state = getattr(given, "state", 6)
-    entry = Finish(given.id, given.claim, given.checkpoint, state, b'"x"', b"1", b"2", b"line")
+    entry = Finish(given.id, given.claim, given.checkpoint, state, b'"x"', b"1", b"2", b"line", (FIRST_EVENT,))
     return settles.finish(names, given.worker, [entry], holder=given.holder)
 
 
 def _release(names: Names, given: Any) -> Call[list[int]]:
     state = getattr(given, "state", 3)
     place = (given.id, given.claim, given.checkpoint, state)
-    entry = Release(*place, b'"x"', False, None, 0.0, 1, 1, 0, False, False, None, None)
+    entry = Release(*place, b'"x"', False, None, 0.0, 1, 1, 0, False, False, None, None, 1, events=(FIRST_EVENT,))
     return settles.release(names, given.worker, [entry], holder=given.holder)
 
 
 def _persist(given: Any) -> Persist:
-    return Persist(given.id, given.claim, given.checkpoint, b'"x"')
+    return Persist(given.id, given.claim, given.checkpoint, b'"x"', (FIRST_EVENT,), (("charge", b"1"),))
 
 
 _CALLS: dict[str, Callable[[Names, Any], Call[Any]]] = {
@@ -119,6 +132,15 @@ _CALLS: dict[str, Callable[[Names, Any], Call[Any]]] = {
     ),
     "put_back": lambda names, given: settles.put_back(names, given.worker, [PutBack(given.id, given.claim)]),
     "defer": lambda names, given: settles.defer(names, given.worker, [Deferral(given.id, given.claim, b"why")]),
+    "upgrade": lambda names, given: running.upgrade(
+        names, given.worker, running.Upgrade(given.id, given.claim, given.checkpoint, b"1", b"2", 2)
+    ),
+    "begin_sleep": lambda names, given: running.begin_sleep(
+        names, given.worker, running.Sleep(given.id, given.claim, "nap", 1.0)
+    ),
+    "consume": lambda names, given: running.consume(names, given.id, [FIRST_EVENT]),
+    "wake_unread": lambda names, given: settles.wake_unread(names, [given.id]),
+    "expire": lambda names, _given: leases.expire(names, error=b"1", last_error=b"line", limit=10),
     "cancel": lambda names, given: jobs.cancel(names, given.id),
     "request_cancel": lambda names, given: jobs.request_cancel(names, given.id),
     "proceed": lambda names, given: jobs.proceed(names, given.id, at=None, after=None),
@@ -134,7 +156,6 @@ def _worker(scene: Scene, which: Any) -> Any:
 def check(scene: Scene, case: Case) -> str | None:
     """Try the case; returns what is wrong with the outcome, None when nothing is."""
     scene.sql(case.spoil or "select 1")
-    target = f"workers {scene.worker}" if case.write == "renew_lease" else f"jobs {scene.job}"
     before = scene.bench.rows()
     try:
         answer = scene.bench.run(_call(scene, case.write, case.change))
@@ -142,29 +163,69 @@ def check(scene: Scene, case: Case) -> str | None:
         answer = None
         if case.write != "fence" or error.sqlstate != "PD001":
             raise
-    after = scene.bench.rows()
-    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-    allowed = {target, f"finished_{target}"}
-    if changed - allowed:
-        return f"wrote to other rows: {changed - allowed}"
-    if (target in changed) != case.written:
-        return f"wrote: {before.get(target)} -> {after.get(target)}" if changed else "wrote nothing"
-    if case.write not in {"report_progress", "forgive"} and bool(answer) != case.written:
+    changed = scene.bench.changes(before)
+    expected = _rows(scene, case.write) if case.written else set()
+    if changed != expected:
+        return f"wrote to {changed} instead of {expected}"
+    if case.write not in {"report_progress", "forgive", "consume"} and bool(answer) != case.written:
         return f"answered {answer!r}"
     return None
 
 
+def _rows(scene: Scene, write: str) -> set[str]:
+    """Return the rows that a write writes to when it is right: these, all of them, and no others."""
+    places = {"renew_lease": [f"workers {scene.worker}"]}.get(write) or [
+        place.format(job=scene.job) for place in ROWS.get(write, ("jobs {job}",))
+    ]
+    return set(places)
+
+
+ROWS = {
+    "finish": ("jobs {job}", "finished_jobs {job}", f"events {{job}} {FIRST_EVENT}"),
+    "release": ("jobs {job}", f"events {{job}} {FIRST_EVENT}", "attempts {job} 3", "attempts {job} 103"),
+    "persist": ("jobs {job}", f"events {{job}} {FIRST_EVENT}", "steps {job} charge"),
+    "begin_sleep": ("steps {job} nap",),
+    "consume": (f"events {{job}} {FIRST_EVENT}",),
+    "expire": ("jobs {job}", "finished_jobs {job}"),
+    "cancel": ("jobs {job}", "finished_jobs {job}"),
+}
+"""Which rows each write writes to, if not to its job's alone."""
+
 ENOUGH = {
+    "wake_unread": "update {s}.jobs set state = 4, worker_id = null, scheduled_at = null",
+    "expire": """update {s}.jobs set deadline_at = clock_timestamp();
+        update {s}.jobs set state = 0, worker_id = null where id = {job}""",
     "proceed": "update {s}.jobs set state = 4, worker_id = null, scheduled_at = null where id = {job}",
     "cancel": "update {s}.jobs set state = 0, worker_id = null where id = {job}",
     "forgive": "update {s}.jobs set lapsed_worker_id = {worker}, lapses = 2, suspect = true",
 }
 """What the scene needs for a write to be right, beside what it is."""
 
-_ATTEMPT = ("finish", "release", "persist", "fence", "take_checkpoint_number", "report_progress", "put_back", "defer")
-_NUMBERED = ("finish", "release", "persist", "fence", "take_checkpoint_number")
-_LEASED = ("finish", "release", "persist", "fence")
-WRITES = (*_ATTEMPT, "cancel", "request_cancel", "proceed", "renew_lease", "forgive")
+_ATTEMPT = (
+    "finish",
+    "release",
+    "persist",
+    "fence",
+    "take_checkpoint_number",
+    "report_progress",
+    "put_back",
+    "defer",
+    "upgrade",
+    "begin_sleep",
+)
+_NUMBERED = ("finish", "release", "persist", "fence", "take_checkpoint_number", "upgrade")
+_LEASED = ("finish", "release", "persist", "fence", "upgrade", "begin_sleep")
+WRITES = (
+    *_ATTEMPT,
+    "consume",
+    "wake_unread",
+    "expire",
+    "cancel",
+    "request_cancel",
+    "proceed",
+    "renew_lease",
+    "forgive",
+)
 
 
 def _cases() -> list[Case]:
@@ -172,7 +233,7 @@ def _cases() -> list[Case]:
     cases += [
         Case(write, "a job that isn't there", ENOUGH.get(write, ""), {"id": 2**40})
         for write in WRITES
-        if write != "renew_lease"
+        if write not in {"renew_lease", "expire"}
     ]
     for write in _ATTEMPT:
         cases += [
@@ -196,7 +257,9 @@ def _cases() -> list[Case]:
         ]
     for write in _LEASED:
         cases += [Case(write, f"a lease that {how}", spoil) for how, spoil in _SPOILT_LEASES.items()]
-    return cases + _flag_cases() + _rescue_cases() + _client_cases() + _lease_cases()
+    return (
+        cases + _flag_cases() + _rescue_cases() + _client_cases() + _lease_cases() + _event_cases() + _deadline_cases()
+    )
 
 
 _LAPSE = "update {s}.workers set lapsed_at = clock_timestamp()"
@@ -224,7 +287,7 @@ def _flag_cases() -> list[Case]:
         Case("defer", "a cancel request", cancel),
         *[
             Case(write, "a cancel request and a proceed don't matter", f"{cancel}; {proceed}", written=True)
-            for write in ("persist", "fence", "take_checkpoint_number", "report_progress")
+            for write in ("persist", "fence", "take_checkpoint_number", "report_progress", "upgrade", "begin_sleep")
         ],
     ]
 
@@ -266,6 +329,42 @@ def _lease_cases() -> list[Case]:
     return [
         Case("renew_lease", "a worker that isn't there", change={"worker": "unknown"}),
         *[Case("renew_lease", f"a lease that {how}", spoil) for how, spoil in _SPOILT_LEASES.items()],
+    ]
+
+
+def _event_cases() -> list[Case]:
+    waiting = ENOUGH["wake_unread"]
+    return [
+        *[
+            Case(
+                "wake_unread",
+                f"a job in state {state}",
+                f"{waiting}; update {{s}}.jobs set state = {state} where id = {{job}}",
+            )
+            for state in (0, 1, 2, 3, 5)
+        ],
+        Case("wake_unread", "a job that sleeps", f"{waiting}; update {{s}}.jobs set asleep = true where id = {{job}}"),
+        Case("wake_unread", "a job without events", f"{waiting}; delete from {{s}}.events where job_id = {{job}}"),
+    ]
+
+
+def _deadline_cases() -> list[Case]:
+    def deadline(at: str) -> str:
+        return f"{ENOUGH['expire']}; update {{s}}.jobs set deadline_at = {at} where id = {{job}}"
+
+    return [
+        Case("expire", "a job that a worker holds", "update {s}.jobs set deadline_at = clock_timestamp()"),
+        Case("expire", "a job whose deadline lies ahead", deadline("clock_timestamp() + interval '1 min'")),
+        Case("expire", "a job without a deadline", deadline("null")),
+        *[
+            Case(
+                "expire",
+                f"a job in state {state}",
+                f"{ENOUGH['expire']}; update {{s}}.jobs set state = {state} where id = {{job}}",
+                written=True,
+            )
+            for state in (0, 1, 3, 4, 5)
+        ],
     ]
 
 

@@ -64,12 +64,13 @@ def test_a_claim_writes_who_runs_the_job_and_counts_it(bench: Workbench) -> None
     worker = bench.register()
     job_id = bench.start(metadata=b'{"n":1}', execution_metadata=b'{"step":2}', task="import", queue="mail")
     bench.sql(
-        "update {s}.jobs set claim = 4, attempt = 3, checkpoint = 9, state = 3, scheduler_retries = 2, retry_number = 1"
+        """update {s}.jobs set claim = 4, attempt = 3, checkpoint = 9, state = 3, scheduler_retries = 2,
+            retry_number = 1, woken_by = 2, version = 3"""
     )
     before = bench.job(job_id)
     (claimed,) = bench.claim(worker)
     due_at = before["scheduled_at"].timestamp()
-    assert claimed == (job_id, "import", 5, 4, 1, 2, 0, 9, "mail", b'{"n": 1}', b'{"step": 2}', 0, due_at)
+    assert claimed == (job_id, "import", 5, 4, 1, 2, 0, 9, "mail", b'{"n": 1}', b'{"step": 2}', 0, due_at, 2, 3, None)
     after = bench.job(job_id)
     started_at = after["started_at"]
     assert started_at > before["created_at"]

@@ -19,8 +19,8 @@ def test_finish_moves_the_row_wholly(every_bench: Workbench) -> None:
     job = bench.claimed_job(worker, task="import", queue="mail", priority=7)
     bench.sql(
         """update {s}.jobs set claim = 5, attempt = 4, retry_number = 3, scheduler_retries = 2, checkpoint = 9,
-            lapses = 1, woken_by = 2, deadline_at = '2100-01-01 00:00+00', version = 3,
-            error = '{"old":1}', last_error = 'old', progress = '{"done":3}'"""
+            lapses = 1, woken_by = 2, deadline_at = '2100-01-01 00:00+00', version = 3, error = '{"old":1}',
+            last_error = 'old', progress = '{"done":3}'"""
     )
     before = bench.job(job.id)
     entry = Finish(job.id, 5, 9, FAILED, b'{"step": 3}', None, b'{"error":  [1]}', "kaputt: ü".encode())

@@ -21,6 +21,9 @@ _NO_GUARDS = {
     ("proceed", "exists (select from "),
     ("proceed", "sleeping"),
     ("finish", "awaited"),
+    ("expire", "awaited"),
+    ("wake_unread", "sleeping"),
+    ("wake_unread", "lapsed_at is null"),
     # What a write writes.
     ("release", "not (%(use_proceeds)s"),
 }

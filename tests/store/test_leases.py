@@ -195,12 +195,12 @@ def test_lapsed_jobs_tell_what_a_rescue_is_decided_by(every_bench: Workbench) ->
             lapses = 3, cancel_requested = true where id = %s""",
         persisted.id,
     )
-    bench.sql("update {s}.jobs set proceed_requested = true where id = %s", untouched.id)
+    bench.sql("update {s}.jobs set proceed_requested = true, woken_by = 2 where id = %s", untouched.id)
     assert bench.run(leases.lapsed_jobs(bench.names, worker, limit=10)) == []  # its lease is valid
     bench.sql("update {s}.workers set lapsed_at = clock_timestamp()")
     assert sorted(bench.run(leases.lapsed_jobs(bench.names, worker, limit=10))) == [
-        (persisted.id, 5, 8, True, 1, 2, 3, True, False),
-        (untouched.id, 1, 0, False, 0, 0, 0, False, True),
+        (persisted.id, 5, 8, True, 1, 2, 3, True, False, 0),
+        (untouched.id, 1, 0, False, 0, 0, 0, False, True, 2),
     ]
     assert len(bench.run(leases.lapsed_jobs(bench.names, worker, limit=1))) == 1
 

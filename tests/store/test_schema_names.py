@@ -92,7 +92,7 @@ def _every_statement(bench: Workbench) -> None:
     bench.run(settles.take_checkpoint_number(names, worker, settles.Persist(first, 1, 2, b"1")))
     bench.run(settles.report_progress(names, worker, [settles.ProgressReport(second, 1, b"1")]))
     bench.run(settles.finish(names, worker, [settles.Finish(second, 1, 0, 6, None, b"1", None, None)]))
-    later = settles.Release(third, 1, 0, 4, None, False, None, None, 0, 0, 0, False, False, None, None)
+    later = settles.Release(third, 1, 0, 4, None, False, None, None, 0, 0, 0, False, False, None, None, 4)
     bench.run(settles.release(names, worker, [later]))
     bench.run(settles.put_back(names, worker, [settles.PutBack(fourth, 1)]))
     bench.run(settles.defer(names, worker, [settles.Deferral(fifth, 1, b"why")]))

@@ -32,6 +32,14 @@ __all__ = ["GATE", "Workbench", "gated"]
 
 T = TypeVar("T")
 SCHEMA = "background_tasks"
+_KEYS = {
+    "jobs": "id",
+    "finished_jobs": "id",
+    "workers": "id",
+    "events": "job_id || ' ' || id",
+    "steps": "job_id || ' ' || key",
+    "attempts": "job_id || ' ' || attempt",
+}
 GATE = 4711
 """The advisory lock behind which a `gated` statement waits."""
 
@@ -204,10 +212,31 @@ class Workbench:
     def rows(self) -> dict[str, str]:
         """Return all rows of all tables by table and id, each version as text: an update that changes nothing shows."""
         found: dict[str, str] = {}
-        for table in ("jobs", "finished_jobs", "workers"):
-            for row in self.sql(f"select id::text, ctid::text, xmin::text, to_jsonb(t) as row from {{s}}.{table} as t"):
-                found[f"{table} {row.pop('id')}"] = json.dumps(row, sort_keys=True)
+        for table, key in _KEYS.items():
+            for row in self.sql(
+                f"select ({key})::text as key, ctid::text, xmin::text, to_jsonb(t) as row from {{s}}.{table} t"
+            ):
+                found[f"{table} {row.pop('key')}"] = json.dumps(row, sort_keys=True)
         return found
+
+    def changes(self, before: dict[str, str]) -> set[str]:
+        """Return which rows have been written since `rows`."""
+        after = self.rows()
+        return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+    def send(self, job_id: int, event: bytes = b"1", connection: Connection[Any] | None = None) -> int | None:
+        """Send an event to a job of the task "task"; returns the state that it was in."""
+        schema = quote_identifier(self.names.schema_name)
+        query = f"select {schema}.send_event(%s, 'task', 1, %s, %s)"
+        parameters = [job_id, event.decode(), self.names.work_channel]
+        row = (connection or self.connection).execute(query.encode(), parameters).fetchone()
+        assert row is not None
+        state: int | None = row[0]
+        return state
+
+    def events(self, job_id: int) -> list[int]:
+        """Return the ids of a job's unread events, the oldest first."""
+        return [row["id"] for row in self.sql("select id from {s}.events where job_id = %s order by id", job_id)]
 
 
 def gated(names: Names, statement: str, before: str = "order by id for") -> Names:

@@ -177,8 +177,9 @@ def cancel(names: Names, job_id: int) -> Call[bool]:
 
 
 def request_cancel(names: Names, job_id: int) -> Call[bool]:
-    """Ask for the cancellation of a running job; False when it isn't running."""
-    return Call(names.statements["request_cancel"], {"id": job_id}, bool)
+    """Ask for the cancellation of a running job, and tell its worker; False when it isn't running."""
+    parameters = {"id": job_id, "cancel_channel": names.cancel_channel}
+    return Call(names.statements["request_cancel"], parameters, bool)
 
 
 def await_end(names: Names, job_ids: Sequence[int]) -> Call[None]:

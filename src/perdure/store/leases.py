@@ -18,6 +18,7 @@ __all__ = [
     "LapsedJob",
     "Sweep",
     "WorkerRow",
+    "expire",
     "forget_workers",
     "forgive",
     "heal_bands",
@@ -45,6 +46,7 @@ class LapsedJob(NamedTuple):
     lapses: int
     cancel_requested: bool
     proceed_requested: bool
+    woken_by: int
 
 
 class Sweep(NamedTuple):
@@ -55,12 +57,18 @@ class Sweep(NamedTuple):
         lost: Ids that hold jobs and have no lease.
         next_lapse_seconds: Until the first lease of another worker ends, if nobody renews it; None without another.
         suspect_due: Whether a suspect waits to be claimed.
+        cancel_requested: The worker's own jobs whose cancellation was requested.
+        deadline_due: Whether a job that no worker holds is past its deadline.
+        next_deadline_seconds: Until the next deadline of such a job; None without one.
     """
 
     lapsed: list[UUID]
     lost: list[UUID]
     next_lapse_seconds: float | None
     suspect_due: bool
+    cancel_requested: list[int]
+    deadline_due: bool
+    next_deadline_seconds: float | None
 
 
 class WorkerRow(NamedTuple):
@@ -120,6 +128,24 @@ def set_sleeping(names: Names, worker: UUID, *, sleeping: bool) -> Call[None]:
 def sweep(names: Names, worker: UUID) -> Call[Sweep]:
     """Mark the leases that have lapsed by the database's clock, and tell what there is to rescue."""
     return Call(names.statements["sweep"], {"worker": worker}, lambda rows: Sweep(*rows[0]))
+
+
+def expire(names: Names, *, error: bytes, last_error: bytes, limit: int) -> Call[int]:
+    """Fail jobs that are past their deadline and that no worker holds; answers how many.
+
+    Args:
+        names: The schema's names.
+        error: Of each, as the column holds it: JSON.
+        last_error: Of each, one line.
+        limit: The most at once.
+    """
+    parameters = {
+        "error": error.decode(),
+        "last_error": last_error.decode(),
+        "limit": limit,
+        "done_channel": names.done_channel,
+    }
+    return Call(names.statements["expire"], parameters, lambda rows: int(rows[0][0]))
 
 
 def wake(names: Names) -> Call[None]:

@@ -44,11 +44,15 @@ __all__ = [
     "settlement",
     "strays",
     "take_checkpoint_number",
+    "wake_unread",
 ]
 
 
 class Claimed(NamedTuple):
-    """A job that this worker has just claimed; payloads are JSON."""
+    """A job that this worker has just claimed; payloads are JSON.
+
+    `deadline_seconds` is what is left, by the database's clock; 0 or less when the deadline is past.
+    """
 
     id: int
     task: str
@@ -63,6 +67,9 @@ class Claimed(NamedTuple):
     execution_metadata: bytes
     priority: int
     scheduled_at_seconds: float
+    woken_by: int
+    version: int
+    deadline_seconds: float | None
 
 
 class Claims(NamedTuple):
@@ -78,7 +85,10 @@ class Claims(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """A final outcome. `execution_metadata` is None where it stays as it is stored."""
+    """A final outcome. `execution_metadata` is None where it stays as it is stored.
+
+    `events`: ids of the job's events that are consumed with it.
+    """
 
     id: int
     claim: int
@@ -88,12 +98,16 @@ class Finish(NamedTuple):
     result: bytes | None
     error: bytes | None
     last_error: bytes | None
+    events: tuple[int, ...] = ()
 
 
 class Release(NamedTuple):
     """An outcome after which the job goes on later.
 
     Due: at its old place (`keep_place`), at `due_at`, in `due_seconds`; or never by itself when all three say nothing.
+    For the job's history: `ending`, a code of `AttemptEnding`, and `attempt_woken_by`, what the job had been woken by
+    when the attempt began. `woken_by` is what it is woken by from now on; None leaves it as it is. `events`: as in
+    `Finish`.
     """
 
     id: int
@@ -111,15 +125,25 @@ class Release(NamedTuple):
     use_proceed: bool
     error: bytes | None
     last_error: bytes | None
+    ending: int
+    attempt_woken_by: int = 0
+    asleep: bool = False
+    woken_by: int | None = None
+    events: tuple[int, ...] = ()
 
 
 class Persist(NamedTuple):
-    """New execution metadata of a running attempt, and the number of the checkpoint that it follows."""
+    """New execution metadata of a running attempt, and the number of the checkpoint that it follows.
+
+    With it, `events` (ids of the job's) are consumed, and `steps` stored: keys, with results as JSON.
+    """
 
     id: int
     claim: int
     checkpoint: int
     execution_metadata: bytes
+    events: tuple[int, ...] = ()
+    steps: tuple[tuple[str, bytes], ...] = ()
 
 
 class ProgressReport(NamedTuple):
@@ -188,6 +212,12 @@ def _given(values: Sequence[bytes | None]) -> Sequence[bytes | None]:
     return values if any(values) else ()
 
 
+def _used(entries: Sequence[Finish | Release | Persist]) -> dict[str, Packed]:
+    """Pack the events that a batch consumes: for most there are none."""
+    used = [(entry.id, event) for entry in entries for event in entry.events]
+    return {"event_jobs": int8s([job for job, _ in used]), "event_ids": int8s([event for _, event in used])}
+
+
 def _place_in_line(job: Claimed) -> tuple[int, float, int]:
     return -job.priority, job.scheduled_at_seconds, job.id
 
@@ -219,7 +249,7 @@ def finish(names: Names, worker: UUID, entries: Sequence[Finish], *, holder: UUI
         entries: Sorted by id.
         holder: Whose lease allows the write; the worker's own, except in a rescue.
     """
-    ids, claims, checkpoints, states, metadata, results, errors, last_errors = zip(*entries, strict=True)
+    ids, claims, checkpoints, states, metadata, results, errors, last_errors, _ = zip(*entries, strict=True)
     parameters = {
         "worker": worker,
         "holder": holder or worker,
@@ -232,6 +262,7 @@ def finish(names: Names, worker: UUID, entries: Sequence[Finish], *, holder: UUI
         "errors": jsons(_given(errors)),
         "last_errors": texts(_given(last_errors)),
         "done_channel": names.done_channel,
+        **_used(entries),
     }
     return Call(names.statements["finish"], parameters, lambda rows: int(rows[0][0]))
 
@@ -260,21 +291,41 @@ def release(
         "lapses": int2s([entry.lapses for entry in entries]),
         "suspects": booleans([entry.suspect for entry in entries]),
         "use_proceeds": booleans([entry.use_proceed for entry in entries]),
+        "asleep": booleans([entry.asleep for entry in entries]),
+        "woken_by": int2s([-1 if entry.woken_by is None else entry.woken_by for entry in entries]),
+        "endings": int2s([entry.ending for entry in entries]),
+        "attempts_woken_by": int2s([entry.attempt_woken_by for entry in entries]),
         "errors": jsons(_given([entry.error for entry in entries])),
         "last_errors": texts(_given([entry.last_error for entry in entries])),
+        **_used(entries),
     }
     return Call(names.statements["release"], parameters, _ids)
 
 
+def wake_unread(names: Names, ids: Sequence[int]) -> Call[list[int]]:
+    """Let those of these jobs go on that are suspended and have unread events; answers which.
+
+    Belongs behind each `release` that suspends, as a statement of its own in the same transaction.
+    """
+    parameters = {"ids": _sorted(ids), "channel": names.work_channel}
+    return Call(names.statements["wake_unread"], parameters, _ids)
+
+
 def persist(names: Names, worker: UUID, entries: Sequence[Persist]) -> Call[list[int]]:
     """Write these checkpoints; answers the ids whose attempt may still write and names the right predecessor."""
-    ids, claims, checkpoints, metadata = zip(*entries, strict=True)
+    ids, claims, checkpoints, metadata, _, _ = zip(*entries, strict=True)
+    # A key that an entry names twice must not fail the batch.
+    steps = [(entry.id, key, result) for entry in entries if entry.steps for key, result in dict(entry.steps).items()]
     parameters = {
         "worker": worker,
         "ids": _sorted(ids),
         "claims": int4s(claims),
         "checkpoints": int4s(checkpoints),
         "execution_metadata": jsonbs(metadata),
+        "step_jobs": int8s([job for job, _, _ in steps]),
+        "step_keys": texts([key.encode() for _, key, _ in steps]),
+        "step_results": jsons([result for _, _, result in steps]),
+        **_used(entries),
     }
     return Call(names.statements["persist"], parameters, _ids)
 

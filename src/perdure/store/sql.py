@@ -52,6 +52,9 @@ CLAIM_COLUMNS = (
     "execution_metadata",
     "priority",
     "extract(epoch from scheduled_at)::float8 as due",
+    "woken_by",
+    "version",
+    "extract(epoch from deadline_at - clock_timestamp())::float8 as deadline_seconds",
 )
 """The columns of the claims, in the order of `settles.Claimed`."""
 
@@ -139,6 +142,11 @@ class Names:
     def done_channel(self) -> str:
         """The channel that tells waiters of a job's end; the payload is the job's id."""
         return self._channel("done")
+
+    @property
+    def cancel_channel(self) -> str:
+        """The channel that tells workers of cancel requests; the payload is the job's id."""
+        return self._channel("cancel")
 
     @property
     def advisory_key(self) -> int:

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.errors import LeaseLost
-from perdure.store.settles import Deferral, Finish, ProgressReport, PutBack, Release
+from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack, Release
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from perdure.attempt import Attempt
-    from perdure.store.settles import Persist
     from perdure.worker.verdict import Verdict
 
 __all__ = ["Batch", "Desk", "Errand", "PendingPersist"]
@@ -269,6 +268,8 @@ def _fitting(entries: Sequence[Finish | Release | Persist], room: int) -> tuple[
         room -= _ROW_BYTES if execution_metadata is None else _ROW_BYTES + len(execution_metadata)
         if isinstance(entry, Finish) and entry.result is not None:
             room -= len(entry.result)
+        elif isinstance(entry, Persist):
+            room -= sum(len(result) for _, result in entry.steps)
         count += 1
         if room <= 0:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 import traceback
@@ -123,7 +124,8 @@ class Rules:
         match reason:
             case StopReason.TIMEOUT:
                 timeout = attempt.task.options.timeout
-                return self.raised(attempt, JobTimeout(f"the attempt ran past its timeout of {timeout}"))
+                raised = self.raised(attempt, JobTimeout(f"the attempt ran past its timeout of {timeout}"))
+                return dataclasses.replace(raised, timed_out=True)
             case StopReason.DEADLINE:
                 deadline = attempt.task.options.deadline
                 # None: the code has no deadline any more, but the job was started with one.
@@ -192,6 +194,7 @@ class Rules:
             result=result,
             error=error,
             last_error=last_error,
+            woken_by=job.woken_by,
         )
 
     @staticmethod

@@ -86,7 +86,7 @@ def _see_to_settle(desk: Desk, worker_id: UUID, entry: Finish | Release, row: Se
             return
         renewed = entry
         if row.checkpoint != entry.checkpoint:  # as in Verdict.informed
-            renewed = entry._replace(checkpoint=row.checkpoint, execution_metadata=None)
+            renewed = entry._replace(checkpoint=row.checkpoint, execution_metadata=None, events=())
         desk.again(entry.id, lambda: _settle_again(desk, renewed))
     else:
         desk.settled([entry])

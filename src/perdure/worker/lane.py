@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
+from perdure.core.states import JobState
 from perdure.store import arrays, leases, settles
 from perdure.store.notify import KEEPALIVES
 from perdure.worker.inquiry import inquire, written
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Lane", "LaneOwner"]
 
 _log = logging.getLogger("perdure.worker")
+_SUSPENDED = JobState.SUSPENDED.code
 _BACK_OFF_SECONDS = (0.05, 5.0)
 _SHORTEST_LOOK_SECONDS = 0.0005
 _LONGEST_LOOK_SECONDS = 0.1
@@ -218,7 +220,10 @@ class Lane:
         if self._was_refused:
             self._was_refused = False
             self._owner.lane_connected(self.name)
-        await self._sort_answers(worker_id, batch, want, sleeping, dict(zip(sent, answers, strict=True)))
+        answered = dict(zip(sent, answers, strict=True))
+        if answered.get("wake unread"):
+            self._owner.wake()
+        await self._sort_answers(worker_id, batch, want, sleeping, answered)
 
     async def _refused(self, worker_id: UUID, batch: Batch, error: psycopg.Error) -> None:
         """Find the entry that is refused, so that it doesn't hold up its neighbours; or wait until the server heals."""
@@ -253,7 +258,7 @@ class Lane:
             if batch.finishes:
                 sent["finish"] = settles.finish(names, worker_id, batch.finishes)
             if batch.releases:
-                sent["release"] = settles.release(names, worker_id, batch.releases)
+                sent |= _release(names, worker_id, batch.releases)
             if batch.put_backs:
                 sent["put back"] = settles.put_back(names, worker_id, batch.put_backs)
             if batch.deferrals:
@@ -333,3 +338,12 @@ class Lane:
         self._left_out_in_a_row = min(self._left_out_in_a_row + 1, 10)
         seconds = min(_LONGEST_LOOK_SECONDS, _SHORTEST_LOOK_SECONDS * 2**self._left_out_in_a_row)
         asyncio.get_running_loop().call_later(seconds, self._owner.wake)
+
+
+def _release(names: Names, worker_id: UUID, entries: list[Release]) -> dict[str, Call[Any]]:
+    """Release jobs; and let those go on that wait for an event which has come already."""
+    sent: dict[str, Call[Any]] = {"release": settles.release(names, worker_id, entries)}
+    waiting = [entry.id for entry in entries if entry.state == _SUSPENDED and not entry.asleep]
+    if waiting:
+        sent["wake unread"] = settles.wake_unread(names, waiting)
+    return sent

@@ -6,6 +6,7 @@ longer than the lease, and two sweeps of one job can't both have it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import random
@@ -169,9 +170,8 @@ def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:
         progressed=job.persisted,
     )
     ending = Lapse(persisted=job.persisted, ever_reported=ever_reported)
-    verdict = Verdict(job.id, job.claim, job.checkpoint, snapshot, ending, limits)
-    entry = verdict.entry()
-    if entry.state == JobState.FAILED.code:
+    verdict = Verdict(job.id, job.claim, job.checkpoint, snapshot, ending, limits, woken_by=job.woken_by)
+    if verdict.entry().state == JobState.FAILED.code:
         raised = Raised(
             "perdure.errors.WorkerLost",
             f"{limits.max_lapses} workers in a row were lost while they ran this job, and none of the attempts had "
@@ -180,4 +180,4 @@ def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:
         error, line = encode_raised(raised), str(raised)
     else:
         error, line = None, "the attempt's worker was lost"
-    return Verdict(job.id, job.claim, job.checkpoint, snapshot, ending, limits, error=error, last_error=line.encode())
+    return dataclasses.replace(verdict, error=error, last_error=line.encode())

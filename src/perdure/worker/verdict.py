@@ -9,7 +9,21 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perdure.core.decide import After, At, KeepPlace, Never, Now, Snapshot, decide
+from perdure.core.decide import (
+    After,
+    At,
+    Fail,
+    KeepPlace,
+    Lapse,
+    Never,
+    Now,
+    Raise,
+    Shutdown,
+    Snapshot,
+    Suspend,
+    decide,
+)
+from perdure.core.history import AttemptEnding
 from perdure.store.settles import Finish, Release
 
 if TYPE_CHECKING:
@@ -36,6 +50,9 @@ class Verdict:
         result: Encoded; only of a value that was returned.
         error: As the column holds it.
         last_error: One line.
+        events: The events that the attempt has used since its last persist.
+        woken_by: What the job had been woken by when the attempt began: a code of `WokenBy`.
+        timed_out: Whether a raise is that of a time-out.
     """
 
     id: int
@@ -48,6 +65,9 @@ class Verdict:
     result: bytes | None = None
     error: bytes | None = None
     last_error: bytes | None = None
+    events: tuple[int, ...] = ()
+    woken_by: int = 0
+    timed_out: bool = False
 
     def informed(self, row: Settlement) -> Verdict:
         """Return the verdict with what the job's row says by now."""
@@ -56,14 +76,18 @@ class Verdict:
         )
         if row.checkpoint == self.checkpoint:
             return dataclasses.replace(self, snapshot=snapshot)
-        # A newer checkpoint than this process knew of has landed: nothing older may be put over it.
+        # A newer checkpoint than this process knew of has landed: nothing older may be put over it. What has been done
+        # with events since goes with what isn't written, so they are delivered again.
         snapshot = dataclasses.replace(snapshot, progressed=True)
-        return dataclasses.replace(self, snapshot=snapshot, checkpoint=row.checkpoint, execution_metadata=None)
+        return dataclasses.replace(
+            self, snapshot=snapshot, checkpoint=row.checkpoint, execution_metadata=None, events=()
+        )
 
     def entry(self) -> Finish | Release:
         """Decide, and return the row that settles the attempt so."""
         decision = decide(self.snapshot, self.ending, self.limits)
         execution_metadata = self.execution_metadata if decision.write_checkpoint else None
+        events = self.events if decision.write_checkpoint else ()
         state = decision.state.code
         if decision.state.is_final:
             return Finish(
@@ -75,6 +99,7 @@ class Verdict:
                 self.result,
                 self.error,
                 self.last_error,
+                events,
             )
         due_at, due_seconds = _due(decision.due)
         return Release(
@@ -93,7 +118,28 @@ class Verdict:
             use_proceed=decision.use_proceed,
             error=self.error,
             last_error=self.last_error,
+            ending=_in_history(self.ending, timed_out=self.timed_out).code,
+            attempt_woken_by=self.woken_by,
+            asleep=decision.asleep,
+            woken_by=None if decision.woken_by is None else decision.woken_by.code,
+            events=events,
         )
+
+
+def _in_history(ending: Ending, *, timed_out: bool) -> AttemptEnding:
+    match ending:
+        case Raise():
+            return AttemptEnding.TIMED_OUT if timed_out else AttemptEnding.RAISED
+        case Fail():
+            return AttemptEnding.FAILED
+        case Suspend():
+            return AttemptEnding.SUSPENDED
+        case Shutdown():
+            return AttemptEnding.STOPPED
+        case Lapse():
+            return AttemptEnding.LAPSED
+        case _:
+            return AttemptEnding.ENDED
 
 
 def _due(due: Due) -> tuple[datetime | None, float | None]:

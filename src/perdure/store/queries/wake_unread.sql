@@ -1,0 +1,20 @@
+-- Jobs of an exchange that were suspended and have unread events go on at once. A later statement of the transaction that
+-- suspends, for its snapshot is taken after the suspension has its row's lock, and a sender holds a lock on the row that
+-- excludes that one: whoever comes second sees what the first has done, so no wake-up is lost.
+-- A row that another has locked is left: it was suspended by an exchange of that one's, which looks as well.
+-- Guard: suspended, not asleep, an event. Locks: the jobs' rows by id, skipping locked ones. Index: jobs_pkey,
+-- events_pkey.
+with woken as (
+    update {schema}.jobs set state = 5, scheduled_at = clock_timestamp(), woken_by = 2
+    where id = any(array(
+            select id from {schema}.jobs where id = any(%(ids)s::bigint[]) order by id for no key update skip locked
+        ))
+        and state = 4
+        and not asleep
+        and exists (select from {schema}.events where events.job_id = jobs.id)
+    returning id, queue
+)
+select id,
+    case when exists (select from {schema}.workers where sleeping and lapsed_at is null)
+    then pg_notify(%(channel)s::text, queue) is null end
+from woken
