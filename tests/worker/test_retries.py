@@ -312,6 +312,25 @@ async def test_a_checkpoint_that_a_shutdown_persists_is_progress_too(app: App, *
         assert await ended(job) == (JobState.FAILED, attempts)
 
 
+async def test_a_task_s_own_function_counts_from_1_again_after_progress(app: App) -> None:
+    asked: list[int] = []
+
+    def own(attempt: int, _error: BaseException) -> float | None:
+        asked.append(attempt)
+        return 0 if attempt < 3 else None
+
+    @app.task("copy", retry=own, progress_resets_retries=True)
+    async def copy(ctx: Context[None, Progress]) -> None:
+        if ctx.attempt == 3:
+            ctx.execution_metadata.rows += 1
+            await ctx.persist()
+        raise Gone
+
+    async with app.worker():
+        assert await ended(await copy.start()) == (JobState.FAILED, 5)
+    assert asked == [1, 2, 1, 2, 3]
+
+
 async def test_progress_gives_level_2_no_fresh_start(app: App) -> None:
     @app.task("copy", retry=FixedDelays([]), max_retry_count=2, progress_resets_retries=True)
     async def copy(ctx: Context[None, Progress]) -> None:
