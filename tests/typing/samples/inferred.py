@@ -378,6 +378,10 @@ async def runs() -> None:
     await app.close()
 
 
+def from_the_first(old: Any) -> Any:
+    return old
+
+
 def own_policy(attempt: int, error: BaseException) -> timedelta | None:
     return timedelta(seconds=attempt) if isinstance(error, OSError) else None
 
@@ -392,7 +396,7 @@ async def with_growing_delays(ctx: Context[Meta, Progress]) -> Imported | Failed
     return Failed(ShopClosed("noon"), retry_after=0.5)
 
 
-@app.task("fixed", retry=FixedDelays([1, 2.5, timedelta(minutes=1)]), version=2, upgrades={1: lambda old: old})
+@app.task("fixed", retry=FixedDelays([1, 2.5, timedelta(minutes=1)]), version=2, upgrades={1: from_the_first})
 async def with_fixed_delays(ctx: Context[Meta, Progress]) -> Imported:
     return Imported(1)
 

@@ -156,7 +156,7 @@ async def no_policy(ctx: Context[Meta, Progress]) -> Imported:
     return Imported(1)
 
 
-@app.task("no delay", retry=lambda attempt, error: "soon")  # refused
+@app.task("no delay", retry=lambda *_: "soon")  # refused
 async def no_delay(ctx: Context[Meta, Progress]) -> Imported:
     return Imported(1)
 
