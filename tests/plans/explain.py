@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "explain"]
 
+_BY_ADDRESS = {"Bitmap Heap Scan", "Tid Scan"}
+_BOUNDS = {"Index Cond", "Recheck Cond", "TID Cond"}
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
@@ -28,16 +30,16 @@ class Plan:
         self.nodes = list(_walk(root))
 
     def paths(self, *tables: str) -> set[str]:
-        """How these tables are read: the names of the indexes, or "Seq Scan"."""
+        """How these tables are read: the names of the indexes, or "Seq Scan"; nothing for what is read by address."""
         found = [node for node in self.nodes if node.get("Relation Name") in tables and "Scan" in node["Node Type"]]
         # What a bitmap is made of is below it, without the table's name.
         found += [part for node in found for part in node.get("Plans", ()) if "Bitmap" in part["Node Type"]]
-        return {str(node.get("Index Name", node["Node Type"])) for node in found} - {"Bitmap Heap Scan"}
+        return {str(node.get("Index Name", node["Node Type"])) for node in found} - _BY_ADDRESS
 
     def whole_scans(self, *tables: str) -> set[str]:
         """Which of these tables are read from one end to the other, be it along an index."""
         scans = [node for node in self.nodes if node.get("Relation Name") in tables and "Scan" in node["Node Type"]]
-        return {str(node["Relation Name"]) for node in scans if "Index Cond" not in node and "Recheck Cond" not in node}
+        return {str(node["Relation Name"]) for node in scans if not _BOUNDS & node.keys()}
 
     def rows_read(self, table: str) -> float:
         """How many rows of a table the executed plan has fetched, kept or not; without those it fetched to write."""

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES", "ENOUGH", "WRITES", "Case", "Scene", "check", "prepare"]
 
-CLAIM, CHECKPOINT, FIRST_EVENT = 7, 4, 1000
+CLAIM, CHECKPOINT, EVENT = 7, 4, 1000
 
 
 @dataclass
 class Scene:
     """Three running jobs of one worker, alike but for their ids; the one in the middle is written to.
 
-    Each has two events, of the same ids, and is in its 103rd attempt; its history has the 3rd and the 4th.
+    Each has two events, of the same ids, and is in its 103rd attempt; its history has the 2nd and the 3rd.
 
     Attributes:
         bench: Where they are.
@@ -84,11 +84,11 @@ def prepare(bench: Workbench, names: Names | None = None) -> Scene:
     ids = [bench.start() for _ in range(3)]
     bench.claim(worker)
     bench.sql("update {s}.jobs set claim = %s, attempt = 103, checkpoint = %s, claim_checkpoint = 2", CLAIM, CHECKPOINT)
-    for place in (0, 1):
+    for place in (-1, 0):
         bench.sql(
             """insert into {s}.events (job_id, id, version, event) overriding system value
                 select id, %s, 1, '1' from {s}.jobs""",
-            FIRST_EVENT + place,
+            EVENT + place,
         )
         bench.sql(
             """insert into {s}.attempts (job_id, attempt, worker_id, started_at, ending, woken_by)
@@ -106,19 +106,19 @@ def _call(scene: Scene, write: str, change: dict[str, Any]) -> Call[Any]:
 
 def _finish(names: Names, given: Any) -> Call[int]:
     state = getattr(given, "state", 6)
-    entry = Finish(given.id, given.claim, given.checkpoint, state, b'"x"', b"1", b"2", b"line", (FIRST_EVENT,))
+    entry = Finish(given.id, given.claim, given.checkpoint, state, b'"x"', b"1", b"2", b"line", (EVENT,))
     return settles.finish(names, given.worker, [entry], holder=given.holder)
 
 
 def _release(names: Names, given: Any) -> Call[list[int]]:
     state = getattr(given, "state", 3)
     place = (given.id, given.claim, given.checkpoint, state)
-    entry = Release(*place, b'"x"', False, None, 0.0, 1, 1, 0, False, False, None, None, 1, events=(FIRST_EVENT,))
+    entry = Release(*place, b'"x"', False, None, 0.0, 1, 1, 0, False, False, None, None, 1, events=(EVENT,))
     return settles.release(names, given.worker, [entry], holder=given.holder)
 
 
 def _persist(given: Any) -> Persist:
-    return Persist(given.id, given.claim, given.checkpoint, b'"x"', (FIRST_EVENT,), (("charge", b"1"),))
+    return Persist(given.id, given.claim, given.checkpoint, b'"x"', (EVENT,), (("charge", b"1"),))
 
 
 _CALLS: dict[str, Callable[[Names, Any], Call[Any]]] = {
@@ -138,7 +138,7 @@ _CALLS: dict[str, Callable[[Names, Any], Call[Any]]] = {
     "begin_sleep": lambda names, given: running.begin_sleep(
         names, given.worker, running.Sleep(given.id, given.claim, "nap", 1.0)
     ),
-    "consume": lambda names, given: running.consume(names, given.id, [FIRST_EVENT]),
+    "consume": lambda names, given: running.consume(names, given.id, [EVENT]),
     "wake_unread": lambda names, given: settles.wake_unread(names, [given.id]),
     "expire": lambda names, _given: leases.expire(names, error=b"1", last_error=b"line", limit=10),
     "cancel": lambda names, given: jobs.cancel(names, given.id),
@@ -181,11 +181,11 @@ def _rows(scene: Scene, write: str) -> set[str]:
 
 
 ROWS = {
-    "finish": ("jobs {job}", "finished_jobs {job}", f"events {{job}} {FIRST_EVENT}"),
-    "release": ("jobs {job}", f"events {{job}} {FIRST_EVENT}", "attempts {job} 3", "attempts {job} 103"),
-    "persist": ("jobs {job}", f"events {{job}} {FIRST_EVENT}", "steps {job} charge"),
+    "finish": ("jobs {job}", "finished_jobs {job}", f"events {{job}} {EVENT}"),
+    "release": ("jobs {job}", f"events {{job}} {EVENT}", "attempts {job} 3", "attempts {job} 103"),
+    "persist": ("jobs {job}", f"events {{job}} {EVENT}", "steps {job} charge"),
     "begin_sleep": ("steps {job} nap",),
-    "consume": (f"events {{job}} {FIRST_EVENT}",),
+    "consume": (f"events {{job}} {EVENT}",),
     "expire": ("jobs {job}", "finished_jobs {job}"),
     "cancel": ("jobs {job}", "finished_jobs {job}"),
 }

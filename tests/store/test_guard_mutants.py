@@ -24,6 +24,8 @@ _NO_GUARDS = {
     ("expire", "awaited"),
     ("wake_unread", "sleeping"),
     ("wake_unread", "lapsed_at is null"),
+    # What spares look-ups.
+    ("release", "released.attempt > 100"),
     # What a write writes.
     ("release", "not (%(use_proceeds)s"),
 }

@@ -3,7 +3,8 @@
 -- decision to fail didn't know (it is decided anew). Ids are sorted: width_bucket finds a row's place in the arrays
 -- without a join, so there is one plan only; and all batches lock in one order. For the one plan, too, the worker is
 -- compared by "is not distinct from": "=" invites jobs_held, which reads all that the worker holds for each batch.
--- The events that the outcome has used are consumed with it: by id, of the rows that were really moved.
+-- The events that the outcome has used are consumed with it: by id, of the rows that were really moved. Not by a join,
+-- whose order would depend on what the planner thinks of tables that are empty at first: each is looked up by its key.
 -- Locks: the jobs' rows by id, skipping locked ones (they are settled later), in the mode that a sender's open
 -- transaction holds up; then the events. Index: jobs_pkey, events_pkey.
 with ended as (
@@ -38,10 +39,14 @@ with ended as (
     from ended
     returning id
 ), consumed as (
-    delete from {schema}.events using unnest(%(event_jobs)s::bigint[], %(event_ids)s::bigint[]) as used (job_id, id)
-    where events.job_id = used.job_id
-        and events.id = used.id
-        and used.job_id = any(array(select id from ended))
+    delete from {schema}.events where ctid = any(array(
+        select found.ctid
+        from unnest(%(event_jobs)s::bigint[], %(event_ids)s::bigint[]) as used (job_id, id)
+        cross join lateral (
+            select events.ctid from {schema}.events where events.job_id = used.job_id and events.id = used.id limit 1
+        ) as found
+        where used.job_id = any(array(select id from ended))
+    ))
 )
 select (select count(*) from kept),
     (select count(pg_notify(%(done_channel)s::text, id::text)) from ended where awaited)

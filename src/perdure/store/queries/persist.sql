@@ -21,10 +21,14 @@ with written as (
         )
     returning id
 ), consumed as (
-    delete from {schema}.events using unnest(%(event_jobs)s::bigint[], %(event_ids)s::bigint[]) as used (job_id, id)
-    where events.job_id = used.job_id
-        and events.id = used.id
-        and used.job_id = any(array(select id from written))
+    delete from {schema}.events where ctid = any(array(
+        select found.ctid
+        from unnest(%(event_jobs)s::bigint[], %(event_ids)s::bigint[]) as used (job_id, id)
+        cross join lateral (
+            select events.ctid from {schema}.events where events.job_id = used.job_id and events.id = used.id limit 1
+        ) as found
+        where used.job_id = any(array(select id from written))
+    ))
 ), stored as (
     insert into {schema}.steps (job_id, key, result)
     select job_id, key, result

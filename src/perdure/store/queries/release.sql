@@ -48,10 +48,14 @@ with released as (
         )
     returning id, attempt, started_at, error
 ), consumed as (
-    delete from {schema}.events using unnest(%(event_jobs)s::bigint[], %(event_ids)s::bigint[]) as used (job_id, id)
-    where events.job_id = used.job_id
-        and events.id = used.id
-        and used.job_id = any(array(select id from released))
+    delete from {schema}.events where ctid = any(array(
+        select found.ctid
+        from unnest(%(event_jobs)s::bigint[], %(event_ids)s::bigint[]) as used (job_id, id)
+        cross join lateral (
+            select events.ctid from {schema}.events where events.job_id = used.job_id and events.id = used.id limit 1
+        ) as found
+        where used.job_id = any(array(select id from released))
+    ))
 ), told as (
     insert into {schema}.attempts (job_id, attempt, worker_id, started_at, ending, woken_by, error)
     select id, attempt, %(worker)s, started_at,
@@ -61,8 +65,15 @@ with released as (
     from released
     on conflict do nothing
 ), forgotten as (
-    delete from {schema}.attempts using released
-    where attempts.job_id = released.id
-        and attempts.attempt = released.attempt - 100
+    delete from {schema}.attempts where ctid = any(array(
+        select found.ctid
+        from released
+        cross join lateral (
+            select attempts.ctid from {schema}.attempts
+            where attempts.job_id = released.id and attempts.attempt = released.attempt - 100
+            limit 1
+        ) as found
+        where released.attempt > 100
+    ))
 )
 select id from released

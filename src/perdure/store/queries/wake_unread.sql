@@ -11,7 +11,7 @@ with woken as (
         ))
         and state = 4
         and not asleep
-        and exists (select from {schema}.events where events.job_id = jobs.id)
+        and exists (select from {schema}.events where events.job_id = jobs.id offset 0)  -- a look-up, never a join
     returning id, queue
 )
 select id,
