@@ -18,6 +18,7 @@ from perdure.core.decide import (
     After,
     At,
     Cancel,
+    Deadline,
     Decision,
     Due,
     Ending,
@@ -258,3 +259,80 @@ def test_a_long_life_of_suspensions_does_not_use_up_the_retries() -> None:
 def test_the_counters_of_an_ended_job_stay_to_be_read(ending: Ending) -> None:
     decision = decide(USED, ending, LIMITS)
     assert (decision.retry_number, decision.scheduler_retries) == (USED.retry_number, USED.scheduler_retries)
+
+
+# --- Policies and time limits -----------------------------------------------------------------------------------------
+
+LEFT = limits_of(scheduler_retry_count=9, max_retry_count=9)
+
+
+def test_an_error_that_is_never_retried_fails_the_job_on_either_level() -> None:
+    decision = decide(USED, Raise(retry=False), LEFT)
+    assert (decision.state, decision.write_checkpoint) == (JobState.FAILED, False)
+
+
+def test_a_task_s_own_function_chooses_the_delay_and_has_no_count() -> None:
+    life = Life(limits_of(scheduler_retry_count=0)).run([Raise(delay_seconds=3.0), Raise(delay_seconds=0.0)] * 50)
+    assert (life.state, life.waits[:2]) == (JobState.RETRYING, [After(3.0), NOW])
+    assert (life.row.retry_number, life.row.scheduler_retries) == (0, 100)
+
+
+def test_when_the_function_has_no_answer_its_retries_count_for_the_configured_policy() -> None:
+    life = Life(limits_of(scheduler_retry_count=2, delays=(1, 2))).run([Raise(delay_seconds=9.0), Raise(), Raise()])
+    assert (life.state, life.waits) == (JobState.FAILED, [After(9.0), After(2), KEEP_PLACE])
+
+
+def test_failed_says_when_its_enqueueing_retry_is_due() -> None:
+    decision = decide(FRESH, Fail(retry_after_seconds=30.0), LEFT)
+    assert decision == Decision(JobState.RETRYING, After(30.0), retry_number=1, scheduler_retries=0)
+
+
+def test_a_job_past_its_deadline_fails_at_once_whatever_retries_are_left() -> None:
+    decision = decide(USED, Deadline(), LEFT)
+    assert decision == Decision(
+        JobState.FAILED, KEEP_PLACE, USED.retry_number, USED.scheduler_retries, write_checkpoint=False
+    )
+
+
+def test_a_cancel_request_wins_over_the_deadline() -> None:
+    assert decide(replace(USED, cancel_requested=True), Deadline(), LEFT).state is JobState.CANCELLED
+
+
+PROGRESSED = replace(USED, progressed=True)
+RESETTING = replace(limits_of(scheduler_retry_count=2, delays=(1, 2), max_retry_count=9), progress_resets_retries=True)
+
+
+def test_level_1_starts_afresh_once_a_new_checkpoint_was_persisted_since_the_last_raise() -> None:
+    decision = decide(PROGRESSED, Raise(), RESETTING)
+    assert (decision.due, decision.scheduler_retries, decision.retry_number) == (After(1), 1, USED.retry_number)
+
+
+@pytest.mark.parametrize("ending", [Shutdown(), Lapse(persisted=True, ever_reported=False)])
+def test_progress_of_an_attempt_that_ended_without_a_raise_counts_too(ending: Ending) -> None:
+    assert decide(PROGRESSED, ending, RESETTING).scheduler_retries == 0
+    assert decide(USED, ending, RESETTING).scheduler_retries == USED.scheduler_retries
+
+
+@pytest.mark.parametrize("ending", [Raise(), Shutdown()])
+def test_progress_resets_nothing_unless_the_task_wants_it(ending: Ending) -> None:
+    limits = replace(RESETTING, progress_resets_retries=False)
+    assert decide(PROGRESSED, ending, limits) == decide(USED, ending, limits)
+
+
+# --- What wakes a suspended job ---------------------------------------------------------------------------------------
+
+
+def test_a_suspended_job_is_woken_by_the_time_unless_somebody_is_first() -> None:
+    assert decide(FRESH, Suspend(HOUR), LIMITS).woken_by is WokenBy.TIME
+    assert decide(replace(FRESH, proceed_requested=True), Suspend(HOUR), LIMITS).woken_by is WokenBy.PROCEED
+
+
+@pytest.mark.parametrize("ending", [Returned(), Fail(), Raise(), Shutdown(), LOST, Cancel(), Deadline()])
+def test_what_woke_a_job_stays_through_retries_stops_and_lapses(ending: Ending) -> None:
+    assert decide(replace(USED, proceed_requested=True), ending, LEFT).woken_by is None
+
+
+def test_a_job_sleeps_only_while_it_is_suspended() -> None:
+    assert decide(FRESH, Suspend(HOUR, asleep=True), LIMITS).asleep
+    assert not decide(FRESH, Suspend(HOUR), LIMITS).asleep
+    assert not decide(replace(FRESH, proceed_requested=True), Suspend(HOUR, asleep=True), LIMITS).asleep

@@ -32,6 +32,7 @@ from perdure import (
     Task,
     on,
 )
+from perdure.retry import Exponential, FixedDelays
 
 
 @dataclass
@@ -375,3 +376,31 @@ async def runs() -> None:
         await app.migrate()
     await app.open()
     await app.close()
+
+
+def from_the_first(old: Any) -> Any:
+    return old
+
+
+def own_policy(attempt: int, error: BaseException) -> timedelta | None:
+    return timedelta(seconds=attempt) if isinstance(error, OSError) else None
+
+
+@app.task("own policy", retry=own_policy, no_retry_on=ValueError, deadline=timedelta(days=1), events=Meta | Progress)
+async def with_own_policy(ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed]:
+    return Failed(ShopClosed("noon"), retry_after=timedelta(minutes=5))
+
+
+@app.task("growing", retry=Exponential(1, cap=timedelta(hours=1), count=9), no_retry_on=(ValueError, KeyError))
+async def with_growing_delays(ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed]:
+    return Failed(ShopClosed("noon"), retry_after=0.5)
+
+
+@app.task("fixed", retry=FixedDelays([1, 2.5, timedelta(minutes=1)]), version=2, upgrades={1: from_the_first})
+async def with_fixed_delays(ctx: Context[Meta, Progress]) -> Imported:
+    return Imported(1)
+
+
+assert_type(with_own_policy, Task[Meta, Progress, Imported, ShopClosed])
+assert_type(with_growing_delays, Task[Meta, Progress, Imported, ShopClosed])
+assert_type(with_fixed_delays, Task[Meta, Progress, Imported, Never])

@@ -149,3 +149,18 @@ async def unknown_option(ctx: Context[Meta, Progress]) -> Imported:
 @app.task("async context in a thread")  # refused
 def in_a_thread(ctx: Context[Meta, Progress]) -> Imported:
     return Imported(1)
+
+
+@app.task("no policy", retry=[1, 2])  # refused
+async def no_policy(ctx: Context[Meta, Progress]) -> Imported:
+    return Imported(1)
+
+
+@app.task("no delay", retry=lambda *_: "soon")  # refused
+async def no_delay(ctx: Context[Meta, Progress]) -> Imported:
+    return Imported(1)
+
+
+@app.task("no exceptions", no_retry_on=(ValueError, int))  # refused
+async def no_exceptions(ctx: Context[Meta, Progress]) -> Imported:
+    return Imported(1)
