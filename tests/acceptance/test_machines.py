@@ -75,7 +75,10 @@ class Noted:
 
 @dataclass(frozen=True)
 class Frozen:
+    """As `Noted`, with a hash."""
+
     number: int = 0
+    notes: str = field(default="", compare=False)
 
 
 @dataclass
@@ -295,17 +298,17 @@ async def go_round(app: App, there: Any, back: Any, *, repeatable: bool = False)
     "state",
     [
         pytest.param(lambda _step: Placed(), id="equal by value"),
-        pytest.param(lambda _step: Frozen(), id="equal by hash"),
+        pytest.param(lambda step: Frozen(0, f"step {step}"), id="equal by hash, with another payload"),
         pytest.param(lambda _step: Opaque(), id="compared by identity, with an equal payload"),
         pytest.param(lambda step: Noted(0, f"step {step}"), id="equal, with another payload"),
     ],
 )
 async def test_an_equal_state_twice_in_one_run_raises(app: App, state: Any) -> None:
     async with app.worker():
-        job = await go_round(app, state, lambda _step: Frozen(7))
+        job = await go_round(app, state, lambda step: Frozen(-step))
         error = await raised_by(job)
     assert error.type == "perdure.errors.StateRepeated"
-    assert error.message.startswith("Rounds came to the state ")
+    assert error.message.startswith(f"Rounds came to the state {type(state(0)).__name__}(")
     assert "twice in one run" in error.message
     assert "repeatable=True" in error.message
 
@@ -365,21 +368,26 @@ async def test_a_suspension_begins_a_new_run(app: App) -> None:
 
 
 async def test_a_repeated_state_is_an_ordinary_raise_from_the_last_persisted_state(app: App) -> None:
+    handled: list[object] = []
+
     @app.task("rounds", scheduler_retry_count=1)
     class Rounds(StateMachine[None, Placed | Paid, int, Never]):
         initial = Placed()
 
         @on(Placed)
         async def place(self, state: Placed, ctx: Context[None, MachineState[Placed | Paid]]) -> Paid:
+            handled.append(state)
             return Paid("x")
 
         @on(Paid)
         async def paid(self, state: Paid, ctx: Context[None, MachineState[Placed | Paid]]) -> Placed | Completed[int]:
+            handled.append(state)
             return Placed() if ctx.attempt == 1 else Completed(ctx.attempt)
 
     async with app.worker():
         job = await Rounds.start()
         assert await job.result(timeout=10) == 2
+    assert handled == [Placed(), Paid("x"), Paid("x")]
     assert (await job.refresh()).execution_metadata == MachineState(Paid("x"))
 
 
