@@ -424,6 +424,12 @@ def test_what_cant_be_a_state(app: App) -> None:
     assert "the state list has no handler" in refused(app, Fulfil3)
 
 
+def test_a_state_that_the_union_has_twice(app: App) -> None:
+    class Fulfil(StateMachine[Order, Annotated[Lost, Tag("a")] | Annotated[Lost, Tag("b")], Receipt, Never]): ...
+
+    assert refused(app, Fulfil) == "the machine Fulfil: the union has the state Lost twice"
+
+
 def test_states_that_cant_be_stored(app: App) -> None:
     class Fulfil(StateMachine[Order, Connection, Receipt, Never]):
         @on(Connection)

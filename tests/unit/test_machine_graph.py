@@ -38,12 +38,14 @@ def everything(app: App) -> Any:
     class All(StateMachine[None, States, int | Literal["none"], str | list[int]]):
         initial = Placed()
 
-        @on(Placed)
-        async def place(self, state: Placed, ctx: Any) -> Paid | State | Suspended | Suspended[Paid | State]: ...
         @on(Paid)
         async def paid(
             self, state: Paid, ctx: Any
         ) -> Completed[int] | Completed[Literal["none"]] | Failed[str] | Cancelled[str | list[int]]: ...
+        @on(Placed)
+        async def place(
+            self, state: Placed, ctx: Any
+        ) -> Paid | State | Suspended | Suspended[Paid | State] | Suspended[State]: ...
         @on(State)
         async def end(self, state: State, ctx: Any) -> Never: ...
 
