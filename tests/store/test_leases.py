@@ -199,8 +199,8 @@ def test_lapsed_jobs_tell_what_a_rescue_is_decided_by(every_bench: Workbench) ->
     assert bench.run(leases.lapsed_jobs(bench.names, worker, limit=10)) == []  # its lease is valid
     bench.sql("update {s}.workers set lapsed_at = clock_timestamp()")
     assert sorted(bench.run(leases.lapsed_jobs(bench.names, worker, limit=10))) == [
-        (persisted.id, 5, 8, True, 1, 2, 3, True, False, 0),
-        (untouched.id, 1, 0, False, 0, 0, 0, False, True, 2),
+        (persisted.id, 5, 8, True, 1, 2, 3, True, False, 0, "task"),
+        (untouched.id, 1, 0, False, 0, 0, 0, False, True, 2, "task"),
     ]
     assert len(bench.run(leases.lapsed_jobs(bench.names, worker, limit=1))) == 1
 

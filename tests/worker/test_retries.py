@@ -312,6 +312,30 @@ async def test_a_checkpoint_that_a_shutdown_persists_is_progress_too(app: App, *
         assert await ended(job) == (JobState.FAILED, attempts)
 
 
+@pytest.mark.parametrize(("resets", "attempts"), [(False, 3), (True, 4)])
+async def test_a_checkpoint_of_an_attempt_whose_worker_was_lost_is_progress_too(
+    migrated_database: str, *, resets: bool, attempts: int
+) -> None:
+    app = App(migrated_database, execution={"lease_duration": 2})
+    running = asyncio.Event()
+
+    @app.task("copy", retry=FixedDelays([0]), progress_resets_retries=resets)
+    async def copy(ctx: Context[None, Progress]) -> None:
+        if ctx.attempt == 2:
+            ctx.execution_metadata.rows = 1
+            await ctx.persist()
+            running.set()
+            await asyncio.Event().wait()
+        raise Gone
+
+    async with app, app.worker():
+        job = await copy.start()
+        await running.wait()
+        async with app.pool.connection() as connection:
+            await connection.execute("update background_tasks.workers set lapsed_at = clock_timestamp()")
+        assert await ended(job) == (JobState.FAILED, attempts)
+
+
 async def test_a_task_s_own_function_counts_from_1_again_after_progress(app: App) -> None:
     asked: list[int] = []
 

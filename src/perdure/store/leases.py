@@ -47,6 +47,7 @@ class LapsedJob(NamedTuple):
     cancel_requested: bool
     proceed_requested: bool
     woken_by: int
+    task: str
 
 
 class Sweep(NamedTuple):

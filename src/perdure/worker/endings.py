@@ -69,9 +69,10 @@ class Rules:
         scheduling, execution = config.scheduling, config.execution
         self.max_payload_bytes = execution.max_payload_bytes
         self.max_lapses = execution.max_lapses
-        self.policy = RetryPolicy(
+        policy = RetryPolicy(
             scheduling.scheduler_retry_count, tuple(scheduling.scheduler_retry_delays), execution.max_retry_count
         )
+        self._limits_of_any = Limits(policy, self.max_lapses)
         self._limits: dict[str, Limits] = {}
         self._chance = chance
 
@@ -212,11 +213,13 @@ class Rules:
             progressed=writes or attempt.checkpoint != job.checkpoint,
         )
 
-    def limits(self, task: Task[Any, Any, Any, Any]) -> Limits:
-        """Return what the settings allow the jobs of a task."""
+    def limits(self, task: Task[Any, Any, Any, Any] | None) -> Limits:
+        """Return what the settings allow the jobs of a task; without one, what they allow any."""
+        if task is None:
+            return self._limits_of_any
         limits = self._limits.get(task.name)
         if limits is None:
-            policy = policy_of(task.options, self.policy)
+            policy = policy_of(task.options, self._limits_of_any.policy)
             limits = Limits(policy, self.max_lapses, task.options.progress_resets_retries)
             self._limits[task.name] = limits
         return limits

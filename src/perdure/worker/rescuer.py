@@ -21,11 +21,11 @@ from perdure.worker.service import Service
 from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from psycopg import AsyncConnection
 
-    from perdure.core.retry import RetryPolicy
     from perdure.store.leases import LapsedJob
     from perdure.store.settles import Claimed, Release
     from perdure.store.sql import Names
@@ -48,8 +48,10 @@ class RescuerOwner(Protocol):
     queues: tuple[str, ...] | None
     desk: Desk
     claimer: Claimer
-    policy: RetryPolicy
-    max_lapses: int
+
+    def limits_of(self, name: str) -> Limits:
+        """What the settings allow the jobs of a task."""
+        ...
 
     @property
     def worker_id(self) -> UUID | None:
@@ -118,9 +120,15 @@ class Rescuer(Service):
 
     async def _rescue(self, lost: UUID, holder: UUID) -> None:
         owner = self._owner
-        limits = Limits(owner.policy, owner.max_lapses)
         count = await owner.desk.run(
-            functools.partial(rescue, names=owner.names, lost=lost, holder=holder, limits=limits, ever_reported=False)
+            functools.partial(
+                rescue,
+                names=owner.names,
+                lost=lost,
+                holder=holder,
+                limits_of=owner.limits_of,
+                ever_reported=False,
+            )
         )
         if count:
             _log.warning("worker %s is lost: %d of its jobs go on elsewhere", lost, count)
@@ -129,7 +137,13 @@ class Rescuer(Service):
 
 
 async def rescue(
-    connection: AsyncConnection[Any], names: Names, lost: UUID, holder: UUID, limits: Limits, *, ever_reported: bool
+    connection: AsyncConnection[Any],
+    names: Names,
+    lost: UUID,
+    holder: UUID,
+    limits_of: Callable[[str], Limits],
+    *,
+    ever_reported: bool,
 ) -> int:
     """Decide and write what becomes of the jobs that a worker without a lease holds; returns how many there were.
 
@@ -138,14 +152,14 @@ async def rescue(
         names: The schema's names.
         lost: The worker that has lost its lease.
         holder: The worker whose lease allows the writes.
-        limits: What the settings allow a job.
+        limits_of: What the settings allow the jobs of a task, by its name.
         ever_reported: Whether the lost worker is known to be alive, so that its lapse isn't counted.
     """
     count = 0
     while True:
         async with connection.transaction():
             jobs = await calls.run(connection, leases.lapsed_jobs(names, lost, limit=_BATCH))
-            entries = [_verdict(job, limits, ever_reported=ever_reported).entry() for job in jobs]
+            entries = [_verdict(job, limits_of(job.task), ever_reported=ever_reported).entry() for job in jobs]
             finishes = [entry for entry in entries if isinstance(entry, Finish)]
             releases: list[Release] = [entry for entry in entries if not isinstance(entry, Finish)]
             written = 0

@@ -14,7 +14,6 @@ import psycopg
 
 from perdure.attempt import StopReason
 from perdure.cancelling import cancel_and_wait, held
-from perdure.core.decide import Limits
 from perdure.errors import PerdureError
 from perdure.store import calls, leases, migrate
 from perdure.store.notify import Listener
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.app import App
+    from perdure.core.decide import Limits
     from perdure.store.calls import Call
     from perdure.store.settles import Claimed, Release
 
@@ -78,7 +78,6 @@ class Worker:
         self.resolver = app.resolver
         self.queues = None if queues is None else tuple(queues)
         self.lease_seconds = execution.lease_duration.total_seconds()
-        self.max_lapses = execution.max_lapses
         self.cancel_grace_seconds = execution.cancel_grace.total_seconds()
         self.polling_seconds = app.config.scheduling.polling_delay.total_seconds()
         self.shutdown_grace_seconds = (
@@ -86,7 +85,6 @@ class Worker:
         )
         self.concurrency = execution.concurrency if concurrency is None else concurrency
         self.rules = Rules(app.config)
-        self.policy = self.rules.policy
         self.desk = Desk()
         self.claimer = Claimer(concurrency=self._slots(), batch_size=app.config.scheduling.batch_size)
         self.stopping = False
@@ -123,6 +121,10 @@ class Worker:
     def has_room_for_suspect(self) -> bool:
         """Whether no suspect runs here, and a slot is free."""
         return self.executor.has_room_for_suspect
+
+    def limits_of(self, name: str) -> Limits:
+        """What the settings allow the jobs of a task, by its name; of one that isn't known here, what the app's say."""
+        return self.rules.limits(self.tasks.get(name))
 
     def keep_slot_free(self, *, for_suspect: bool) -> None:
         """Keep the next slot that is free from being filled with anything but a suspect; or don't any more."""
@@ -343,16 +345,12 @@ class Worker:
         """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
         while await self._run(leases.revive(self.names, list(self.tasks))):
             self.wake()
-        limits = Limits(self.policy, self.max_lapses)
         while self._lost:
             lost, ids = self._lost.popitem()
             # Our own dead id: without its row its jobs can be rescued now, with no lapse counted against them.
             await self._run(leases.remove(self.names, lost))
-            await self.desk.run(
-                functools.partial(
-                    rescue, names=self.names, lost=lost, holder=worker_id, limits=limits, ever_reported=True
-                )
-            )
+            rescue_own = functools.partial(rescue, names=self.names, lost=lost, holder=worker_id)
+            await self.desk.run(functools.partial(rescue_own, limits_of=self.limits_of, ever_reported=True))
             if ids:
                 await self._run(leases.forgive(self.names, lost, ids))
         self.wake()
