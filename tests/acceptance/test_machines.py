@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -502,6 +503,29 @@ async def test_a_stop_keeps_the_state_that_it_stopped_in(app: App) -> None:
     async with app.worker():
         assert await job.result(timeout=10) == Receipt(1)
     assert (await job.refresh()).execution_metadata == MachineState(Paid("half written"))
+
+
+async def test_a_transaction_that_is_rolled_back_puts_the_handlers_own_state_back(app: App) -> None:
+    @app.task("orders.fulfil")
+    class Fulfil(Fulfilment):
+        initial = AwaitingPayment("1")
+
+        @on(AwaitingPayment)
+        async def payment(self, state: AwaitingPayment, ctx: Ctx) -> Suspended:
+            with contextlib.suppress(ValueError):
+                async with ctx.transaction():
+                    state.invoice += " rolled back"
+                    raise ValueError
+            assert ctx.execution_metadata.state is state
+            async with ctx.transaction():
+                state.invoice += " committed"
+            state.invoice += " suspended"
+            return Suspended()
+
+    async with app.worker():
+        job = await Fulfil.start(Order(1))
+        await settled(job, JobState.SUSPENDED)
+    assert job.execution_metadata == MachineState(AwaitingPayment("1 committed suspended"))
 
 
 async def test_a_machine_that_isnt_a_task_cant_be_run(app: App) -> None:

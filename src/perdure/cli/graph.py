@@ -41,10 +41,10 @@ _DOT_SECONDS: Final = 60
     "--output", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it there."
 )
 def graph(names: tuple[str, ...], target: str | None, file_format: str | None, file: Path | None) -> None:
-    """Draw the graph of a state machine: its states, what may follow each, where it waits, and how it ends.
+    """Draw the graph of a state machine.
 
-    What may follow a state is what the return annotation of its handler says. Mermaid is a text that GitHub and many
-    others draw where it stands in a ```mermaid block.
+    It shows the states, what may follow each, where it waits and how it ends, as the return annotations of its handlers
+    say. Mermaid is a text that GitHub and many others draw where it stands in a ```mermaid block.
 
     \b
     Examples:

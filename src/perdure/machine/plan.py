@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.codec import Codec
+from perdure.core.codec.restoring import put_back
 from perdure.errors import MisuseError, PayloadRefused
 from perdure.outcome import Cancelled, Completed, Failed, Outcome, Suspended
 
@@ -55,6 +56,12 @@ class MachineCodec(Codec[Any]):
                 "give the field a default"
             )
         raise PayloadRefused(message)
+
+    def restore(self, target: Any, data: bytes) -> Any:
+        """As every codec does; and the state's own content is replaced too, in place: a handler holds that object."""
+        value = self.decode(data, what=self.name)
+        value.state = put_back(getattr(target, "state", None), value.state)
+        return put_back(target, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
