@@ -12,12 +12,25 @@ from perdure.errors import JobCancelled, JobFailed, LeaseLost
 from perdure.version import __version__
 
 if TYPE_CHECKING:
-    from perdure.answers import CancelRequested, JobEnded, JobNotFound, NotSuspended, Proceeded
+    from perdure.answers import (
+        CancelRequested,
+        JobEnded,
+        JobNotFound,
+        ModificationFailed,
+        MultipleJobsFound,
+        NotFinal,
+        NotSuspended,
+        Proceeded,
+        Retried,
+        Sent,
+    )
     from perdure.app import App
     from perdure.context import Context
     from perdure.core.codec import Tag
     from perdure.core.failure import Raised
+    from perdure.core.history import AttemptEnding
     from perdure.core.states import JobState, WokenBy
+    from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.machine import MachineState, StateMachine, on
     from perdure.outcome import Cancelled, Completed, Failed, Suspended
@@ -26,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "App",
+    "AttemptEnding",
+    "AttemptRecord",
     "BackgroundTask",
     "CancelRequested",
     "Cancelled",
@@ -41,9 +56,14 @@ __all__ = [
     "JobState",
     "LeaseLost",
     "MachineState",
+    "ModificationFailed",
+    "MultipleJobsFound",
+    "NotFinal",
     "NotSuspended",
     "Proceeded",
     "Raised",
+    "Retried",
+    "Sent",
     "StateMachine",
     "Suspended",
     "Tag",
@@ -55,12 +75,25 @@ __all__ = [
 
 # The same as above, for the interpreter.
 _NAMES_OF: Final = {
-    "perdure.answers": ("CancelRequested", "JobEnded", "JobNotFound", "NotSuspended", "Proceeded"),
+    "perdure.answers": (
+        "CancelRequested",
+        "JobEnded",
+        "JobNotFound",
+        "ModificationFailed",
+        "MultipleJobsFound",
+        "NotFinal",
+        "NotSuspended",
+        "Proceeded",
+        "Retried",
+        "Sent",
+    ),
     "perdure.app": ("App",),
     "perdure.context": ("Context",),
     "perdure.core.codec": ("Tag",),
     "perdure.core.failure": ("Raised",),
+    "perdure.core.history": ("AttemptEnding",),
     "perdure.core.states": ("JobState", "WokenBy"),
+    "perdure.history": ("AttemptRecord",),
     "perdure.job": ("Job",),
     "perdure.machine": ("MachineState", "StateMachine", "on"),
     "perdure.outcome": ("Cancelled", "Completed", "Failed", "Suspended"),

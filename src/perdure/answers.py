@@ -11,7 +11,23 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from perdure.job import Job
 
-__all__ = ["CancelAnswer", "CancelRequested", "JobEnded", "JobNotFound", "NotSuspended", "ProceedAnswer", "Proceeded"]
+__all__ = [
+    "CancelAnswer",
+    "CancelRequested",
+    "JobEnded",
+    "JobNotFound",
+    "ModificationFailed",
+    "MultipleJobsFound",
+    "NotFinal",
+    "NotSuspended",
+    "ProceedAnswer",
+    "ProceedAnswerOf",
+    "Proceeded",
+    "Retried",
+    "RetryAnswer",
+    "SendAnswer",
+    "Sent",
+]
 
 M = TypeVar("M")
 X = TypeVar("X")
@@ -68,5 +84,67 @@ class CancelRequested(Generic[M, X, R, E]):
     job: Job[M, X, R, E]
 
 
-ProceedAnswer = Proceeded[Any, Any, Any, Any] | JobNotFound | NotSuspended[Any, Any, Any, Any]
+@dataclass(frozen=True, slots=True)
+class MultipleJobsFound(Generic[M, X, R, E]):
+    """The query finds more than one job; nothing was changed.
+
+    Attributes:
+        jobs: The jobs by id: the first 100, if there are more.
+    """
+
+    jobs: list[Job[M, X, R, E]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModificationFailed:
+    """The modification raised, returned what can't be stored, or couldn't be tried; nothing was changed.
+
+    Attributes:
+        message: What happened.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The event is stored; with `connection=`, once the caller's transaction is committed.
+
+    Attributes:
+        job_id: The job that it was sent to.
+    """
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retried(Generic[M, X, R, E]):
+    """The ended job is pending again.
+
+    Attributes:
+        job: The job as it is now.
+    """
+
+    job: Job[M, X, R, E]
+
+
+@dataclass(frozen=True, slots=True)
+class NotFinal(Generic[M, X, R, E]):
+    """The job hasn't ended, so there is nothing to retry; nothing was changed.
+
+    Attributes:
+        job: The job; its `state` is the state that it was in.
+    """
+
+    job: Job[M, X, R, E]
+
+
+ProceedAnswerOf = (
+    Proceeded[M, X, R, E] | JobNotFound | MultipleJobsFound[M, X, R, E] | NotSuspended[M, X, R, E] | ModificationFailed
+)
+"""The five answers of a proceed, of a task with these types."""
+
+ProceedAnswer = ProceedAnswerOf[Any, Any, Any, Any]
+SendAnswer = Sent | JobNotFound | JobEnded[Any, Any, Any, Any] | MultipleJobsFound[Any, Any, Any, Any]
 CancelAnswer = CancelRequested[Any, Any, Any, Any] | JobNotFound | JobEnded[Any, Any, Any, Any]
+RetryAnswer = Retried[Any, Any, Any, Any] | JobNotFound | NotFinal[Any, Any, Any, Any]

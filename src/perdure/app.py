@@ -17,13 +17,14 @@ from perdure.decorator import TaskDecorator
 from perdure.durations import parse_duration
 from perdure.embedded import acquire
 from perdure.errors import DefinitionError, MisuseError
+from perdure.operating import Operating
 from perdure.store import migrate
 from perdure.store.sql import names_of
 from perdure.task import define, mark
 from perdure.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
     from os import PathLike
     from types import TracebackType
     from typing import Unpack
@@ -31,14 +32,10 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-    from perdure.answers import CancelAnswer, ProceedAnswer
     from perdure.config import Config, ExecutionConfig, PersistenceConfig, SchedulingConfig
-    from perdure.due import Due
     from perdure.durations import Duration
     from perdure.embedded import EmbeddedServer
-    from perdure.job import Job
     from perdure.options import TaskOptions
-    from perdure.query import JobQuery
     from perdure.store.migrate import Migration
     from perdure.store.sql import Names
     from perdure.task import Resolver, Task
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["App"]
 
 
-class App:
+class App(Operating):
     """An application's tasks, its configuration, and what can be asked of its jobs.
 
     Settings come from the arguments, `PERDURE_*` variables and `perdure.toml`, in this order. Without a dsn the jobs
@@ -199,43 +196,6 @@ class App:
         """
         self._client.pool("migrate")
         return await self._migrate(self.dsn)
-
-    # ---- the verbs
-
-    async def proceed(self, job_id: int, *, at: Due | None = None) -> ProceedAnswer:
-        """Let a suspended job go on; a running one goes on as soon as it suspends.
-
-        Args:
-            job_id: The job.
-            at: When: an aware datetime, or a timedelta from now by the database's clock; None and the past mean now.
-
-        Returns:
-            `Proceeded(job)`; `NotSuspended(job)`, with the state that it is in; or `JobNotFound()`.
-        """
-        return await self._client.proceed(job_id, at=at)
-
-    async def cancel(self, job_id: int) -> CancelAnswer:
-        """Cancel a job: at once, or, when it is running, at the end of its attempt.
-
-        Returns:
-            `CancelRequested(job)`; `JobEnded(job)`, when it had ended before; or `JobNotFound()`.
-        """
-        return await self._client.cancel(job_id)
-
-    async def job(self, job_id: int) -> Job[Any, Any, Any, Any]:
-        """Read a job.
-
-        Raises:
-            JobNotFoundError: There is none of this id.
-        """
-        return await self._client.job(job_id)
-
-    def jobs(self, query: JobQuery | None = None) -> AsyncGenerator[Job[Any, Any, Any, Any]]:
-        """Read jobs, by id: `async for job in app.jobs(JobQuery(states=[JobState.SUSPENDED]))`.
-
-        They are read page by page, each in a statement of its own; one that is there throughout comes exactly once.
-        """
-        return self._client.jobs(query)
 
     # ---- run
 

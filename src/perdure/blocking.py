@@ -18,20 +18,21 @@ from perdure.query import JobQuery
 from perdure.store import calls
 from perdure.task import BlockingBackgroundTask as BackgroundTask
 from perdure.task import task_of
+from perdure.verbs import Together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
     from typing import Unpack
 
-    from perdure.answers import CancelAnswer, ProceedAnswer
+    from perdure.answers import CancelAnswer, ProceedAnswer, ProceedAnswerOf, RetryAnswer, SendAnswer
     from perdure.due import Due
+    from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.options import PlaceOptions
-    from perdure.store.calls import Call
     from perdure.store.jobs import JobRow
     from perdure.task import Task, TaskClass
-    from perdure.verbs import Verbs
+    from perdure.verbs import Step, Verb, Verbs
 
 __all__ = ["BackgroundTask", "Blocking", "Context"]
 
@@ -146,13 +147,64 @@ class Blocking:
         )
         return self._drive("start_many", verb, own)
 
-    def proceed(self, job_id: int, *, at: Due | None = None) -> ProceedAnswer:
-        """Let a suspended job go on, as `App.proceed` does."""
-        return self._drive("proceed", self._verbs.proceed(job_id, at=at))
+    @overload
+    def proceed(
+        self,
+        which: int | JobQuery,
+        modification: Callable[[Any], Any] | None = None,
+        *,
+        at: Due | None = None,
+        task: None = None,
+    ) -> ProceedAnswer: ...
+    @overload
+    def proceed(
+        self,
+        which: int | JobQuery,
+        modification: Callable[[X], X] | None = None,
+        *,
+        at: Due | None = None,
+        task: Task[M, X, R, E] | type[TaskClass[M, X, R, E]],
+    ) -> ProceedAnswerOf[M, X, R, E]: ...
+    def proceed(
+        self,
+        which: int | JobQuery,
+        modification: Callable[[Any], Any] | None = None,
+        *,
+        at: Due | None = None,
+        task: Any = None,
+    ) -> Any:
+        """Let a suspended job go on, as `App.proceed` does; of one task only, when that is given."""
+        of_task = None if task is None else task_of(task)
+        return self._drive("proceed", self._verbs.proceed(which, modification, at=at, task=of_task))
+
+    def send(
+        self,
+        task: Task[Any, Any, Any, Any] | type[TaskClass[Any, Any, Any, Any]],
+        which: int | JobQuery,
+        event: object,
+        *,
+        connection: object = None,
+    ) -> SendAnswer:
+        """Send an event to a job of this task, as `Task.send` does; `connection` is as for `start`."""
+        own = _driver_connection("send", connection)
+        verb = self._verbs.send(task_of(task), which, event, in_callers_transaction=own is not None)
+        return self._drive("send", verb, own)
 
     def cancel(self, job_id: int) -> CancelAnswer:
         """Cancel a job, as `App.cancel` does."""
         return self._drive("cancel", self._verbs.cancel(job_id))
+
+    def retry(self, job_id: int, *, afresh: bool = False, execution_metadata: object = None) -> RetryAnswer:
+        """Let an ended job begin again, as `App.retry` does."""
+        return self._drive("retry", self._verbs.retry(job_id, afresh=afresh, execution_metadata=execution_metadata))
+
+    def history(self, job_id: int) -> list[AttemptRecord[Any]]:
+        """Read the attempts of a job, as `App.history` does."""
+        return self._drive("history", self._verbs.history(job_id))
+
+    def unread_events(self, job_id: int) -> int:
+        """Count the events that a job hasn't consumed, as `App.unread_events` does."""
+        return self._drive("unread_events", self._verbs.unread_events(job_id))
 
     def job(self, job_id: int) -> Job[Any, Any, Any, Any]:
         """Read a job.
@@ -187,13 +239,15 @@ class Blocking:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         ends_at_seconds = None if seconds is None else time.monotonic() + seconds
         wait_seconds = _FIRST_LOOK_SECONDS
-        while not self.refresh(job).state.is_final:
+        while not self._has_ended(job):
             if ends_at_seconds is not None:
                 wait_seconds = min(wait_seconds, ends_at_seconds - time.monotonic())
                 if wait_seconds <= 0:
                     break
             time.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, self._polling_seconds)
+        if not job.is_certain:
+            self.refresh(job)
         return job.ended_result(seconds)
 
     def close(self) -> None:
@@ -203,26 +257,46 @@ class Blocking:
     def _read(self, job_id: int) -> JobRow | None:
         return self._drive("read a job", self._verbs.read(job_id))
 
-    def _drive(self, purpose: str, verb: Generator[Call[Any], Any, T], own: Connection[Any] | None = None) -> T:
-        try:
-            call = next(verb)
-            while True:
-                try:
-                    answer = self._run(purpose, call, own)
-                except BaseException as error:  # noqa: BLE001 - it is the verb's to handle, or to let pass
-                    call = verb.throw(error)
-                else:
-                    call = verb.send(answer)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    def _has_ended(self, job: Job[Any, Any, Any, Any]) -> bool:
+        row = self._read(job.id)
+        if row is None and not job.is_certain:
+            return False  # the transaction that it was started in may be open
+        job.show(row)
+        return job.state.is_final
 
-    def _run(self, purpose: str, call: Call[Any], own: Connection[Any] | None) -> Any:
+    def _drive(self, purpose: str, verb: Verb[T], own: Connection[Any] | None = None) -> T:
+        return _drive(verb, lambda step: self._run(purpose, step, own))
+
+    def _run(self, purpose: str, step: Step, own: Connection[Any] | None) -> Any:
         if own is None:
             with self._connection(purpose) as connection:
-                return calls.run_blocking(connection, call)
+                return _run_step(connection, step)
         with explained(purpose):
-            return calls.run_blocking(own, call)
+            return _run_step(own, step)
+
+
+def _run_step(connection: Connection[Any], step: Step) -> Any:
+    if not isinstance(step, Together):
+        return calls.run_blocking(connection, step)
+    with connection.transaction():
+        # Of this transaction alone, whatever the session's default is.
+        connection.execute("set transaction isolation level read committed")
+        return _drive(step.verb, lambda inner: _run_step(connection, inner))
+
+
+def _drive(verb: Verb[T], run: Callable[[Step], Any]) -> T:
+    try:
+        step = next(verb)
+        while True:
+            try:
+                answer = run(step)
+            except BaseException as error:  # noqa: BLE001 - it is the verb's to handle, or to let pass
+                step = verb.throw(error)
+            else:
+                step = verb.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _driver_connection(purpose: str, connection: object) -> Connection[Any] | None:

@@ -11,22 +11,26 @@ from perdure.errors import JobNotFoundError, MisuseError
 from perdure.query import JobQuery
 from perdure.store import calls
 from perdure.store.notify import Listener
-from perdure.verbs import Verbs
+from perdure.verbs import Together, Verbs
 from perdure.waiting import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
     from typing import Unpack
 
-    from perdure.answers import CancelAnswer, JobNotFound, NotSuspended, ProceedAnswer, Proceeded
+    from perdure.answers import CancelAnswer, ProceedAnswer, ProceedAnswerOf, RetryAnswer, SendAnswer
     from perdure.config import Config
     from perdure.due import Due
+    from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.options import PlaceOptions
     from perdure.store.calls import Call
     from perdure.store.jobs import JobRow
     from perdure.store.sql import Names
     from perdure.task import Task
+    from perdure.verbs import Step, Verb
+
+    RunStep = Callable[[Step], Awaitable[Any]]
 
 __all__ = ["Client"]
 
@@ -125,19 +129,54 @@ class Client:
         )
         return await self._drive("start_many", verb, own)
 
-    async def proceed(self, job_id: int, *, at: Due | None = None) -> ProceedAnswer:
+    async def proceed(
+        self, which: int | JobQuery, modification: Callable[[Any], Any] | None = None, *, at: Due | None = None
+    ) -> ProceedAnswer:
         """Let a suspended job go on; see `App.proceed`."""
-        return await self._drive("proceed", self.verbs.proceed(job_id, at=at))
+        return await self._drive("proceed", self.verbs.proceed(which, modification, at=at))
 
     async def proceed_of(
-        self, task: Task[M, X, R, E], job_id: int, *, at: Due | None = None
-    ) -> Proceeded[M, X, R, E] | JobNotFound | NotSuspended[M, X, R, E]:
+        self,
+        task: Task[M, X, R, E],
+        which: int | JobQuery,
+        modification: Callable[[X], X] | None = None,
+        *,
+        at: Due | None = None,
+    ) -> ProceedAnswerOf[M, X, R, E]:
         """Let a suspended job of this task go on; see `Task.proceed`."""
-        return await self._drive("proceed", self.verbs.proceed(job_id, at=at, task=task))
+        return await self._drive("proceed", self.verbs.proceed(which, modification, at=at, task=task))
+
+    async def send(
+        self,
+        task: Task[Any, Any, Any, Any],
+        which: int | JobQuery,
+        event: object,
+        *,
+        connection: AsyncConnection[Any] | None = None,
+    ) -> SendAnswer:
+        """Send an event to a job of this task; see `Task.send`."""
+        own = _check_connection("send", connection)
+        return await self._drive(
+            "send", self.verbs.send(task, which, event, in_callers_transaction=own is not None), own
+        )
 
     async def cancel(self, job_id: int) -> CancelAnswer:
         """Cancel a job; see `App.cancel`."""
         return await self._drive("cancel", self.verbs.cancel(job_id))
+
+    async def retry(self, job_id: int, *, afresh: bool = False, execution_metadata: object = None) -> RetryAnswer:
+        """Let an ended job begin again; see `App.retry`."""
+        return await self._drive(
+            "retry", self.verbs.retry(job_id, afresh=afresh, execution_metadata=execution_metadata)
+        )
+
+    async def history(self, job_id: int) -> list[AttemptRecord[Any]]:
+        """Read the attempts of a job; see `App.history`."""
+        return await self._drive("history", self.verbs.history(job_id))
+
+    async def unread_events(self, job_id: int) -> int:
+        """Count the events that a job hasn't consumed; see `App.unread_events`."""
+        return await self._drive("unread_events", self.verbs.unread_events(job_id))
 
     async def job(self, job_id: int) -> Job[Any, Any, Any, Any]:
         """Read a job; see `App.job`."""
@@ -163,38 +202,46 @@ class Client:
         """Read a job's row; None when there is none."""
         return await self._drive("read a job", self.verbs.read(job_id))
 
-    async def read_ended(self, job_id: int, timeout_seconds: float | None) -> JobRow | None:
+    async def read_ended(self, job_id: int, timeout_seconds: float | None, *, may_appear: bool) -> JobRow | None:
         """Wait for a job's end, as `Waiters.read_ended` does."""
         self.pool("result")
         if self._waiters is None:
             message = "result: the app was closed"
             raise MisuseError(message)
-        return await self._waiters.read_ended(job_id, timeout_seconds)
+        return await self._waiters.read_ended(job_id, timeout_seconds, may_appear=may_appear)
 
-    async def _drive(
-        self, purpose: str, verb: Generator[Call[Any], Any, T], own: AsyncConnection[Any] | None = None
-    ) -> T:
-        async def run_own(call: Call[Any]) -> Any:
+    async def _drive(self, purpose: str, verb: Verb[T], own: AsyncConnection[Any] | None = None) -> T:
+        async def run_own(step: Step) -> Any:
             assert own is not None  # noqa: S101 - for the type checkers
             with explained(purpose):
-                return await calls.run(own, call)
+                return await _run_step(own, step)
 
-        async def run_pooled(call: Call[Any]) -> Any:
-            return await self.run(purpose, call)
+        async def run_pooled(step: Step) -> Any:
+            async with self.pool(purpose).connection(purpose) as connection:
+                return await _run_step(connection, step)
 
         return await _drive(verb, run_pooled if own is None else run_own)
 
 
-async def _drive(verb: Generator[Call[Any], Any, T], run: Callable[[Call[Any]], Awaitable[Any]]) -> T:
+async def _run_step(connection: AsyncConnection[Any], step: Step) -> Any:
+    if not isinstance(step, Together):
+        return await calls.run(connection, step)
+    async with connection.transaction():
+        # Of this transaction alone, whatever the session's default is.
+        await connection.execute("set transaction isolation level read committed")
+        return await _drive(step.verb, lambda inner: _run_step(connection, inner))
+
+
+async def _drive(verb: Verb[T], run: RunStep) -> T:
     try:
-        call = next(verb)
+        step = next(verb)
         while True:
             try:
-                answer = await run(call)
+                answer = await run(step)
             except BaseException as error:  # noqa: BLE001 - it is the verb's to handle, or to let pass
-                call = verb.throw(error)
+                step = verb.throw(error)
             else:
-                call = verb.send(answer)
+                step = verb.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from perdure.core import failure
-from perdure.core.states import JobState
+from perdure.core.states import JobState, WokenBy
 from perdure.errors import JobCancelled, JobFailed, JobNotFoundError, PayloadUndecodable
+from perdure.history import decode_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from perdure.core.codec import Codec
     from perdure.core.failure import Raised
+    from perdure.history import AttemptRecord
     from perdure.store.jobs import JobRow
     from perdure.task import Task
 
@@ -44,8 +45,15 @@ class JobSource(Protocol):
         """Read the job as it stands, or None when there is none."""
         ...
 
-    async def read_ended(self, job_id: int, timeout_seconds: float | None) -> JobRow | None:
-        """Wait until the job has ended (or is gone), and read it; the job as it stands when the time is over."""
+    async def read_ended(self, job_id: int, timeout_seconds: float | None, *, may_appear: bool) -> JobRow | None:
+        """Wait until the job has ended (or is gone), and read it; the job as it stands when the time is over.
+
+        A job that `may_appear` isn't gone as long as it hasn't been there.
+        """
+        ...
+
+    async def history(self, job_id: int) -> list[AttemptRecord[Any]]:
+        """Read the job's attempts."""
         ...
 
 
@@ -69,19 +77,23 @@ class JobProgress:
 class Job(Generic[M, X, R, E]):
     """A stored run of a task, as it was when it was last read: at its start, by a query, by `refresh`."""
 
-    __slots__ = ("__weakref__", "_decoded", "_row", "_source", "_task")
+    __slots__ = ("__weakref__", "_decoded", "_is_certain", "_row", "_source", "_task")
 
-    def __init__(self, row: JobRow, task: Task[M, X, R, E] | None, source: JobSource) -> None:
+    def __init__(
+        self, row: JobRow, task: Task[M, X, R, E] | None, source: JobSource, *, is_certain: bool = True
+    ) -> None:
         """Show a row.
 
         Args:
             row: What was read.
             task: Its definition; None when the app has none of this name: then payloads are plain JSON values.
             source: Where to read it anew.
+            is_certain: Whether it is known to be committed, which a job of the caller's own transaction isn't.
         """
         self._row = row
         self._task = task
         self._source = source
+        self._is_certain = is_certain
         self._decoded: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -143,6 +155,21 @@ class Job(Generic[M, X, R, E]):
         return self._row.finished_at
 
     @property
+    def deadline_at(self) -> datetime | None:
+        """When it fails, wherever it is by then; None when it has no deadline."""
+        return self._row.deadline_at
+
+    @property
+    def woken_by(self) -> WokenBy:
+        """What let it go on from its last suspension."""
+        return WokenBy.from_code(self._row.woken_by)
+
+    @property
+    def version(self) -> int:
+        """The version of the task's code that wrote its metadata and execution metadata."""
+        return self._row.version
+
+    @property
     def worker_id(self) -> UUID | None:
         """The worker that runs it or, once it has ended, ran it last."""
         return self._row.worker_id
@@ -200,9 +227,14 @@ class Job(Generic[M, X, R, E]):
 
     @property
     def progress(self) -> JobProgress | None:
-        """How far it is, as its handler last reported."""
+        """How far it is, as its handler last reported; None also when what is stored is no such report."""
         data = self._row.progress
-        return None if data is None else self._once("progress", lambda: msgspec.json.decode(data, type=JobProgress))
+        return None if data is None else self._once("progress", lambda: _decode_progress(data))
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is known to be committed: False until a job that was started in a caller's transaction is read."""
+        return self._is_certain
 
     async def refresh(self) -> Self:
         """Read the job anew, into this object, and return it.
@@ -213,8 +245,18 @@ class Job(Generic[M, X, R, E]):
         self.show(await self._source.read(self.id))
         return self
 
+    async def history(self) -> list[AttemptRecord[E]]:
+        """Read its attempts by number, the newest 100 of them; one that runs is the last.
+
+        Raises:
+            JobNotFoundError: It has been deleted.
+        """
+        return await self._source.history(self.id)
+
     async def result(self, timeout: float | timedelta | None = None) -> R:  # noqa: ASYNC109 - the interface's word
         """Wait until the job has ended, and return its result.
+
+        A job that was started in a transaction of yours is waited for until that is committed, too.
 
         Args:
             timeout: Seconds, or a timedelta, to wait at most; None waits for ever.
@@ -223,12 +265,12 @@ class Job(Generic[M, X, R, E]):
             JobFailed: The job failed; its `error` is the job's.
             JobCancelled: The job was cancelled.
             TimeoutError: The job hasn't ended in this time. It goes on.
-            JobNotFoundError: It has been deleted.
+            JobNotFoundError: It has been deleted, or the transaction that it was started in wasn't committed in time.
             PayloadUndecodable: Its result doesn't fit the task's type.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         if not self.state.is_final:
-            self.show(await self._source.read_ended(self.id, seconds))
+            self.show(await self._source.read_ended(self.id, seconds, may_appear=not self._is_certain))
         return self.ended_result(seconds)
 
     def ended_result(self, waited_seconds: float | None) -> R:
@@ -256,8 +298,12 @@ class Job(Generic[M, X, R, E]):
         """
         if row is None:
             message = f"there is no job {self.id} ({self.name}) any more"
+            if not self._is_certain:
+                message = (
+                    f"there is no job {self.id} ({self.name}): the transaction that it was started in isn't committed"
+                )
             raise JobNotFoundError(message)
-        self._row = row
+        self._row, self._is_certain = row, True
         self._decoded.clear()
 
     def _once(self, what: str, decode: Callable[[], Any]) -> Any:
@@ -272,12 +318,15 @@ class Job(Generic[M, X, R, E]):
         return codec.decode(data, what=f"job {self.id}: {what.replace('_', ' ')}")
 
     def _decode_error(self, data: bytes) -> Any:
-        try:
-            found = failure.split(data)
-        except msgspec.MsgspecError as error:
-            message = f"job {self.id}: error: {error}"
-            raise PayloadUndecodable(message) from error
-        return self._decode("error", found) if isinstance(found, bytes) else found
+        codec = None if self._task is None else self._task.error
+        return decode_error(data, codec, what=f"job {self.id}: error")
+
+
+def _decode_progress(data: bytes) -> JobProgress | None:
+    try:
+        return msgspec.json.decode(data, type=JobProgress)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _shortened(text: str) -> str:

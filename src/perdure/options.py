@@ -32,6 +32,7 @@ __all__ = [
     "PlaceOptions",
     "StartOptions",
     "TaskOptions",
+    "check_deadline",
     "check_priority",
     "check_queue",
     "read_options",
@@ -87,11 +88,13 @@ class PlaceOptions(TypedDict, total=False):
         at: When it is due: an aware datetime, or a timedelta from now by the database's clock. The past means now.
         queue: Its queue, instead of its task's.
         priority: Its priority, instead of its task's: larger runs first, -100 to 100.
+        deadline: How long it may take from when it is due, instead of what its task says.
     """
 
     at: Due | None
     queue: str | None
     priority: int | None
+    deadline: timedelta | None
 
 
 class StartOptions(PlaceOptions, total=False):
@@ -212,14 +215,23 @@ def check_priority(value: object, *, where: str, error: type[PerdureError] = Mis
     raise error(message)
 
 
-def _limit(where: str, name: str, value: object) -> timedelta | None:
+def check_deadline(value: object, *, where: str) -> timedelta | None:
+    """Return the deadline, or None.
+
+    Raises:
+        MisuseError: It is none.
+    """
+    return _limit(where, "deadline", value, error=MisuseError)
+
+
+def _limit(where: str, name: str, value: object, *, error: type[PerdureError] = DefinitionError) -> timedelta | None:
     if value is None or (isinstance(value, timedelta) and timedelta(0) < value <= _LONGEST_LIMIT):
         return value
     message = (
         f"{where}: {name}={value!r} isn't allowed; it is a timedelta above 0 and up to {_LONGEST_LIMIT.days} days, "
         "or None for no limit"
     )
-    raise DefinitionError(message)
+    raise error(message)
 
 
 def _switch(where: str, name: str, value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import msgspec
 
@@ -13,12 +13,24 @@ from perdure.due import split_due
 from perdure.errors import MisuseError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-__all__ = ["JobQuery"]
+__all__ = ["Filters", "JobQuery"]
 
 _LARGEST_PAGE = 10_000
+
+
+class Filters(TypedDict, total=False):
+    """What to look for, as the store takes it; what is None or missing doesn't filter."""
+
+    states: Sequence[int] | None
+    tasks: Sequence[str] | None
+    queues: Sequence[str] | None
+    metadata: bytes | None
+    execution_metadata: bytes | None
+    created_after: datetime | None
+    max_scheduled_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +84,16 @@ class JobQuery:
             message = f'JobQuery(order={self.order!r}): allowed are "ascending" and "descending"'
             raise MisuseError(message)
 
-    def filters(self) -> dict[str, Any]:
-        """The filters as `store.jobs.page` takes them."""
+    def filters(self) -> Filters:
+        """The filters as the store's calls take them."""
         return {
             "states": None if self.states is None else [state.code for state in self.states],
-            "tasks": self.names,
-            "queues": self.queues,
+            "tasks": None if self.names is None else list(self.names),
+            "queues": None if self.queues is None else list(self.queues),
             "metadata": _encode("metadata", self.metadata),
             "execution_metadata": _encode("execution_metadata", self.execution_metadata),
             "created_after": self.created_after,
             "max_scheduled_at": self.max_scheduled_at,
-            "descending": self.order == "descending",
         }
 
 

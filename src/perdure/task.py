@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
     from typing import Unpack
 
-    from perdure.answers import JobNotFound, NotSuspended, Proceeded
+    from psycopg import AsyncConnection
+
+    from perdure.answers import JobEnded, JobNotFound, MultipleJobsFound, ProceedAnswerOf, Sent
     from perdure.client import Client
     from perdure.context import BlockingContext, Context
     from perdure.core.codec import Codec
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from perdure.job import Job
     from perdure.options import Options, StartOptions
     from perdure.outcome import Cancelled, Completed, Failed, Suspended
+    from perdure.query import JobQuery
     from perdure.signatures import Signature
 
 __all__ = ["BackgroundTask", "BlockingBackgroundTask", "Resolver", "Task", "TaskClass", "define", "mark", "task_of"]
@@ -51,6 +54,7 @@ class Task(Generic[M, X, R, E]):
         execution_metadata: How its checkpoint is stored.
         result: How its result is stored.
         error: How its error is stored.
+        events: How its events are stored; None when it takes none.
         options: Queue, priority, time-out and retries.
         is_async: Whether the handler runs in the event loop; else it runs in a thread.
         machine: The states and their handlers, when it is a state machine.
@@ -79,6 +83,7 @@ class Task(Generic[M, X, R, E]):
         )
         self.result: Codec[R] = _codec(name, "result", signature.result)
         self.error: Codec[E] = _error_codec(name, signature.error)
+        self.events: Codec[Any] | None = None if options.events is None else _codec(name, "events", options.events)
         self._client = client
         self._needs_no_arguments = False
 
@@ -132,10 +137,37 @@ class Task(Generic[M, X, R, E]):
         return await self._client.start_many(self, metadata, execution_metadata, **options)
 
     async def proceed(
-        self, job_id: int, *, at: Due | None = None
-    ) -> Proceeded[M, X, R, E] | JobNotFound | NotSuspended[M, X, R, E]:
-        """Let a suspended job of this task go on: now, or `at` a time. A running one goes on once it suspends."""
-        return await self._client.proceed_of(self, job_id, at=at)
+        self, which: int | JobQuery, modification: Callable[[X], X] | None = None, *, at: Due | None = None
+    ) -> ProceedAnswerOf[M, X, R, E]:
+        """Let a suspended job of this task go on, as `App.proceed` does."""
+        return await self._client.proceed_of(self, which, modification, at=at)
+
+    @overload
+    async def send(
+        self, which: int, event: object, *, connection: AsyncConnection[Any] | None = None
+    ) -> Sent | JobNotFound | JobEnded[M, X, R, E]: ...
+    @overload
+    async def send(
+        self, which: JobQuery, event: object, *, connection: AsyncConnection[Any] | None = None
+    ) -> Sent | JobNotFound | JobEnded[M, X, R, E] | MultipleJobsFound[M, X, R, E]: ...
+    async def send(self, which: Any, event: object, *, connection: AsyncConnection[Any] | None = None) -> Any:
+        """Send an event to a job of this task, which gets it from `ctx.next_event()`; a suspended one goes on.
+
+        Args:
+            which: The job's id, or a query that finds one job; it looks at jobs that haven't ended, unless it names
+                states.
+            event: The event, of a type that the task's option `events` allows.
+            connection: A connection of the caller's: the event is stored in its transaction, and rolled back with it.
+
+        Returns:
+            `Sent(job_id)`; `JobEnded(job)`, and nothing is stored; `JobNotFound()`, also for a job of another task;
+            or, for a query, `MultipleJobsFound(jobs)`.
+
+        Raises:
+            MisuseError: The task takes no events.
+            PayloadRefused: The event is of another type, or can't be stored.
+        """
+        return await self._client.send(self, which, event, connection=connection)
 
     def bind(self, resolver: Resolver | None = None) -> Callable[[Any], Any]:
         """Return what runs an attempt: it takes the context, and returns the outcome or a coroutine of it.
@@ -211,10 +243,25 @@ class TaskClass(Generic[M, X, R, E]):
 
     @classmethod
     async def proceed(
-        cls, job_id: int, *, at: Due | None = None
-    ) -> Proceeded[M, X, R, E] | JobNotFound | NotSuspended[M, X, R, E]:
-        """Let a suspended job go on, as `Task.proceed` does."""
-        return await task_of(cls).proceed(job_id, at=at)
+        cls, which: int | JobQuery, modification: Callable[[X], X] | None = None, *, at: Due | None = None
+    ) -> ProceedAnswerOf[M, X, R, E]:
+        """Let a suspended job of this task go on, as `Task.proceed` does."""
+        return await task_of(cls).proceed(which, modification, at=at)
+
+    @overload
+    @classmethod
+    async def send(
+        cls, which: int, event: object, *, connection: AsyncConnection[Any] | None = None
+    ) -> Sent | JobNotFound | JobEnded[M, X, R, E]: ...
+    @overload
+    @classmethod
+    async def send(
+        cls, which: JobQuery, event: object, *, connection: AsyncConnection[Any] | None = None
+    ) -> Sent | JobNotFound | JobEnded[M, X, R, E] | MultipleJobsFound[M, X, R, E]: ...
+    @classmethod
+    async def send(cls, which: Any, event: object, *, connection: AsyncConnection[Any] | None = None) -> Any:
+        """Send an event to a job of this task, as `Task.send` does."""
+        return await task_of(cls).send(which, event, connection=connection)
 
 
 class BackgroundTask(TaskClass[M, X, R, E]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from perdure.cancelling import cancel_and_wait
 from perdure.core.states import JobState
@@ -27,6 +27,23 @@ __all__ = ["Waiters"]
 
 _log = logging.getLogger("perdure")
 _PURPOSE = "result"
+_APPEARING_SECONDS: Final = 0.5
+"""How long the commit of a job that somebody waits for may go unnoticed."""
+
+
+class _Waiter:
+    """Somebody who waits for one job: to be told to look, and whether the job has ever been there."""
+
+    def __init__(self, *, is_there: bool) -> None:
+        self.told = asyncio.Event()
+        self.is_there = is_there
+
+    def is_over(self, row: JobRow | None) -> bool:
+        """Whether this look at the job is the last."""
+        if row is None:
+            return self.is_there
+        self.is_there = True
+        return JobState.from_code(row.state).is_final
 
 
 class Waiters:
@@ -52,16 +69,25 @@ class Waiters:
         self._run = run
         self._listener = listener
         self._polling_seconds = polling_seconds
-        self._waiting: dict[int, list[asyncio.Event]] = {}
+        self._waiters_of: dict[int, list[_Waiter]] = {}
         self._look = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
         listener.add(names.done_channel, self._notified)
 
-    async def read_ended(self, job_id: int, timeout_seconds: float | None) -> JobRow | None:
-        """Wait until a job has ended (or is gone) and read it; when the time is over, read it as it is then."""
-        ended = asyncio.Event()
-        self._waiting.setdefault(job_id, []).append(ended)
+    async def read_ended(self, job_id: int, timeout_seconds: float | None, *, may_appear: bool) -> JobRow | None:
+        """Wait until a job has ended (or is gone) and read it; when the time is over, read it as it is then.
+
+        Args:
+            job_id: The job.
+            timeout_seconds: How long to wait at most; None waits for ever.
+            may_appear: Whether it may not be there yet: it was started in a transaction that may be open. Nobody tells
+                when that is committed, so it is looked for with each poll.
+        """
+        waiter = _Waiter(is_there=not may_appear)
+        self._waiters_of.setdefault(job_id, []).append(waiter)
         self._start()
+        if may_appear:
+            self._look.set()  # the poller may be at a longer rest
         limit = asyncio.timeout(timeout_seconds)
         try:
             async with limit:
@@ -69,18 +95,18 @@ class Waiters:
                     # First ask to be told, then look: an end in between is seen by the one or the other.
                     await self._run(_PURPOSE, jobs.await_end(self._names, [job_id]))
                     row = await self._read(job_id)
-                    if not _is_over(row):
-                        await ended.wait()
-                        ended.clear()
+                    if not waiter.is_over(row):
+                        await waiter.told.wait()
+                        waiter.told.clear()
                         row = await self._read(job_id)
-                    if _is_over(row):
+                    if waiter.is_over(row):
                         return row
         except TimeoutError:
             if not limit.expired():
                 raise
             return await self._read(job_id)
         finally:
-            self._leave(job_id, ended)
+            self._leave(job_id, waiter)
 
     async def stop(self) -> None:
         """Stop polling and listening."""
@@ -98,11 +124,11 @@ class Waiters:
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll(), name="perdure waiting")
 
-    def _leave(self, job_id: int, ended: asyncio.Event) -> None:
-        events = self._waiting[job_id]
-        events.remove(ended)
-        if not events:
-            del self._waiting[job_id]
+    def _leave(self, job_id: int, waiter: _Waiter) -> None:
+        waiters = self._waiters_of[job_id]
+        waiters.remove(waiter)
+        if not waiters:
+            del self._waiters_of[job_id]
 
     def _notified(self, payload: str | None) -> None:
         if payload is None:  # connected just now: what was sent before is lost
@@ -111,25 +137,27 @@ class Waiters:
             self._tell(int(payload))
 
     def _tell(self, job_id: int) -> None:
-        for ended in self._waiting.get(job_id, ()):
-            ended.set()
+        for waiter in self._waiters_of.get(job_id, ()):
+            waiter.told.set()
+
+    def _rest_seconds(self) -> float:
+        everybody = (waiter for waiters in self._waiters_of.values() for waiter in waiters)
+        if all(waiter.is_there for waiter in everybody):
+            return self._polling_seconds
+        return min(self._polling_seconds, _APPEARING_SECONDS)
 
     async def _poll(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._polling_seconds):
+                async with asyncio.timeout(self._rest_seconds()):
                     await self._look.wait()
             self._look.clear()
-            if not self._waiting:
+            if not self._waiters_of:
                 continue
             try:
-                finished: list[int] = await self._run(_PURPOSE, jobs.finished(self._names, sorted(self._waiting)))
+                finished: list[int] = await self._run(_PURPOSE, jobs.finished(self._names, sorted(self._waiters_of)))
             except Exception as error:  # noqa: BLE001 - whatever it was: it is tried again, and nobody waits for ever
-                _log.warning("waiting for %d jobs: %s: %s", len(self._waiting), type(error).__name__, error)
+                _log.warning("waiting for %d jobs: %s: %s", len(self._waiters_of), type(error).__name__, error)
                 continue
             for job_id in finished:
                 self._tell(job_id)
-
-
-def _is_over(row: JobRow | None) -> bool:
-    return row is None or JobState.from_code(row.state).is_final

@@ -221,7 +221,7 @@ async def test_a_job_started_in_the_callers_transaction_shares_its_fate(task: An
     job = await task.start(Meta("riga"), connection=own)
     many = await task.start_many([Meta("a"), Meta("b")], connection=own)
     assert own.info.transaction_status is psycopg.pq.TransactionStatus.INTRANS
-    with pytest.raises(JobNotFoundError, match=rf"no job {job.id} \(orders\.import\) any more"):
+    with pytest.raises(JobNotFoundError, match=rf"no job {job.id} \(orders\.import\): the transaction"):
         await job.refresh()
     await getattr(own, ending)()
     assert await count(own) == (3 if ending == "commit" else 0)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from perdure.store import jobs, leases, running, settles
+from perdure.store.calls import Call
+from perdure.store.jobs import NewPayloads
 from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from perdure.store.calls import Call
     from perdure.store.sql import Names
     from tests.store.workbench import Workbench
 
@@ -117,6 +118,26 @@ def _release(names: Names, given: Any) -> Call[list[int]]:
     return settles.release(names, given.worker, [entry], holder=given.holder)
 
 
+def _proceed(names: Names, given: Any) -> Call[bool]:
+    """Proceed; with `modified`, and the checkpoint that this was made of, a modification."""
+    is_modified = getattr(given, "modified", False)
+    call = jobs.proceed(
+        names,
+        given.id,
+        at=None,
+        after=None,
+        task=getattr(given, "task", None),
+        checkpoint=given.checkpoint if is_modified else None,
+        payloads=NewPayloads(b"7", None, 1) if is_modified else None,
+    )
+
+    def goes_on(rows: Sequence[tuple[Any, ...]]) -> bool:
+        answer = call.read(rows)
+        return answer is not None and answer.goes_on
+
+    return Call(call.statement, call.parameters, goes_on)
+
+
 def _persist(given: Any) -> Persist:
     return Persist(given.id, given.claim, given.checkpoint, b'"x"', (EVENT,), (("charge", b"1"),))
 
@@ -143,7 +164,8 @@ _CALLS: dict[str, Callable[[Names, Any], Call[Any]]] = {
     "expire": lambda names, _given: leases.expire(names, error=b"1", last_error=b"line", limit=10),
     "cancel": lambda names, given: jobs.cancel(names, given.id),
     "request_cancel": lambda names, given: jobs.request_cancel(names, given.id),
-    "proceed": lambda names, given: jobs.proceed(names, given.id, at=None, after=None),
+    "proceed": _proceed,
+    "retry": lambda names, given: jobs.retry(names, given.id, attempt=getattr(given, "attempt", None)),
     "renew_lease": lambda names, given: leases.renew(names, given.worker),
     "forgive": lambda names, given: leases.forgive(names, given.worker, [given.id]),
 }
@@ -188,6 +210,7 @@ ROWS = {
     "consume": (f"events {{job}} {EVENT}",),
     "expire": ("jobs {job}", "finished_jobs {job}"),
     "cancel": ("jobs {job}", "finished_jobs {job}"),
+    "retry": ("jobs {job}", "finished_jobs {job}", "attempts {job} 103"),
 }
 """Which rows each write writes to, if not to its job's alone."""
 
@@ -197,6 +220,13 @@ ENOUGH = {
         update {s}.jobs set state = 0, worker_id = null where id = {job}""",
     "proceed": "update {s}.jobs set state = 4, worker_id = null, scheduled_at = null where id = {job}",
     "cancel": "update {s}.jobs set state = 0, worker_id = null where id = {job}",
+    "retry": """
+        with ended as (delete from {s}.jobs where id = {job} returning *)
+        insert into {s}.finished_jobs (id, created_at, finished_at, claim, attempt, retry_number, checkpoint, state,
+            priority, queue, task, metadata, execution_metadata, woken_by, version)
+        select id, created_at, now(), claim, attempt, 0, checkpoint, 7, 0, queue, task, metadata, execution_metadata,
+            0, 1
+        from ended""",
     "forgive": "update {s}.jobs set lapsed_worker_id = {worker}, lapses = 2, suspect = true",
 }
 """What the scene needs for a write to be right, beside what it is."""
@@ -223,6 +253,7 @@ WRITES = (
     "cancel",
     "request_cancel",
     "proceed",
+    "retry",
     "renew_lease",
     "forgive",
 )
@@ -320,6 +351,22 @@ def _client_cases() -> list[Case]:
         Case("proceed", "a running job remembers it", written=True),
         Case("proceed", "a proceeded job that is due already", state(5)),
         Case("proceed", "a proceeded job of later is brought forward", state(5, due_then), written=True),
+        Case("proceed", "a job of another task", ENOUGH["proceed"], {"task": "another"}),
+        Case("proceed", "a job of the task", ENOUGH["proceed"], {"task": "task"}, written=True),
+        Case("proceed", "a modification of a running job", change={"modified": True}),
+        Case("proceed", "a modification", ENOUGH["proceed"], {"modified": True}, written=True),
+        *[
+            Case(
+                "proceed",
+                f"a modification of {what} checkpoint",
+                ENOUGH["proceed"],
+                {"modified": True, "checkpoint": n},
+            )
+            for what, n in (("an earlier", CHECKPOINT - 1), ("a later", CHECKPOINT + 1))
+        ],
+        Case("retry", "a live job"),
+        Case("retry", "the attempt that ended it", ENOUGH["retry"], {"attempt": 103}, written=True),
+        Case("retry", "another attempt than ended it", ENOUGH["retry"], {"attempt": 102}),
         Case("forgive", "a job that lapsed with another worker", ENOUGH["forgive"], {"worker": "other"}),
         Case("forgive", "a job without lapses", "update {s}.jobs set lapsed_worker_id = {worker}, lapses = 0"),
     ]

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _TOKEN = re.compile(r"[()]|\b(?:where|and|or|then|returning|order by|limit|on)\b")
 _NO_GUARDS = {
     # Whom a write notifies.
+    ("retry", "lapsed_at is null"),
+    ("retry", "exists (select from "),
+    ("retry", "sleeping"),
     ("proceed", "lapsed_at is null"),
     ("proceed", "exists (select from "),
     ("proceed", "sleeping"),
@@ -27,6 +30,13 @@ _NO_GUARDS = {
     # What spares look-ups.
     ("release", "released.attempt > 100"),
     # What a write writes.
+    ("proceed", "not exists (select from proceeded"),
+    # What else an operator's retry writes and deletes: test_retry.py.
+    ("retry", "attempt > 0"),
+    ("retry", "job_id = (select"),
+    ("retry", "%(execution_metadata)s"),
+    ("retry", "not exists (select from"),
+    ("retry", "bands."),
     ("release", "not (%(use_proceeds)s"),
 }
 

@@ -10,6 +10,8 @@ import perdure.blocking
 
 OFFERED = [
     "App",
+    "AttemptEnding",
+    "AttemptRecord",
     "BackgroundTask",
     "CancelRequested",
     "Cancelled",
@@ -25,9 +27,14 @@ OFFERED = [
     "JobState",
     "LeaseLost",
     "MachineState",
+    "ModificationFailed",
+    "MultipleJobsFound",
+    "NotFinal",
     "NotSuspended",
     "Proceeded",
     "Raised",
+    "Retried",
+    "Sent",
     "StateMachine",
     "Suspended",
     "Tag",

@@ -1,6 +1,6 @@
-"""How an attempt ended, as the job's history keeps it.
+"""How an attempt ended, as its history tells it.
 
-Only attempts that weren't the job's last are kept so: how the last one ended is the job's own state.
+Only names what has happened; what becomes of the job is decided in `perdure.core.decide`.
 """
 
 from __future__ import annotations
@@ -12,33 +12,34 @@ __all__ = ["AttemptEnding"]
 
 
 class AttemptEnding(StrEnum):
-    """What ended an attempt; the value is what users see.
+    """How an attempt ended; the value is the word that users see.
 
     Attributes:
-        code: The number that is stored. As with states: never give one another meaning.
+        code: The number that is stored. Codes are in every database there is: never give one another meaning.
     """
 
     code: int
 
-    # Its handler raised.
+    # It hasn't: the attempt is under way. Never stored.
+    RUNNING = "running", 0
     RAISED = "raised", 1
-    # It ran past its `timeout`.
     TIMED_OUT = "timed out", 2
-    # Its handler returned `Failed`, and a retry was left.
+    # `Failed` with a retry left.
     FAILED = "failed", 3
-    # Its handler returned `Suspended`, or slept.
     SUSPENDED = "suspended", 4
-    # Its worker stopped, and stopped it.
+    # Its worker was stopped, and it with it.
     STOPPED = "stopped", 5
     # Its worker was lost.
     LAPSED = "lapsed", 6
-    # It ended the job, which an operator has let begin again since.
-    ENDED = "ended", 7
+    # It ended the job: from here on the codes are those of the final states, and one.
+    COMPLETED = "job completed", 7
+    JOB_FAILED = "job failed", 8
+    JOB_CANCELLED = "job cancelled", 9
 
-    def __new__(cls, word: str, code: int = -1) -> Self:
+    def __new__(cls, words: str, code: int = -1) -> Self:
         """Make the words the value and the code an attribute, as `JobState` does."""
-        ending = str.__new__(cls, word)
-        ending._value_ = word
+        ending = str.__new__(cls, words)
+        ending._value_ = words
         ending.code = code
         return ending
 
@@ -52,7 +53,7 @@ class AttemptEnding(StrEnum):
         try:
             return _BY_CODE[code]
         except KeyError:
-            message = f"no attempt's ending has the code {code!r}; the codes are 1 ({cls.RAISED}) to 7 ({cls.ENDED})"
+            message = f"no attempt ends with the code {code!r}; the codes are 0 to {max(_BY_CODE)}"
             raise ValueError(message) from None
 
 

@@ -1,8 +1,8 @@
-"""The calls of clients: start, read, proceed, cancel, wait. Payloads go in and out as encoded JSON."""
+"""The calls of clients: start, read, proceed, send, cancel, retry, wait. Payloads go in and out as encoded JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perdure.store.arrays import jsonbs
 from perdure.store.calls import Call
@@ -10,23 +10,36 @@ from perdure.store.calls import Call
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
+    from typing import Unpack
     from uuid import UUID
 
+    from perdure.query import Filters
     from perdure.store.sql import Names
 
 __all__ = [
+    "AttemptRow",
     "JobRow",
+    "Locked",
+    "NewPayloads",
+    "Proceeding",
     "Started",
     "StartedMany",
     "await_end",
     "cancel",
+    "find",
     "finished",
     "get",
+    "history",
+    "hold",
+    "lock",
     "page",
     "proceed",
     "request_cancel",
+    "retry",
+    "send",
     "start",
     "start_many",
+    "unread_events",
 ]
 
 
@@ -52,6 +65,44 @@ class JobRow(NamedTuple):
     error: bytes | None
     last_error: str | None
     progress: bytes | None
+    woken_by: int
+    deadline_at: datetime | None
+    version: int
+
+
+class AttemptRow(NamedTuple):
+    """An attempt as stored; `ending` and `woken_by` are codes, `error` is JSON."""
+
+    attempt: int
+    worker_id: UUID | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    ending: int
+    woken_by: int
+    error: bytes | None
+
+
+class Proceeding(NamedTuple):
+    """Whether a job goes on, and the job as it is now."""
+
+    goes_on: bool
+    row: JobRow
+
+
+class Locked(NamedTuple):
+    """A locked job: its checkpoint's number, and whether it waits to be let go on."""
+
+    checkpoint: int
+    waits: bool
+    row: JobRow
+
+
+class NewPayloads(NamedTuple):
+    """Payloads to be stored with a move: of the code's version, `metadata` only when that changes it."""
+
+    execution_metadata: bytes
+    metadata: bytes | None
+    version: int
 
 
 class Started(NamedTuple):
@@ -60,6 +111,7 @@ class Started(NamedTuple):
     id: int
     created_at: datetime
     scheduled_at: datetime
+    deadline_at: datetime | None = None
 
 
 class StartedMany(NamedTuple):
@@ -68,6 +120,7 @@ class StartedMany(NamedTuple):
     ids: list[int]
     created_at: datetime
     scheduled_at: datetime
+    deadline_at: datetime | None = None
 
 
 def start(  # noqa: PLR0913 - an argument a column
@@ -81,10 +134,13 @@ def start(  # noqa: PLR0913 - an argument a column
     at: datetime | None,
     after: timedelta | None,
     notify: bool,
+    deadline: timedelta | None = None,
+    version: int = 1,
 ) -> Call[Started]:
     """Store one job, due `at` a time or `after` a duration by the database's clock, else now.
 
-    With `notify` the workers are told in any case: for a caller's transaction, of which nobody knows when it ends.
+    The `deadline` counts from when it is due; `version` is that of the code that encoded the payloads. With `notify`
+    the workers are told in any case: for a caller's transaction, of which nobody knows when it ends.
     """
     parameters = {
         "task": task,
@@ -94,11 +150,13 @@ def start(  # noqa: PLR0913 - an argument a column
         "execution_metadata": jsonb(execution_metadata),
         "at": at,
         "after": after,
+        "deadline": deadline,
+        "version": version,
         "notify": notify,
         "channel": names.work_channel,
     }
-    is_dated = at is not None or after is not None  # perhaps beyond Python's calendar
-    return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:3]), packs=is_dated)
+    is_dated = at is not None or after is not None or deadline is not None  # perhaps beyond Python's calendar
+    return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:4]), packs=is_dated)
 
 
 def start_many(  # noqa: PLR0913 - an argument a column
@@ -112,6 +170,8 @@ def start_many(  # noqa: PLR0913 - an argument a column
     at: datetime | None,
     after: timedelta | None,
     notify: bool,
+    deadline: timedelta | None = None,
+    version: int = 1,
 ) -> Call[StartedMany]:
     """Store many jobs that differ in their metadata only; arguments as for `start`."""
     parameters = {
@@ -122,10 +182,12 @@ def start_many(  # noqa: PLR0913 - an argument a column
         "execution_metadata": jsonb(execution_metadata),
         "at": at,
         "after": after,
+        "deadline": deadline,
+        "version": version,
         "notify": notify,
         "channel": names.work_channel,
     }
-    return Call(names.statements["start_many"], parameters, lambda rows: StartedMany(rows[0][0] or [], *rows[0][1:3]))
+    return Call(names.statements["start_many"], parameters, lambda rows: StartedMany(rows[0][0] or [], *rows[0][1:4]))
 
 
 def get(names: Names, job_id: int) -> Call[JobRow | None]:
@@ -133,42 +195,105 @@ def get(names: Names, job_id: int) -> Call[JobRow | None]:
     return Call(names.statements["get"], {"id": job_id}, lambda rows: JobRow(*rows[0]) if rows else None)
 
 
-def page(  # noqa: PLR0913 - an argument a filter
-    names: Names,
-    *,
-    after: int | None,
-    limit: int,
-    descending: bool = False,
-    states: Sequence[int] | None = None,
-    tasks: Sequence[str] | None = None,
-    queues: Sequence[str] | None = None,
-    metadata: bytes | None = None,
-    execution_metadata: bytes | None = None,
-    created_after: datetime | None = None,
-    max_scheduled_at: datetime | None = None,
+def page(
+    names: Names, *, after: int | None, limit: int, descending: bool = False, **filters: Unpack[Filters]
 ) -> Call[list[JobRow]]:
-    """Read a page of jobs by id, behind the id `after`; filters that are None don't filter."""
+    """Read a page of jobs by id, behind the id `after`."""
     if after is None:
         after = 2**63 - 1 if descending else -(2**63)
-    parameters = {
-        "after": after,
-        "limit": limit,
-        "states": None if states is None else list(states),
-        "names": None if tasks is None else list(tasks),
-        "queues": None if queues is None else list(queues),
-        "metadata": None if metadata is None else jsonb(metadata),
-        "execution_metadata": None if execution_metadata is None else jsonb(execution_metadata),
-        "created_after": created_after,
-        "max_scheduled_at": max_scheduled_at,
-    }
+    parameters = {"after": after, "limit": limit, **_filters(filters)}
     statement = names.statements["list_descending" if descending else "list"]
     return Call(statement, parameters, lambda rows: [JobRow(*row) for row in rows])
 
 
-def proceed(names: Names, job_id: int, *, at: datetime | None, after: timedelta | None) -> Call[bool]:
-    """Let a suspended job go on, or a running one remember it; False when the job is neither (or isn't there)."""
-    parameters = {"id": job_id, "at": at, "after": after, "channel": names.work_channel}
-    return Call(names.statements["proceed"], parameters, bool)
+def find(names: Names, *, limit: int, **filters: Unpack[Filters]) -> Call[list[JobRow]]:
+    """Read the first live jobs by id; none that has ended is looked at."""
+    parameters = {"limit": limit, **_filters(filters)}
+    return Call(names.statements["find"], parameters, lambda rows: [JobRow(*row) for row in rows])
+
+
+def history(names: Names, job_id: int) -> Call[list[AttemptRow]]:
+    """Read a job's attempts by number, one that runs included."""
+    return Call(names.statements["history"], {"id": job_id}, lambda rows: [AttemptRow(*row) for row in rows])
+
+
+def unread_events(names: Names, job_id: int) -> Call[int]:
+    """Count the events that a job hasn't consumed."""
+    return Call(names.statements["unread_events"], {"id": job_id}, lambda rows: int(rows[0][0]))
+
+
+def lock(
+    names: Names, job_id: int, *, task: str | None = None, at: datetime | None = None, after: timedelta | None = None
+) -> Call[Locked | None]:
+    """Lock a live job until the transaction ends; None when it isn't live, or of another task than that given."""
+    parameters = {"id": job_id, "task": task, "at": at, "after": after}
+    return Call(
+        names.statements["lock"],
+        parameters,
+        lambda rows: Locked(rows[0][0], bool(rows[0][1]), JobRow(*rows[0][2:])) if rows else None,
+    )
+
+
+def hold(names: Names, job_id: int) -> Call[bool]:
+    """Keep a live job from being suspended and from ending until the transaction ends; False when it isn't live."""
+    return Call(names.statements["hold"], {"id": job_id}, bool)
+
+
+def proceed(
+    names: Names,
+    job_id: int,
+    *,
+    at: datetime | None,
+    after: timedelta | None,
+    task: str | None = None,
+    checkpoint: int | None = None,
+    payloads: NewPayloads | None = None,
+) -> Call[Proceeding | None]:
+    """Let a suspended job go on, or a running one remember it; None when it isn't live, or of another task.
+
+    With `payloads` these are stored, if the stored ones still are those of `checkpoint`; not in a running job.
+    """
+    parameters = {
+        "id": job_id,
+        "at": at,
+        "after": after,
+        "task": task,
+        "checkpoint": checkpoint,
+        "channel": names.work_channel,
+        **_payloads(payloads),
+    }
+    return Call(
+        names.statements["proceed"],
+        parameters,
+        lambda rows: Proceeding(rows[0][0], JobRow(*rows[0][2:])) if rows else None,
+    )
+
+
+def send(names: Names, job_id: int, *, task: str, version: int, event: bytes, notify: bool) -> Call[int | None]:
+    """Store an event, and let its job go on; answers the job's state, None when it isn't live or of another task.
+
+    With `notify` the workers are told in any case, as for `start`.
+    """
+    parameters = {
+        "id": job_id,
+        "task": task,
+        "version": version,
+        "event": jsonb(event),
+        "notify": notify,
+        "channel": names.work_channel,
+    }
+    return Call(names.statements["send"], parameters, lambda rows: rows[0][0])
+
+
+def retry(
+    names: Names, job_id: int, *, attempt: int | None = None, payloads: NewPayloads | None = None
+) -> Call[JobRow | None]:
+    """Take an ended job back to pending, and answer with it; None when there is no such ended job.
+
+    With `payloads` it begins afresh with these, if `attempt` is still its last.
+    """
+    parameters = {"id": job_id, "attempt": attempt, "channel": names.work_channel, **_payloads(payloads)}
+    return Call(names.statements["retry"], parameters, lambda rows: JobRow(*rows[0][1:]) if rows else None)
 
 
 def cancel(names: Names, job_id: int) -> Call[bool]:
@@ -195,3 +320,28 @@ def finished(names: Names, job_ids: Sequence[int]) -> Call[list[int]]:
 def jsonb(data: bytes) -> str:
     """Hand encoded JSON to a `::jsonb` placeholder."""
     return data.decode()
+
+
+def _payloads(new: NewPayloads | None) -> dict[str, Any]:
+    return {
+        "execution_metadata": None if new is None else jsonb(new.execution_metadata),
+        "metadata": None if new is None or new.metadata is None else jsonb(new.metadata),
+        "version": None if new is None else new.version,
+    }
+
+
+def _filters(filters: Filters) -> dict[str, Any]:
+    metadata, execution_metadata = filters.get("metadata"), filters.get("execution_metadata")
+    return {
+        "states": _list(filters.get("states")),
+        "names": _list(filters.get("tasks")),
+        "queues": _list(filters.get("queues")),
+        "metadata": None if metadata is None else jsonb(metadata),
+        "execution_metadata": None if execution_metadata is None else jsonb(execution_metadata),
+        "created_after": filters.get("created_after"),
+        "max_scheduled_at": filters.get("max_scheduled_at"),
+    }
+
+
+def _list(values: Sequence[Any] | None) -> list[Any] | None:
+    return None if values is None else list(values)

@@ -13,7 +13,16 @@ from importlib import resources
 
 from perdure.errors import ConfigError
 
-__all__ = ["CLAIM_COLUMNS", "JOB_COLUMNS", "Names", "Statements", "names_of", "quote_identifier", "quote_literal"]
+__all__ = [
+    "CLAIM_COLUMNS",
+    "JOB_COLUMNS",
+    "LIVE_COLUMNS",
+    "Names",
+    "Statements",
+    "names_of",
+    "quote_identifier",
+    "quote_literal",
+]
 
 JOB_COLUMNS = (
     "id",
@@ -35,8 +44,16 @@ JOB_COLUMNS = (
     "error",
     "last_error",
     "progress",
+    "woken_by",
+    "deadline_at",
+    "version",
 )
 """The columns of every statement that reads whole jobs, in the order of `jobs.JobRow`."""
+
+LIVE_COLUMNS = tuple(
+    {"finished_at": "null::timestamptz", "result": "null::json"}.get(column, column) for column in JOB_COLUMNS
+)
+"""The same of a statement that reads or writes live jobs only."""
 
 CLAIM_COLUMNS = (
     "id",
@@ -60,7 +77,7 @@ CLAIM_COLUMNS = (
 
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
 _LONGEST_IDENTIFIER = 63
-_PLACE = re.compile(r"\{(schema|job_ids|job_columns|claim_columns|no_claim)\}")
+_PLACE = re.compile(r"\{(schema|job_ids|job_columns|live_columns|claim_columns|no_claim)\}")
 
 
 def quote_identifier(name: str) -> str:
@@ -110,6 +127,7 @@ class Statements:
             "schema": schema,
             "job_ids": sequence,
             "job_columns": ", ".join(JOB_COLUMNS),
+            "live_columns": ", ".join(LIVE_COLUMNS),
             "claim_columns": ", ".join(CLAIM_COLUMNS),
             "no_claim": ", ".join(["null"] * len(CLAIM_COLUMNS)),
         }

@@ -139,7 +139,7 @@ def _in_history(ending: Ending, *, timed_out: bool) -> AttemptEnding:
         case Lapse():
             return AttemptEnding.LAPSED
         case _:
-            return AttemptEnding.ENDED
+            return AttemptEnding.COMPLETED  # it ends the job, whose own row says how: this isn't written
 
 
 def _due(due: Due) -> tuple[datetime | None, float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Never, TypedDict, assert_type
 
@@ -12,6 +12,8 @@ import psycopg
 import perdure.blocking
 from perdure import (
     App,
+    AttemptEnding,
+    AttemptRecord,
     BackgroundTask,
     Cancelled,
     CancelRequested,
@@ -24,12 +26,18 @@ from perdure import (
     JobQuery,
     JobState,
     MachineState,
+    ModificationFailed,
+    MultipleJobsFound,
+    NotFinal,
     NotSuspended,
     Proceeded,
     Raised,
+    Retried,
+    Sent,
     StateMachine,
     Suspended,
     Task,
+    WokenBy,
     on,
 )
 from perdure.retry import Exponential, FixedDelays
@@ -324,19 +332,44 @@ async def starts(own: psycopg.AsyncConnection) -> None:
     await Counting.start(None, Counted(Paid(datetime.now(UTC)), count=3))
 
 
-async def answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> str:
-    match await fails.proceed(job.id, at=timedelta(hours=1)):
-        case Proceeded(proceeded):
-            assert_type(proceeded, Job[Meta, Progress, Imported, ShopClosed])
-        case NotSuspended(other):
-            assert_type(other.execution_metadata, Progress)
-        case JobNotFound():
-            pass
-    match await app.proceed(job.id):
+async def answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> None:
+    outcome = await app.proceed(job.id)
+    outcome = await fails.proceed(job.id, lambda progress: replace(progress, rows=2), at=timedelta(hours=1))
+    outcome = await app.proceed(JobQuery(names=["orders.approve"], metadata={"order": 17}))
+    match outcome:
         case Proceeded(proceeded):
             assert_type(proceeded.id, int)
+        case JobNotFound():
+            pass
+        case MultipleJobsFound(jobs):
+            assert_type(jobs[0].state, JobState)
         case NotSuspended(other):
             assert_type(other.state, JobState)
+        case ModificationFailed(message):
+            assert_type(message, str)
+
+
+async def typed_answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> None:
+    match await fails.proceed(job.id, count):
+        case Proceeded(typed):
+            assert_type(typed, Job[Meta, Progress, Imported, ShopClosed])
+        case NotSuspended(typed):
+            assert_type(typed.execution_metadata, Progress)
+        case MultipleJobsFound(many):
+            assert_type(many, list[Job[Meta, Progress, Imported, ShopClosed]])
+        case JobNotFound() | ModificationFailed():
+            pass
+    by_class = await Import.proceed(job.id, lambda progress: Progress(progress.rows + 1))
+    if isinstance(by_class, Proceeded):
+        assert_type(by_class.job.metadata, Meta)
+
+
+async def other_answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> str:
+    match await app.retry(job.id, afresh=True):
+        case Retried(again):
+            assert_type(again.state, JobState)
+        case NotFinal(live):
+            assert_type(live.state, JobState)
         case JobNotFound():
             pass
     match await app.cancel(job.id):
@@ -346,6 +379,42 @@ async def answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> str:
             return ended.name
         case JobNotFound():
             return ""
+
+
+def count(progress: Progress) -> Progress:
+    progress.rows += 1
+    return progress
+
+
+async def sends(job: Job[Meta, Progress, Imported, ShopClosed], connection: psycopg.AsyncConnection) -> int:
+    match await fails.send(job.id, Refused("ann"), connection=connection):
+        case Sent(job_id):
+            return job_id
+        case JobEnded(ended):
+            assert_type(ended, Job[Meta, Progress, Imported, ShopClosed])
+            return 0
+        case JobNotFound():
+            return 0
+
+
+async def sends_by_query() -> int:
+    match await Import.send(JobQuery(metadata={"shop": "riga"}), Refused("ann")):
+        case Sent(job_id):
+            return job_id
+        case MultipleJobsFound(jobs):
+            assert_type(jobs, list[Job[Meta, Progress, Imported, ShopClosed]])
+            return len(jobs)
+        case JobEnded() | JobNotFound():
+            return 0
+
+
+async def history(job: Job[Meta, Progress, Imported, ShopClosed]) -> None:
+    for attempt in await job.history():
+        assert_type(attempt, AttemptRecord[ShopClosed])
+        assert_type(attempt.ending, AttemptEnding)
+        assert_type(attempt.woken_by, WokenBy)
+        assert_type(attempt.error, ShopClosed | Raised | None)
+    assert_type(await app.history(job.id), list[AttemptRecord[Any]])
 
 
 async def looks() -> None:
@@ -362,6 +431,12 @@ def from_sync_code(own: psycopg.Connection) -> None:
     jobs = app.blocking.start_many(fails, [Meta("riga")], at=timedelta(hours=1), queue="slow")
     assert_type(jobs, list[Job[Meta, Progress, Imported, ShopClosed]])
     assert_type(app.blocking.result(jobs[0], timeout=3), Imported)
+    outcome = app.blocking.proceed(jobs[0].id, count, task=fails)
+    if isinstance(outcome, NotSuspended):
+        assert_type(outcome.job, Job[Meta, Progress, Imported, ShopClosed])
+    app.blocking.proceed(jobs[0].id, count, task=Import)
+    app.blocking.proceed(JobQuery(names=["fails"]), at=timedelta(hours=1))
+    app.blocking.send(Import, jobs[0].id, Refused("ann"), connection=own)
 
 
 async def calls_directly(ctx: Context[Meta, Progress], blocking: perdure.blocking.Context[Meta, Progress]) -> None:

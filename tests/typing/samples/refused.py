@@ -1,5 +1,5 @@
 """What type checkers must refuse: each line that ends with `# refused`, and no other."""
-# ruff: noqa: ARG002, B018, TC002 - the code is there to be wrong, in one way each
+# ruff: noqa: ARG002, ARG005, B018, TC002 - the code is there to be wrong, in one way each
 
 from __future__ import annotations
 
@@ -126,6 +126,12 @@ async def starts(sync: psycopg.Connection) -> None:
     await nothing.start(Meta("riga"))  # refused
     app.blocking.start(import_orders, Progress(1))  # refused
     app.blocking.start(ImportOrders, Progress(1))  # refused
+    await import_orders.proceed(1, lambda progress: progress.rows)  # refused
+    await import_orders.proceed(1, lambda progress: Meta("riga"))  # refused
+    await import_orders.proceed("1")  # refused
+    await ImportOrders.proceed(1, lambda progress: progress.shop)  # refused
+    await import_orders.send("1", Meta("riga"))  # refused
+    app.blocking.proceed(1, lambda progress: progress.rows, task=import_orders)  # refused
     job = await import_orders.start(Meta("riga"))
     (await job.result()).since  # refused
     job.state = job.state  # refused

@@ -35,6 +35,8 @@ create table {schema}.jobs (
     unreadable smallint not null default 0,
     suspect boolean not null default false,
     proceed_requested boolean not null default false,
+    -- When a remembered proceed lets the job go on.
+    proceed_at timestamptz,
     cancel_requested boolean not null default false,
     -- Somebody waits for the result: its end is notified.
     awaited boolean not null default false,
@@ -146,13 +148,12 @@ create table {schema}.attempts (
     worker_id uuid,
     started_at timestamptz,
     ended_at timestamptz not null default clock_timestamp(),
-    -- 1 raised, 2 timed out, 3 failed, 4 suspended, 5 stopped with its worker, 6 lapsed, 7 ended the job, which an operator let
-    -- begin again
+    -- The codes of perdure.core.history.AttemptEnding. From 7 on the attempt ended the job, which an operator let begin again.
     ending smallint not null,
     woken_by smallint not null,
     error json,
     primary key (job_id, attempt),
-    constraint ending_is_known check (ending between 1 and 7)
+    constraint ending_is_known check (ending between 1 and 9)
 );
 
 -- Which (queue, priority) pairs have ever been used. A claim scans each band from its front.
@@ -202,16 +203,24 @@ $$;
 -- (any more), and nothing is stored.
 -- A function, for each of its statements sees what was committed before it: the sender takes the job's row in the
 -- weakest mode, which a suspension and an end wait for (and nothing else), so that a caller's long transaction holds up
--- neither checkpoints nor claims. Whoever comes second sees what the first has done.
+-- neither checkpoints nor claims. Whoever comes second sees what the first has done. But a caller whose snapshot is as old
+-- as its transaction might not: it takes the row in a mode that PostgreSQL refuses (40001) when the row has changed since.
+-- always_notify: tell workers even if none sleeps: nobody knows who will when the caller's transaction ends.
 -- The schema's name is not in its body: names can be anything, such as $$.
-create function {schema}.send_event(target bigint, task_name text, event_version int, event jsonb, channel text)
+create function {schema}.send_event(
+    target bigint, task_name text, event_version int, event jsonb, channel text, always_notify boolean default false)
 returns smallint language plpgsql set search_path = {schema}, pg_temp as $$
 declare
     found_state smallint;
     found_queue text;
 begin
-    select state, queue into found_state, found_queue
-    from jobs where id = target and task = task_name for key share;
+    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+        select state, queue into found_state, found_queue
+        from jobs where id = target and task = task_name for key share;
+    else
+        select state, queue into found_state, found_queue
+        from jobs where id = target and task = task_name for no key update;
+    end if;
     if not found then
         return null;
     end if;
@@ -219,7 +228,7 @@ begin
     update jobs set state = 5, scheduled_at = clock_timestamp(), woken_by = 2
     where id = target
         and (state = 4 and not asleep or state = 5 and scheduled_at > clock_timestamp());
-    if found and exists (select from workers where sleeping and lapsed_at is null) then
+    if found and (always_notify or exists (select from workers where sleeping and lapsed_at is null)) then
         perform pg_notify(channel, found_queue);
     end if;
     return found_state;

@@ -1,18 +1,38 @@
--- Let one job go on: a suspended one is due (now, or then); a running one remembers it; one that was let go on
--- for later may be brought forward. Guard: the state, under the row's lock. Index: jobs_pkey.
--- Locks: the job's row.
-with proceeded as (
+-- Let one job go on: a suspended one is due (now, or then); a running one remembers it; one that was let go on for later
+-- may be brought forward. With payloads, under the lock of lock.sql, these are stored with it; then a running one is left.
+-- Answers whether it goes on, and with the job as it is now; with no row when it isn't live, or of another task.
+-- Guard: the state, under the row's lock; with payloads the checkpoint that they were made of, too. The lock is taken
+-- first, so that what is answered is what was decided by. Index: jobs_pkey. Locks: the job's row.
+with found as materialized (
+    select * from {schema}.jobs
+    where id = %(id)s::bigint and (%(task)s::text is null or task = %(task)s::text)
+    for no key update
+), due as materialized (
+    select greatest(clock_timestamp(), coalesce(%(at)s::timestamptz, clock_timestamp() + %(after)s::interval)) as due_at
+    from found
+), proceeded as (
     update {schema}.jobs set
-        state = case state when 4 then 5 else state end,
-        scheduled_at = case state when 2 then scheduled_at
-            else greatest(clock_timestamp(), coalesce(%(at)s::timestamptz, clock_timestamp() + %(after)s::interval)) end,
-        proceed_requested = state = 2
-    where id = %(id)s::bigint
-        and (state in (2, 4)
-            or state = 5 and scheduled_at > greatest(clock_timestamp(), coalesce(%(at)s::timestamptz, clock_timestamp() + %(after)s::interval)))
-    returning id, state, queue
+        state = case jobs.state when 2 then 2 else 5 end,
+        scheduled_at = case jobs.state when 2 then jobs.scheduled_at else due.due_at end,
+        proceed_requested = jobs.state = 2,
+        -- Several count as one: the earliest.
+        proceed_at = case when jobs.state <> 2 then null
+            when jobs.proceed_requested then least(jobs.proceed_at, due.due_at) else due.due_at end,
+        woken_by = case jobs.state when 2 then jobs.woken_by else 1 end,
+        checkpoint = jobs.checkpoint + (%(execution_metadata)s::jsonb is not null)::int,
+        execution_metadata = coalesce(%(execution_metadata)s::jsonb, jobs.execution_metadata),
+        metadata = coalesce(%(metadata)s::jsonb, jobs.metadata),
+        version = coalesce(%(version)s::int, jobs.version)
+    from found, due
+    where jobs.id = found.id
+        and (jobs.state = 4
+            or jobs.state = 5 and jobs.scheduled_at > due.due_at
+            or jobs.state = 2 and %(execution_metadata)s::jsonb is null)
+        and (%(checkpoint)s::int is null or jobs.checkpoint = %(checkpoint)s::int)
+    returning jobs.*
 )
-select id,
-    case when state = 5 and exists (select from {schema}.workers where sleeping and lapsed_at is null)
-    then pg_notify(%(channel)s::text, queue) is null end
+select true, case when state = 5 and exists (select from {schema}.workers where sleeping and lapsed_at is null)
+    then pg_notify(%(channel)s::text, queue) is null end, {live_columns}
 from proceeded
+union all
+select false, null, {live_columns} from found where not exists (select from proceeded)

@@ -13,6 +13,8 @@ with released as (
         worker_id = null,
         scheduled_at = case
             when (%(keep_places)s::boolean[])[width_bucket(id, %(ids)s::bigint[])] then scheduled_at
+            when (%(use_proceeds)s::boolean[])[width_bucket(id, %(ids)s::bigint[])]
+                then greatest(clock_timestamp(), proceed_at)
             when (%(due_at)s::timestamptz[])[width_bucket(id, %(ids)s::bigint[])] is not null
                 then greatest(clock_timestamp(), (%(due_at)s::timestamptz[])[width_bucket(id, %(ids)s::bigint[])])
             else clock_timestamp()

@@ -10,13 +10,14 @@ with clock as materialized (
     select %(queue)s::text, %(priority)s::smallint
     where not exists (select from {schema}.bands where queue = %(queue)s::text and priority = %(priority)s::smallint)
 ), job as (
-    insert into {schema}.jobs (task, queue, priority, created_at, scheduled_at, metadata, execution_metadata)
-    select %(task)s::text, %(queue)s::text, %(priority)s::smallint, now, scheduled_at, %(metadata)s::jsonb,
-        %(execution_metadata)s::jsonb
+    insert into {schema}.jobs (task, queue, priority, created_at, scheduled_at, deadline_at, version, metadata,
+        execution_metadata)
+    select %(task)s::text, %(queue)s::text, %(priority)s::smallint, now, scheduled_at,
+        scheduled_at + %(deadline)s::interval, %(version)s::int, %(metadata)s::jsonb, %(execution_metadata)s::jsonb
     from due
-    returning id, created_at, scheduled_at
+    returning id, created_at, scheduled_at, deadline_at
 )
-select id, created_at, scheduled_at,
+select id, created_at, scheduled_at, deadline_at,
     case when scheduled_at = created_at
         and (%(notify)s::boolean or exists (select from {schema}.workers where sleeping and lapsed_at is null))
     then pg_notify(%(channel)s::text, %(queue)s::text) is null end

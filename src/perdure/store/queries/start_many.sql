@@ -13,12 +13,13 @@ with clock as materialized (
     select %(queue)s::text, %(priority)s::smallint
     where not exists (select from {schema}.bands where queue = %(queue)s::text and priority = %(priority)s::smallint)
 ), stored as (
-    insert into {schema}.jobs (id, task, queue, priority, created_at, scheduled_at, metadata, execution_metadata)
+    insert into {schema}.jobs (id, task, queue, priority, created_at, scheduled_at, deadline_at, version, metadata,
+        execution_metadata)
     select input.id, %(task)s::text, %(queue)s::text, %(priority)s::smallint, due.now, due.scheduled_at,
-        input.metadata, %(execution_metadata)s::jsonb
+        due.scheduled_at + %(deadline)s::interval, %(version)s::int, input.metadata, %(execution_metadata)s::jsonb
     from input, due
 )
-select (select array_agg(id order by place) from input), now, scheduled_at,
+select (select array_agg(id order by place) from input), now, scheduled_at, scheduled_at + %(deadline)s::interval,
     case when scheduled_at = now
         and (%(notify)s::boolean or exists (select from {schema}.workers where sleeping and lapsed_at is null))
     then pg_notify(%(channel)s::text, %(queue)s::text) is null end

@@ -1,0 +1,79 @@
+"""What all verbs have: names, tasks, codecs; and what a verb yields."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+from perdure.job import Job
+from perdure.store.calls import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from perdure.job import JobSource
+    from perdure.store.jobs import JobRow
+    from perdure.store.sql import Names
+    from perdure.task import Task
+
+__all__ = ["Basis", "Step", "Together", "Verb"]
+
+T = TypeVar("T")
+M = TypeVar("M")
+X = TypeVar("X")
+
+
+class Together(Generic[T]):
+    """A part of a verb that is one transaction, in which each statement sees what was committed before it.
+
+    Attributes:
+        verb: Its steps; what it raises undoes them.
+    """
+
+    __slots__ = ("verb",)
+
+    def __init__(self, verb: Verb[T]) -> None:
+        """Run these steps in one transaction."""
+        self.verb = verb
+
+
+Step: TypeAlias = Call[Any] | Together[Any]
+"""What a verb yields, to be sent the answer."""
+
+Verb: TypeAlias = Generator[Step, Any, T]
+"""The steps of a verb, and at its end its answer."""
+
+
+class Basis:
+    """Knows the app's tasks and the schema's names, and runs nothing."""
+
+    def __init__(
+        self, names: Names, tasks: Mapping[str, Task[Any, Any, Any, Any]], source: JobSource, *, max_payload_bytes: int
+    ) -> None:
+        """Keep what calls are made of."""
+        self.names = names
+        self.tasks = tasks
+        self.source = source
+        self.max_payload_bytes = max_payload_bytes
+
+    def job(self, row: JobRow) -> Job[Any, Any, Any, Any]:
+        """Make the handle of a row."""
+        return Job(row, self.tasks.get(row.task), self.source)
+
+    def encode_metadata(self, task: Task[M, Any, Any, Any], metadata: M) -> bytes:
+        """Encode a job's input.
+
+        Raises:
+            PayloadRefused: It can't be stored.
+        """
+        return task.metadata.encode(metadata, what=f"metadata of {task.name}", limit=self.max_payload_bytes)
+
+    def encode_checkpoint(self, task: Task[Any, X, Any, Any], execution_metadata: X | None) -> bytes:
+        """Encode a checkpoint; for None, the one whose fields all have their defaults.
+
+        Raises:
+            PayloadRefused: It can't be stored, or a field has no default.
+        """
+        codec = task.execution_metadata
+        value = codec.default() if execution_metadata is None else execution_metadata
+        return codec.encode(value, what=f"execution metadata of {task.name}", limit=self.max_payload_bytes)
