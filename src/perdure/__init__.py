@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Sent,
     )
     from perdure.app import App
+    from perdure.attempt import StopReason
     from perdure.context import Context
     from perdure.core.codec import Tag
     from perdure.core.failure import Raised
@@ -65,6 +66,7 @@ __all__ = [
     "Retried",
     "Sent",
     "StateMachine",
+    "StopReason",
     "Suspended",
     "Tag",
     "Task",
@@ -88,6 +90,7 @@ _NAMES_OF: Final = {
         "Sent",
     ),
     "perdure.app": ("App",),
+    "perdure.attempt": ("StopReason",),
     "perdure.context": ("Context",),
     "perdure.core.codec": ("Tag",),
     "perdure.core.failure": ("Raised",),

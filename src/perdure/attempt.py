@@ -15,16 +15,21 @@ from perdure.store.settles import Persist
 if TYPE_CHECKING:
     from concurrent.futures import Future as ThreadFuture
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from datetime import datetime
     from uuid import UUID
 
     from psycopg import AsyncConnection, Connection
 
     from perdure.core.codec import Codec
+    from perdure.errors import PayloadError
+    from perdure.store.running import Event, Upgrade
     from perdure.store.settles import Claimed
     from perdure.store.sql import Names
     from perdure.task import Task
 
 __all__ = ["Attempt", "Port", "StopReason"]
+
+_LONGEST_KEY = 200
 
 
 class StopReason(Enum):
@@ -64,8 +69,31 @@ class Port(Protocol):
         """Whether the lease of this id is still valid, by this process's monotonic clock."""
         ...
 
-    async def persist(self, attempt: Attempt, data: bytes) -> None:
-        """Write a checkpoint; sets the attempt's `checkpoint` and `baseline` when it is written.
+    async def persist(self, attempt: Attempt, entry: Persist) -> None:
+        """Write a checkpoint, and tell the attempt (`wrote`) when it is written.
+
+        Raises:
+            LeaseLost: The attempt may not write any more.
+        """
+
+    async def next_event(self, attempt: Attempt) -> Event | None:
+        """Read the job's oldest event that the attempt hasn't been given."""
+        ...
+
+    async def steps(self, attempt: Attempt) -> dict[str, bytes]:
+        """Read what the job's steps have returned, as JSON, by their keys."""
+        ...
+
+    async def begin_sleep(self, attempt: Attempt, key: str, seconds: float) -> tuple[datetime, bool]:
+        """Store until when a sleep lasts, or find it stored; answers that, and whether it is past.
+
+        Raises:
+            LeaseLost: The attempt may not write any more.
+        """
+        ...
+
+    async def upgrade(self, attempt: Attempt, entry: Upgrade) -> None:
+        """Write both payloads as newer code has them, as the job's next checkpoint.
 
         Raises:
             LeaseLost: The attempt may not write any more.
@@ -106,16 +134,25 @@ class Attempt:
         closed: Nothing that the handler does is written any more (its outcome is decided, or it was left behind).
         started: Whether the handler has begun.
         entry: The execution metadata at the entry of the open transaction, encoded.
+        handed: The events that the handler has been given since the last write: the next one consumes them.
+        sleeps: How many sleeps the run has come to.
+        steps: What the job's steps have returned, as JSON, by their keys; None until they are read.
+        upgrade: The payloads to store before the handler runs, where older code has written them.
+        unreadable: Why the handler couldn't be given an event: the job waits for other code, if it ends with this.
     """
 
     __slots__ = (
+        "_before_events",
+        "_handed_at_entry",
         "_port",
+        "_step_keys",
         "_writing",
         "baseline",
         "checkpoint",
         "closed",
         "entry",
         "execution_metadata",
+        "handed",
         "handle",
         "in_transaction",
         "job",
@@ -123,12 +160,16 @@ class Attempt:
         "metadata",
         "next_progress",
         "progress_at_seconds",
+        "sleeps",
         "started",
         "started_at_seconds",
+        "steps",
         "stop_reason",
         "task",
         "thread",
         "timers",
+        "unreadable",
+        "upgrade",
         "worker_id",
     )
 
@@ -163,8 +204,16 @@ class Attempt:
         self.loop = loop
         self.next_progress: bytes | None = None
         self.progress_at_seconds = float("-inf")
+        self.handed: tuple[int, ...] = ()
+        self.sleeps = 0
+        self.steps: dict[str, bytes] | None = None
+        self.unreadable: PayloadError | None = None
+        self.upgrade: Upgrade | None = None
         self._port = port
         self._writing: asyncio.Lock | None = None
+        self._before_events = b""
+        self._handed_at_entry = 0
+        self._step_keys: set[str] | None = None
 
     @property
     def codec(self) -> Codec[Any]:
@@ -201,18 +250,79 @@ class Attempt:
         """
         return self.entry if self.in_transaction else self.encode()
 
-    def next_checkpoint(self, data: bytes) -> Persist:
-        """Name the predecessor of a new checkpoint."""
-        return Persist(self.job.id, self.job.claim, self.checkpoint, data)
+    def used_at_end(self) -> tuple[int, ...]:
+        """The events that go with `encode_at_end`."""
+        return self.handed[: self._handed_at_entry] if self.in_transaction else self.handed
 
-    def wrote(self, data: bytes) -> None:
+    def encode_when_stopped(self) -> bytes:
+        """Encode the execution metadata for an attempt that is stopped: what it began with an event is undone.
+
+        The event goes to the next attempt, so the checkpoint must not hold a part of its work.
+
+        Raises:
+            PayloadRefused: It can't be stored without loss, or is too large.
+        """
+        return self._before_events if self.handed else self.encode_at_end()
+
+    def hand_out(self, event_id: int) -> None:
+        """Take note that the handler is about to be given an event.
+
+        Raises:
+            PayloadRefused: The execution metadata as it stands can't be stored.
+        """
+        if not self.handed:
+            self._before_events = self.encode_at_end()
+        self.handed += (event_id,)
+
+    def begin_step(self, key: str) -> None:
+        """Take note that a step (or a sleep) begins.
+
+        Raises:
+            MisuseError: The key is none, or another step of this run had it.
+        """
+        if not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
+            message = (
+                f"job {self.job.id}: {key!r} can't be a step's key: that has 1 to {_LONGEST_KEY} printable characters"
+            )
+            raise MisuseError(message)
+        if self._step_keys is None:
+            self._step_keys = set()
+        if key in self._step_keys:
+            message = (
+                f"job {self.job.id}: there was a step {key!r} in this run already; each needs a key of its own, in a "
+                f'loop such as f"{key} {{number}}"'
+            )
+            raise MisuseError(message)
+        self._step_keys.add(key)
+
+    def next_checkpoint(self, data: bytes, steps: tuple[tuple[str, bytes], ...] = ()) -> Persist:
+        """Name the predecessor of a new checkpoint, and what is stored and consumed with it."""
+        return Persist(self.job.id, self.job.claim, self.checkpoint, data, self.handed, steps)
+
+    def wrote(self, entry: Persist) -> None:
         """Take note that a checkpoint is stored."""
         self.checkpoint += 1
-        self.baseline = data
+        self.baseline = entry.execution_metadata
+        if entry.events:
+            self.handed = self.handed[len(entry.events) :]
+        if entry.steps and self.steps is not None:
+            self.steps.update(entry.steps)
 
-    def restore(self, data: bytes) -> None:
-        """Put the execution metadata back to what it was, in the same object where that is mutable."""
-        self.execution_metadata = self.codec.restore(self.execution_metadata, data)
+    def enter_transaction(self) -> bytes:
+        """Remember what a roll-back puts back, and return the execution metadata of it.
+
+        Raises:
+            PayloadRefused: The execution metadata can't be stored without loss, or is too large.
+        """
+        self.entry = self.encode()
+        self._handed_at_entry = len(self.handed)
+        self.in_transaction = True
+        return self.entry
+
+    def undo_transaction(self) -> None:
+        """Put back what was at the entry, in the same object where that is mutable; events are given anew."""
+        self.handed = self.handed[: self._handed_at_entry]
+        self.execution_metadata = self.codec.restore(self.execution_metadata, self.entry)
 
     def check_may_write(self) -> None:
         """Make sure, as far as this process can know, that the attempt may still write.
@@ -221,11 +331,14 @@ class Attempt:
             LeaseLost: It may not.
         """
         if self.closed or self.stop_reason is StopReason.LEASE_LOST or not self._port.holds(self.worker_id):
-            message = (
-                f"job {self.job.id}, attempt {self.job.attempt}: the lease is lost, so nothing that this attempt "
-                "writes is kept; another attempt goes on from the last persisted execution metadata"
-            )
-            raise LeaseLost(message)
+            raise self.lease_lost()
+
+    def lease_lost(self) -> LeaseLost:
+        """Make the error of a write that came too late."""
+        return LeaseLost(
+            f"job {self.job.id}, attempt {self.job.attempt}: the lease is lost, so nothing that this attempt writes is "
+            "kept; another attempt goes on from the last persisted execution metadata"
+        )
 
     def check_not_in_transaction(self, call: str) -> None:
         """Make sure that no `ctx.transaction()` is open.

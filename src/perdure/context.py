@@ -6,24 +6,33 @@ Holds no rules of its own: fences are in the SQL, checkpoints in `attempt`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
 
 import msgspec
 
+from perdure.core.states import WokenBy
+from perdure.durations import parse_duration
+from perdure.errors import MisuseError, PayloadError
+from perdure.steps import Asleep, call_step, call_step_blocking, result_codec
 from perdure.transaction import BlockingTransaction, Transaction
+from perdure.upgrading import bring_up
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
+    from datetime import timedelta
 
-    from perdure.attempt import Attempt, Port
+    from perdure.attempt import Attempt, Port, StopReason
+    from perdure.retry import Retry
 
 __all__ = ["BlockingContext", "Context"]
 
 M = TypeVar("M")
 X = TypeVar("X")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _PROGRESS_SECONDS = 1.0
 _logger = logging.getLogger("perdure.job")
@@ -84,10 +93,77 @@ class _BaseContext(Generic[M, X]):
         return self._attempt.stopping
 
     @property
+    def stop_reason(self) -> StopReason | None:
+        """Why this attempt is asked to stop; None while it isn't."""
+        return self._attempt.stop_reason
+
+    @property
+    def woken_by(self) -> WokenBy:
+        """What let the job go on from its last suspension; `WokenBy.START` when there was none.
+
+        It stays the same through retries, stops and lost workers, until the job is suspended again.
+        """
+        return WokenBy.from_code(self._attempt.job.woken_by)
+
+    @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger (`perdure.job`) whose records carry the job's id, its task and the attempt."""
         job = self._attempt.job
         return logging.LoggerAdapter(_logger, {"job_id": job.id, "task": job.task, "attempt": job.attempt})
+
+    async def _persist(self, steps: tuple[tuple[str, bytes], ...] = ()) -> None:
+        attempt = self._attempt
+        async with attempt.writing:
+            attempt.check_may_write()
+            await self._port.persist(attempt, attempt.next_checkpoint(attempt.encode(), steps))
+
+    async def _next_event(self) -> Any:
+        attempt = self._attempt
+        attempt.check_may_write()
+        codec = attempt.task.events
+        if codec is None:
+            message = (
+                f"task {attempt.task.name!r} takes no events: declare them, @app.task(…, events=Approved | Rejected)"
+            )
+            raise MisuseError(message)
+        # In a transaction the lock is held by its block already.
+        async with contextlib.nullcontext() if attempt.in_transaction else attempt.writing:
+            event = await self._port.next_event(attempt)
+            if event is None:
+                return None
+            try:
+                task = attempt.task
+                data = bring_up(task.name, task.options, "event", event.data, event.version)
+                value = codec.decode(data, what=f"event {event.id}")
+            except PayloadError as error:
+                attempt.unreadable = error
+                raise
+            attempt.hand_out(event.id)
+            return value
+
+    async def _steps(self) -> dict[str, bytes]:
+        attempt = self._attempt
+        if attempt.steps is None:
+            # Nothing ran before the first attempt.
+            attempt.steps = await self._port.steps(attempt) if attempt.job.attempt > 1 else {}
+        return attempt.steps
+
+    async def _begin_step(self, key: str) -> bytes | None:
+        self._attempt.check_not_in_transaction("step()")
+        self._attempt.check_may_write()
+        self._attempt.begin_step(key)
+        return (await self._steps()).get(key)
+
+    async def _sleep(self, duration: timedelta | float, key: str | None) -> None:
+        attempt = self._attempt
+        attempt.check_not_in_transaction("sleep()")
+        attempt.sleeps += 1
+        key = f"sleep {attempt.sleeps}" if key is None else key
+        seconds = parse_duration(duration, key="ctx.sleep").total_seconds()
+        attempt.begin_step(key)
+        until, is_over = await self._port.begin_sleep(attempt, key, seconds)
+        if not is_over:
+            raise Asleep(until)
 
     def _report(self, done: float, total: float | None, note: str | None) -> None:
         attempt = self._attempt
@@ -132,7 +208,7 @@ class Context(_BaseContext[M, X]):
         attempt.check_not_in_transaction("persist()")
         async with attempt.writing:
             attempt.check_may_write()
-            await self._port.persist(attempt, attempt.encode())
+            await self._port.persist(attempt, attempt.next_checkpoint(attempt.encode()))
 
     def transaction(self) -> Transaction:
         """Open a transaction whose rows and the execution metadata commit together, or not at all.
@@ -146,6 +222,83 @@ class Context(_BaseContext[M, X]):
             MisuseError: A transaction of this attempt is open already.
         """
         return Transaction(self._attempt, self._port)
+
+    async def next_event(self) -> Any:
+        """Return the job's oldest event that wasn't consumed yet; None without one.
+
+        What is changed after it and the event are one unit until the next `persist()`, commit of `transaction()` or
+        outcome, which consumes the event in the same write. A raise or a stop before that undoes both, and the event
+        is given to the next attempt.
+
+        Raises:
+            MisuseError: The task declares no events.
+            PayloadUndecodable: The event doesn't fit their types. An attempt that ends with this waits for other code.
+            LeaseLost: This attempt may not write any more.
+        """
+        return await self._next_event()
+
+    @overload
+    async def step(
+        self,
+        key: str,
+        function: Callable[[*Ts], Awaitable[T]],
+        *arguments: *Ts,
+        result: Any = None,
+        retry: Retry | None = None,
+    ) -> T: ...
+    @overload
+    async def step(
+        self,
+        key: str,
+        function: Callable[[*Ts], T],
+        *arguments: *Ts,
+        result: Any = None,
+        retry: Retry | None = None,
+    ) -> T: ...
+    async def step(  # type: ignore[misc] # mypy matches no implementation with *args: *Ts before keywords
+        self, key: str, function: Callable[..., Any], *arguments: Any, result: Any = None, retry: Retry | None = None
+    ) -> Any:
+        """Call the function and store what it returns with the checkpoint; or return what an earlier attempt stored.
+
+        A crash between the function's end and that write calls it again: give what it does a key that makes a
+        repetition harmless (this one, and the job's id). The execution metadata as it stands is stored with it.
+
+        Args:
+            key: Names the step, once in a run; the same in every attempt.
+            function: An `async def`; or a `def`, which runs in the event loop, so let it be short.
+            arguments: What it is called with.
+            result: The type of what it returns, where its annotation doesn't say.
+            retry: When it is tried again after a raise, within the attempt: a policy of `perdure.retry`.
+
+        Raises:
+            MisuseError: The key was used in this run already, a `transaction()` is open, or the type isn't known.
+            PayloadRefused: What it returned can't be stored; the message says where and why.
+            LeaseLost: This attempt may not write any more.
+        """
+        codec = result_codec(key, function, result)
+        stored = await self._begin_step(key)
+        if stored is not None:
+            return codec.decode(stored, what=f"result of step {key!r}")
+        value = await call_step(key, function, arguments, retry)
+        data = codec.encode(value, what=f"result of step {key!r}", limit=self._port.max_payload_bytes)
+        await self._persist(((key, data),))
+        return value
+
+    async def sleep(self, duration: timedelta | float, *, key: str | None = None) -> None:
+        """Suspend the job for a while, and go on behind this line: deploys and crashes don't make it longer.
+
+        The attempt ends here (`finally` blocks run) and the next one calls the handler anew; so what comes before must
+        be steps, or guarded by the execution metadata. Events don't wake it.
+
+        Args:
+            duration: A timedelta, or seconds, from the first time that this is called, by the database's clock.
+            key: Names the sleep, once in a run; when left out, the first is "sleep 1", and so on.
+
+        Raises:
+            MisuseError: The key was used in this run already, or a `transaction()` is open.
+            LeaseLost: This attempt may not write any more.
+        """
+        await self._sleep(duration, key)
 
     async def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Show how far the job is. Written at most once a second, and persists nothing else.
@@ -171,12 +324,44 @@ class BlockingContext(_BaseContext[M, X]):
         attempt = self._attempt
         attempt.check_thread_not_stopped()
         attempt.check_not_in_transaction("persist()")
-        self._wait_for(self._port.persist(attempt, attempt.encode()))
+        self._wait_for(self._persist())
 
     def transaction(self) -> BlockingTransaction:
         """Open a transaction as `Context.transaction` does, with a sync psycopg connection."""
         self._attempt.check_thread_not_stopped()
         return BlockingTransaction(self._attempt, self._port, self._wait_for)
+
+    def next_event(self) -> Any:
+        """Return the job's oldest event that wasn't consumed yet, as `Context.next_event` does."""
+        self._attempt.check_thread_not_stopped()
+        return self._wait_for(self._next_event())
+
+    def step(
+        self,
+        key: str,
+        function: Callable[[*Ts], T],
+        *arguments: *Ts,
+        result: Any = None,
+        retry: Retry | None = None,
+    ) -> T:
+        """Call the function and store what it returns with the checkpoint, as `Context.step` does, in this thread."""
+        check = self._attempt.check_thread_not_stopped
+        check()
+        codec = result_codec(key, function, result)
+        stored = self._wait_for(self._begin_step(key))
+        if stored is not None:
+            decoded: T = codec.decode(stored, what=f"result of step {key!r}")
+            return decoded
+        value: T = call_step_blocking(key, function, arguments, retry, check)
+        data = codec.encode(value, what=f"result of step {key!r}", limit=self._port.max_payload_bytes)
+        check()
+        self._wait_for(self._persist(((key, data),)))
+        return value
+
+    def sleep(self, duration: timedelta | float, *, key: str | None = None) -> None:
+        """Suspend the job for a while, and go on behind this line, as `Context.sleep` does."""
+        self._attempt.check_thread_not_stopped()
+        self._wait_for(self._sleep(duration, key))
 
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Show how far the job is, as `Context.progress` does."""

@@ -11,6 +11,7 @@ A COMMIT that nobody acknowledged is never guessed about: the checkpoint's numbe
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -19,7 +20,7 @@ from psycopg.rows import tuple_row
 
 from perdure.cancelling import held
 from perdure.errors import LeaseLost, MisuseError
-from perdure.store import settles
+from perdure.store import running, settles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -45,14 +46,12 @@ class _Base:
         """Prepare a transaction of this attempt; nothing is sent before the block is entered."""
         self._attempt = attempt
         self._port = port
-        self._entry = b""
 
     def _begin(self) -> None:
         attempt = self._attempt
         attempt.check_may_write()
         attempt.check_not_in_transaction("transaction()")
-        self._entry = attempt.entry = attempt.encode()
-        attempt.in_transaction = True
+        attempt.enter_transaction()
 
     def _setting(self) -> bytes:
         # A frozen process must not hold the locks of the user's rows for longer than its lease.
@@ -70,11 +69,16 @@ class _Base:
             raise MisuseError(message)
         attempt.check_may_write()
         data = attempt.encode()
-        entry = attempt.next_checkpoint(data)
-        return entry, settles.fence(self._port.names, attempt.worker_id, entry, changed=data != attempt.baseline)
+        entry, names = attempt.next_checkpoint(data), self._port.names
+        fence = settles.fence(names, attempt.worker_id, entry, changed=data != attempt.baseline)
+        if not entry.events:
+            return entry, fence
+        consume = running.consume(names, attempt.job.id, entry.events)
+        parameters = {**consume.parameters, **fence.parameters}
+        return entry, replace(fence, statement=consume.statement + b"; " + fence.statement, parameters=parameters)
 
     def _undo(self) -> None:
-        self._attempt.restore(self._entry)
+        self._attempt.undo_transaction()
 
     def _lease_lost(self) -> LeaseLost:
         job = self._attempt.job
@@ -137,14 +141,14 @@ class Transaction(_Base):
                 await cursor.execute(fence.statement + _COMMIT, fence.parameters)
         except psycopg.Error as error:
             if connection.closed and await self._has_landed(entry):
-                self._attempt.wrote(entry.execution_metadata)
+                self._attempt.wrote(entry)
                 return
             await self._roll_back()
             self._undo()
             if error.sqlstate == _LEASE_LOST:
                 raise self._lease_lost() from error
             raise
-        self._attempt.wrote(entry.execution_metadata)
+        self._attempt.wrote(entry)
 
     async def _has_landed(self, entry: Persist) -> bool:
         try:
@@ -209,14 +213,14 @@ class BlockingTransaction(_Base):
                 cursor.execute(fence.statement + _COMMIT, fence.parameters)
         except psycopg.Error as error:
             if connection.closed and self._has_landed(entry):
-                self._attempt.wrote(entry.execution_metadata)
+                self._attempt.wrote(entry)
                 return
             self._roll_back()
             self._undo()
             if error.sqlstate == _LEASE_LOST:
                 raise self._lease_lost() from error
             raise
-        self._attempt.wrote(entry.execution_metadata)
+        self._attempt.wrote(entry)
 
     def _has_landed(self, entry: Persist) -> bool:
         try:

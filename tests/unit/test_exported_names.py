@@ -36,6 +36,7 @@ OFFERED = [
     "Retried",
     "Sent",
     "StateMachine",
+    "StopReason",
     "Suspended",
     "Tag",
     "Task",

@@ -171,11 +171,12 @@ class Stray(NamedTuple):
 
 
 class Deferral(NamedTuple):
-    """A claim that this worker can't read, and why."""
+    """A claim that this worker can't read, and why; `began`: its attempt is spent, since the handler ran."""
 
     id: int
     claim: int
     last_error: bytes
+    began: bool = False
 
 
 class Settlement(NamedTuple):
@@ -346,8 +347,14 @@ def put_back(names: Names, worker: UUID, entries: Sequence[PutBack]) -> Call[lis
 
 def defer(names: Names, worker: UUID, entries: Sequence[Deferral]) -> Call[list[int]]:
     """Return claims that this worker can't read; they wait at growing delays."""
-    ids, claims, last_errors = zip(*entries, strict=True)
-    parameters = {"worker": worker, "ids": _sorted(ids), "claims": int4s(claims), "last_errors": texts(last_errors)}
+    ids, claims, last_errors, began = zip(*entries, strict=True)
+    parameters = {
+        "worker": worker,
+        "ids": _sorted(ids),
+        "claims": int4s(claims),
+        "last_errors": texts(last_errors),
+        "began": booleans(began),
+    }
     return Call(names.statements["defer"], parameters, _ids)
 
 

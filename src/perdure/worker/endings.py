@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from perdure.attempt import Attempt
     from perdure.config import Config
     from perdure.core.decide import Ending
+    from perdure.steps import Asleep
     from perdure.store.settles import Claimed
     from perdure.task import Task
 
@@ -138,10 +139,17 @@ class Rules:
             case _:
                 ending = Shutdown()
         try:
-            return self._verdict(attempt, ending, keep_checkpoint=keep_checkpoint)
+            return self._verdict(attempt, ending, keep_checkpoint=keep_checkpoint, is_stopped=True)
         except PayloadError as error:
             line = one_line(f"the execution metadata as it stood wasn't kept: {error}")
             return self._verdict(attempt, ending, keep_checkpoint=False, last_error=line)
+
+    def asleep(self, attempt: Attempt, asleep: Asleep) -> Verdict:
+        """Judge an attempt whose handler sleeps."""
+        try:
+            return self._verdict(attempt, Suspend(asleep.until, asleep=True))
+        except PayloadError as error:
+            return self.raised(attempt, error)
 
     def _raise(self, attempt: Attempt, error: BaseException) -> Raise:
         """Ask what `decide` can't: chance, and the task's own code. Whatever that raises, the job isn't lost for it."""
@@ -176,13 +184,18 @@ class Rules:
         ending: Ending,
         *,
         keep_checkpoint: bool = True,
+        is_stopped: bool = False,
         result: bytes | None = None,
         error: bytes | None = None,
         last_error: bytes | None = None,
     ) -> Verdict:
         job, execution_metadata = attempt.job, None
+        events: tuple[int, ...] = ()
         if keep_checkpoint:
-            encoded = attempt.encode_at_end()
+            if is_stopped:
+                encoded = attempt.encode_when_stopped()
+            else:
+                encoded, events = attempt.encode_at_end(), attempt.used_at_end()
             execution_metadata = None if encoded == attempt.baseline else encoded
         return Verdict(
             job.id,
@@ -195,6 +208,7 @@ class Rules:
             result=result,
             error=error,
             last_error=last_error,
+            events=events,
             woken_by=job.woken_by,
         )
 

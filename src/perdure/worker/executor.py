@@ -15,23 +15,28 @@ from perdure.attempt import Attempt, Port, StopReason
 from perdure.context import BlockingContext, Context
 from perdure.core.states import JobState
 from perdure.errors import LeaseLost, PayloadError
+from perdure.steps import Asleep
 from perdure.store.settles import Claimed, Deferral, Finish, ProgressReport, PutBack
 from perdure.worker import endings
+from perdure.worker.reading import read_payloads
 from perdure.worker.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from uuid import UUID
 
+    from perdure.store.running import Upgrade
     from perdure.task import Task
     from perdure.worker.claimer import Claimer
     from perdure.worker.desk import Desk
     from perdure.worker.endings import AnyOutcome, Rules
+    from perdure.worker.verdict import Verdict
 
 __all__ = ["Executor", "ExecutorOwner"]
 
 _log = logging.getLogger("perdure.worker")
 _COMPLETED = JobState.COMPLETED.code
+_CANCELLED = JobState.CANCELLED.code
 # What was claimed ahead and couldn't be started for so long goes back.
 _LONGEST_IN_BUFFER_SECONDS = 1.0
 
@@ -154,18 +159,22 @@ class Executor:
             )
             return
         try:
-            metadata = task.metadata.decode(job.metadata, what="metadata")
-            execution_metadata = task.execution_metadata.decode(job.execution_metadata, what="execution metadata")
-            # Encoded anew: the database may have stored it with other spaces and another order of keys.
-            baseline = task.execution_metadata.encode(execution_metadata, what="execution metadata", limit=None)
+            payloads = read_payloads(job, task)
         except PayloadError as error:
             self._defer(job, f"{job.task}: {error}")
             return
-        attempt = Attempt(job, task, worker_id, self._port, self._loop, metadata, execution_metadata, baseline)
+        attempt = Attempt(job, task, worker_id, self._port, self._loop, *payloads[:3])
+        attempt.upgrade = payloads.upgrade
         self.running[job.id] = attempt
         if self._idle.is_set():
             self._idle.clear()
         attempt.started_at_seconds = time.monotonic()
+        left_seconds = job.deadline_seconds
+        if left_seconds is not None:
+            if left_seconds <= 0:
+                self._end(attempt, self._owner.rules.stopped(attempt, StopReason.DEADLINE, keep_checkpoint=False))
+                return
+            self._arm(attempt, left_seconds, lambda: self.stop(attempt, StopReason.DEADLINE))
         if task.is_async:
             attempt.handle = self._loop.create_task(self._run(attempt))
         else:
@@ -183,6 +192,8 @@ class Executor:
     async def _run(self, attempt: Attempt) -> None:
         attempt.started = True
         try:
+            if attempt.upgrade is not None:
+                await self._upgrade(attempt, attempt.upgrade)
             handler = attempt.task.bind(self._owner.resolver)
             outcome = await handler(Context(attempt, self._port))
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises ends its attempt, not the worker
@@ -198,11 +209,23 @@ class Executor:
 
         try:
             attempt.started = True
+            if attempt.upgrade is not None:
+                try:
+                    await self._upgrade(attempt, attempt.upgrade)
+                except BaseException:
+                    self._threads.give_back()
+                    raise
             outcome = await self._threads.run(call, f"perdure job {attempt.job.id}")
         except BaseException as error:  # noqa: BLE001 - as above
             self._raised(attempt, error)
         else:
             self._returned(attempt, outcome)
+
+    async def _upgrade(self, attempt: Attempt, entry: Upgrade) -> None:
+        """Store the payloads as this code has them, so that whatever is written from now on is of one version."""
+        await self._port.upgrade(attempt, entry)
+        attempt.checkpoint += 1
+        attempt.job = attempt.job._replace(checkpoint=attempt.checkpoint)  # it isn't the attempt's progress
 
     # ---- decide and settle
 
@@ -220,7 +243,7 @@ class Executor:
                 # The common case, without an object for its own sake: `decide` would say just this.
                 job, task = attempt.job, attempt.task
                 result = task.result.encode(outcome, what="result", limit=self._port.max_payload_bytes)
-                checkpoint = attempt.encode_at_end()
+                checkpoint, events = attempt.encode_at_end(), attempt.used_at_end()
                 self._release_slot(attempt)
                 owner.desk.finish(
                     Finish(
@@ -232,13 +255,17 @@ class Executor:
                         result,
                         None,
                         None,
+                        events,
                     )
                 )
                 return
         except Exception as error:  # noqa: BLE001 - a payload that can't be stored, or the user's own code in it
             verdict = owner.rules.raised(attempt, error)
+        self._end(attempt, verdict)
+
+    def _end(self, attempt: Attempt, verdict: Verdict) -> None:
         self._release_slot(attempt)
-        owner.desk.settle(verdict)
+        self._owner.desk.settle(verdict)
 
     def _raised(self, attempt: Attempt, error: BaseException) -> None:
         reason = attempt.stop_reason
@@ -249,15 +276,25 @@ class Executor:
             self._drop(attempt)
             return
         rules = self._owner.rules
+        if error is attempt.unreadable:
+            self._defer_begun(attempt, error)
+            return
         if isinstance(error, asyncio.CancelledError) and reason is not None:
             verdict = rules.stopped(attempt, reason, keep_checkpoint=True)
+        elif isinstance(error, Asleep):
+            verdict = rules.asleep(attempt, error)
         else:
             verdict = rules.raised(attempt, error)
             _log.info(
                 "job %d (%s), attempt %d raised: %s", attempt.job.id, attempt.job.task, attempt.job.attempt, error
             )
+        self._end(attempt, verdict)
+
+    def _defer_begun(self, attempt: Attempt, error: BaseException) -> None:
+        job = attempt.job
+        _log.warning("job %d (%s) can't read an event here: %s", job.id, job.task, error)
         self._release_slot(attempt)
-        self._owner.desk.settle(verdict)
+        self._owner.desk.defer(Deferral(job.id, job.claim, endings.one_line(f"{job.task}: {error}"), began=True))
 
     def _drop(self, attempt: Attempt) -> None:
         """End an attempt of which nothing may be written any more."""
@@ -303,6 +340,19 @@ class Executor:
         if attempt.task.is_async:
             handle.cancel()
         self._arm(attempt, self._owner.cancel_grace_seconds, lambda: self._leave_behind(attempt))
+
+    def cancel(self, job_id: int) -> None:
+        """End a job whose cancellation was requested, if it is here."""
+        attempt = self.running.get(job_id)
+        if attempt is not None:
+            self.stop(attempt, StopReason.CANCEL)
+            return
+        for entry in self._buffer:
+            job, worker_id, _at = entry
+            if job.id == job_id and worker_id == self._owner.worker_id:
+                self._buffer.remove(entry)
+                self._owner.desk.finish(Finish(job.id, job.claim, job.checkpoint, _CANCELLED, None, None, None, None))
+                return
 
     def stop_all(self, reason: StopReason) -> None:
         """Ask every running attempt to end."""

@@ -56,7 +56,7 @@ async def inquire(
 
 def written(pending: PendingPersist) -> None:
     """Tell whoever waits for a checkpoint that it is written."""
-    pending.attempt.wrote(pending.entry.execution_metadata)
+    pending.attempt.wrote(pending.entry)
     if not pending.written.done():
         pending.written.set_result(None)
 

@@ -6,28 +6,33 @@ import asyncio
 import contextlib
 import functools
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
 from psycopg_pool import PoolTimeout
 
 from perdure.errors import DatabaseUnavailable, LeaseLost
-from perdure.store import calls, settles
+from perdure.store import calls, running, settles
 from perdure.worker.desk import PendingPersist
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
+    from datetime import datetime
     from uuid import UUID
 
     from psycopg import AsyncConnection, Connection
 
     from perdure.app import App
     from perdure.attempt import Attempt
+    from perdure.store.calls import Call
+    from perdure.store.running import Event
     from perdure.store.settles import Persist
     from perdure.store.sql import Names
     from perdure.worker.worker import Worker
 
 __all__ = ["WorkerPort"]
 
+T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _ASK_AGAIN_SECONDS = 0.1
 
@@ -51,10 +56,10 @@ class WorkerPort:
         """Whether the lease of this id is valid, by this process's monotonic clock."""
         return self._worker.holds(worker_id)
 
-    async def persist(self, attempt: Attempt, data: bytes) -> None:
+    async def persist(self, attempt: Attempt, entry: Persist) -> None:
         """Write a checkpoint with the next exchange; a cancellation is held until it is known to be written or not."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._worker.desk.persist(PendingPersist(attempt.next_checkpoint(data), attempt, written))
+        self._worker.desk.persist(PendingPersist(entry, attempt, written))
         cancelled: asyncio.CancelledError | None = None
         while not written.done():
             try:
@@ -66,6 +71,48 @@ class WorkerPort:
         if cancelled is not None and written.exception() is None:
             raise cancelled
         written.result()
+
+    async def next_event(self, attempt: Attempt) -> Event | None:
+        """Read the job's oldest event that the attempt hasn't been given."""
+        while True:
+            event = await self._ask(attempt, running.next_event(self.names, attempt.job.id, attempt.handed))
+            if event is None or event.id not in attempt.handed:  # else it was given to another task meanwhile
+                return event
+
+    async def steps(self, attempt: Attempt) -> dict[str, bytes]:
+        """Read what the job's steps have returned."""
+        return await self._ask(attempt, running.steps(self.names, attempt.job.id))
+
+    async def begin_sleep(self, attempt: Attempt, key: str, seconds: float) -> tuple[datetime, bool]:
+        """Store until when a sleep lasts, or find it stored."""
+        sleep = running.Sleep(attempt.job.id, attempt.job.claim, key, seconds)
+        answer = await self._ask(attempt, running.begin_sleep(self.names, attempt.worker_id, sleep))
+        if answer is None:
+            raise attempt.lease_lost()
+        return answer
+
+    async def upgrade(self, attempt: Attempt, entry: running.Upgrade) -> None:
+        """Write both payloads as newer code has them.
+
+        Raises:
+            LeaseLost: The attempt may not write any more.
+        """
+        if not await self._ask(attempt, running.upgrade(self.names, attempt.worker_id, entry)):
+            # Its answer may have been lost, and the second try finds the number spent: by itself, or by another.
+            rows = await self._ask(attempt, settles.settlement(self.names, [entry.id]))
+            row = rows.get(entry.id)
+            if row is None or row.claim != entry.claim or row.checkpoint != entry.checkpoint + 1:
+                raise attempt.lease_lost()
+
+    async def _ask(self, attempt: Attempt, call: Call[T]) -> T:
+        """Run a call that may be repeated, as often as its connection breaks and the lease lasts."""
+        while True:
+            attempt.check_may_write()
+            try:
+                return await self._worker.desk.run(lambda connection: calls.run(connection, call))
+            except psycopg.OperationalError as error:
+                _log.debug("job %d: asked again: %s", attempt.job.id, error)
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     def report_progress(self, attempt: Attempt, data: bytes) -> None:
         """Write the progress with the next exchange."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from perdure.core.decide import Lapse, Limits, Snapshot
 from perdure.core.failure import Raised, encode_raised
 from perdure.core.states import JobState
+from perdure.errors import DeadlineExceeded
 from perdure.store import calls, leases, settles
 from perdure.store.settles import Finish
 from perdure.worker.service import Service
@@ -68,6 +69,9 @@ class RescuerOwner(Protocol):
     def take_claimed(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start what was claimed."""
 
+    def cancel(self, job_id: int) -> None:
+        """End a job whose cancellation was requested, if it is here."""
+
     def claims_uncertain(self) -> None:
         """A claim's answer was lost: look for strays."""
 
@@ -89,6 +93,10 @@ class Rescuer(Service):
         if worker_id is None:
             return _LONGEST_SLEEP_SECONDS / 4
         sweep = await owner.desk.run(lambda connection: calls.run(connection, leases.sweep(owner.names, worker_id)))
+        for job_id in sweep.cancel_requested:  # of which no notification came
+            owner.cancel(job_id)
+        if sweep.deadline_due:
+            await self._expire()
         for lost in sweep.lost:
             await self._rescue(lost, worker_id)
         suspect_due = sweep.suspect_due and owner.claimer.open
@@ -101,11 +109,20 @@ class Rescuer(Service):
             return 0.0
         if suspect_due:
             return _SUSPECT_LOOK_SECONDS
-        next_seconds = sweep.next_lapse_seconds
-        if next_seconds is None:
-            return _LONGEST_SLEEP_SECONDS
+        following = [at for at in (sweep.next_lapse_seconds, sweep.next_deadline_seconds) if at is not None]
+        next_seconds = min([_LONGEST_SLEEP_SECONDS, *following])
         next_seconds += random.uniform(_SHORTEST_SLEEP_SECONDS, 5 * _SHORTEST_SLEEP_SECONDS)  # noqa: S311 - jitter
         return max(_SHORTEST_SLEEP_SECONDS, min(_LONGEST_SLEEP_SECONDS, next_seconds))
+
+    async def _expire(self) -> None:
+        """Fail the jobs that are past their deadline and that no worker holds."""
+        error = DeadlineExceeded("the job wasn't done within its deadline, counted from when it was first due")
+        raised = Raised("perdure.errors.DeadlineExceeded", str(error))
+        call = leases.expire(
+            self._owner.names, error=encode_raised(raised), last_error=str(raised).encode(), limit=_BATCH
+        )
+        while await self._owner.desk.run(lambda connection: calls.run(connection, call)) == _BATCH:
+            pass
 
     async def _claim_suspect(self, worker_id: UUID, connection: AsyncConnection[Any]) -> None:
         # All of it on the lane: whatever becomes of this service meanwhile, what was claimed is taken or put back.

@@ -232,6 +232,7 @@ class Worker:
             task.add_done_callback(_complain)
         self._listener = Listener(self.dsn)
         self._listener.add(self.names.work_channel, self._notified)
+        self._listener.add(self.names.cancel_channel, self._cancel_notified)
         self._listener.start()
         self._turning = asyncio.create_task(self._turn(), name="perdure loop watch")
         self._heartbeat.start()
@@ -363,6 +364,14 @@ class Worker:
             self._heartbeat.turned()
             self.executor.put_back_stale()
             await asyncio.sleep(self._heartbeat.turn_seconds)
+
+    def cancel(self, job_id: int) -> None:
+        """End a job whose cancellation was requested, if it is here."""
+        self.executor.cancel(job_id)
+
+    def _cancel_notified(self, payload: str | None) -> None:
+        if payload is not None and payload.isdecimal():
+            self.cancel(int(payload))
 
     def _notified(self, queue: str | None) -> None:
         if not queue or self.queues is None or queue in self.queues:

@@ -1,8 +1,9 @@
--- Jobs that this worker can't read (unknown task, undecodable payload) wait at growing delays, 60 s at most. Their
--- attempts haven't begun, so their numbers are given back; no retry is spent. Cancel requests: as put_back.sql.
+-- Jobs that this worker can't read (unknown task, undecodable payload) wait at growing delays, 60 s at most. No retry is
+-- spent; the number of an attempt that hasn't begun is given back. Cancel requests: as put_back.sql.
 -- Guard: id, worker, claim, state, no cancel request. Locks: the rows by id, skipping locked ones. Index: jobs_pkey.
 update {schema}.jobs set
-    state = 0, worker_id = null, attempt = attempt - 1,
+    state = 0, worker_id = null,
+    attempt = attempt - (not (%(began)s::boolean[])[width_bucket(id, %(ids)s::bigint[])])::int,
     unreadable = least(unreadable + 1, 1000),
     scheduled_at = clock_timestamp() + least(60, power(2, least(unreadable, 6))) * interval '1 s',
     last_error = (%(last_errors)s::text[])[width_bucket(id, %(ids)s::bigint[])]

@@ -1,0 +1,244 @@
+"""Steps and sleeps: what they return is stored with the checkpoint, so no later attempt does it again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from perdure import App, Context, JobState, Raised
+from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
+from perdure.retry import Exponential, FixedDelays
+from tests.support.jobs import job_until
+
+
+@dataclass
+class Receipt:
+    number: int
+
+
+@dataclass
+class Progress:
+    done: int = 0
+
+
+RETRIES: Any = {"scheduler_retry_count": 3, "scheduler_retry_delays": [0]}
+
+
+async def test_a_step_is_called_once_and_its_typed_result_kept_for_later_attempts(app: App) -> None:
+    called: list[int] = []
+
+    async def charge(amount: int) -> Receipt:
+        called.append(amount)
+        return Receipt(amount)
+
+    @app.task("t", **RETRIES)
+    async def task(ctx: Context[None, Progress]) -> str:
+        receipt = await ctx.step("charge", charge, 7)
+        if ctx.attempt < 3:
+            message = "after the step"
+            raise RuntimeError(message)
+        return f"{receipt!r} {called}"
+
+    async with app.worker():
+        job = await task.start()
+        assert await job.result(timeout=10) == "Receipt(number=7) [7]"
+
+
+async def test_a_step_stores_the_execution_metadata_with_its_result(app: App) -> None:
+    def count() -> int:
+        return 1
+
+    @app.task("t", **RETRIES)
+    async def task(ctx: Context[None, Progress]) -> int:
+        if ctx.attempt == 1:
+            ctx.execution_metadata.done = 5
+            await ctx.step("count", count)
+            message = "after the step"
+            raise RuntimeError(message)
+        return ctx.execution_metadata.done
+
+    async with app.worker():
+        assert await (await task.start()).result(timeout=10) == 5
+
+
+async def test_a_step_that_raises_is_tried_again_by_its_own_policy(app: App) -> None:
+    tries: list[int] = []
+
+    async def flaky() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            message = "not yet"
+            raise OSError(message)
+        return "through"
+
+    @app.task("t", scheduler_retry_count=0)
+    async def task(ctx: Context[None, None]) -> str:
+        return await ctx.step("flaky", flaky, retry=Exponential(first=0.001, count=2))
+
+    async with app.worker():
+        job = await task.start()
+        assert await job.result(timeout=10) == "through"
+        assert (job.attempt, len(tries)) == (1, 3)
+
+
+async def test_a_step_without_tries_left_raises_what_it_raised(app: App) -> None:
+    tries: list[int] = []
+
+    async def broken() -> None:
+        tries.append(1)
+        message = "never"
+        raise OSError(message)
+
+    @app.task("t", scheduler_retry_count=0)
+    async def task(ctx: Context[None, None]) -> None:
+        await ctx.step("broken", broken, retry=FixedDelays([0, 0]))
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.FAILED)
+    assert isinstance(job.error, Raised)
+    assert (str(job.error), len(tries)) == ("OSError: never", 3)
+
+
+def untyped():  # type: ignore[no-untyped-def] # noqa: ANN201 - that is what is tested
+    return 1
+
+
+async def once() -> int:
+    return 1
+
+
+async def _twice(ctx: Context[None, None]) -> None:
+    await ctx.step("same", once)
+    await ctx.step("same", once)
+
+
+async def _in_transaction(ctx: Context[None, None]) -> None:
+    async with ctx.transaction():
+        await ctx.step("k", once)
+
+
+@pytest.mark.parametrize(
+    ("misuse", "said"),
+    [
+        (lambda ctx: ctx.step("a key", untyped), "untyped doesn't say what it returns"),
+        (lambda ctx: ctx.step("", once), "'' can't be a step's key: that has 1 to 200 printable characters"),
+        (lambda ctx: ctx.step("x" * 201, once), "can't be a step's key"),
+        (_twice, "there was a step 'same' in this run already; each needs a key of its own"),
+        (_in_transaction, "ctx.step() isn't allowed inside ctx.transaction()"),
+        (lambda ctx: ctx.step("k", once, retry=Exponential(first=1)), "retry=Exponential(…) needs a count here"),
+        (lambda ctx: ctx.sleep("soon"), "ctx.sleep: 'soon' is no duration"),
+    ],
+)
+async def test_a_misused_step_says_what_would_be_right(app: App, misuse: Any, said: str) -> None:
+    @app.task("t", scheduler_retry_count=0)
+    async def task(ctx: Context[None, None]) -> None:
+        await misuse(ctx)
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state.is_final)
+    assert isinstance(job.error, Raised)
+    assert said in job.error.message
+
+
+async def test_steps_at_the_same_time_are_all_kept(app: App) -> None:
+    called: list[int] = []
+
+    async def square(number: int) -> int:
+        called.append(number)
+        await asyncio.sleep(0)
+        return number * number
+
+    @app.task("t", **RETRIES)
+    async def task(ctx: Context[None, Progress]) -> list[int]:
+        squares = await asyncio.gather(*(ctx.step(f"square {n}", square, n) for n in range(20)))
+        if ctx.attempt == 1:
+            message = "after the steps"
+            raise RuntimeError(message)
+        return squares
+
+    async with app.worker():
+        job = await task.start()
+        assert await job.result(timeout=10) == [n * n for n in range(20)]
+    assert sorted(called) == list(range(20))
+
+
+async def test_a_sleep_is_a_suspension_that_goes_on_behind_its_line(app: App) -> None:
+    log: list[str] = []
+
+    async def note(text: str) -> None:
+        log.append(text)
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> str:
+        await ctx.step("before", note, "before")
+        await ctx.sleep(timedelta(milliseconds=100))
+        await ctx.step("between", note, "between")
+        await ctx.sleep(0.1)
+        await ctx.step("after", note, "after")
+        return " ".join(log)
+
+    async with app.worker():
+        job = await task.start()
+        assert await job.result(timeout=10) == "before between after"
+        assert job.attempt == 3
+
+
+async def test_a_sleep_ends_when_it_was_to_end_whatever_comes_between(app: App, migrated_database: str) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> int:
+        ctx.execution_metadata.done += 1
+        await ctx.sleep(timedelta(hours=1))
+        return ctx.execution_metadata.done
+
+    async with app.worker(), await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+        until = job.scheduled_at
+        await app.proceed(job.id)  # it runs, and sleeps on
+        await job_until(job, lambda job: job.state is JobState.SUSPENDED and job.attempt == 2)
+        assert job.scheduled_at == until
+        await connection.execute(
+            "update background_tasks.steps set result = to_json(clock_timestamp()); "
+            "update background_tasks.jobs set scheduled_at = clock_timestamp()"
+        )
+        assert await job.result(timeout=10) == 3
+
+
+async def test_an_event_does_not_wake_a_sleeper_and_is_not_lost(app: App) -> None:
+    @app.task("t", events=int)
+    async def task(ctx: Context[None, None]) -> int:
+        await ctx.sleep(timedelta(milliseconds=300))
+        event = await ctx.next_event()
+        assert isinstance(event, int)
+        return event * 10 + ctx.attempt
+
+    async with app.worker():
+        job = await task.start()
+        await task.send(job.id, 4)  # before, or while it sleeps
+        assert await job.result(timeout=10) == 42
+
+
+async def test_a_def_handler_has_steps_and_sleeps_too(app: App) -> None:
+    called: list[int] = []
+
+    def charge(amount: int) -> Receipt:
+        called.append(amount)
+        return Receipt(amount)
+
+    @app.task("t")
+    def task(ctx: BlockingContext[None, Progress]) -> str:
+        receipt = ctx.step("charge", charge, 7)
+        ctx.sleep(0.05)
+        return f"{receipt!r} {called}"
+
+    async with app.worker():
+        job = await task.start()
+        assert await job.result(timeout=10) == "Receipt(number=7) [7]"
+        assert job.attempt == 2
