@@ -140,11 +140,13 @@ class Waiters:
         for waiter in self._waiters_of.get(job_id, ()):
             waiter.told.set()
 
+    def _not_there_yet(self) -> list[int]:
+        return [
+            job_id for job_id, waiters in self._waiters_of.items() if not all(waiter.is_there for waiter in waiters)
+        ]
+
     def _rest_seconds(self) -> float:
-        everybody = (waiter for waiters in self._waiters_of.values() for waiter in waiters)
-        if all(waiter.is_there for waiter in everybody):
-            return self._polling_seconds
-        return min(self._polling_seconds, _APPEARING_SECONDS)
+        return min(self._polling_seconds, _APPEARING_SECONDS) if self._not_there_yet() else self._polling_seconds
 
     async def _poll(self) -> None:
         while True:
@@ -159,5 +161,5 @@ class Waiters:
             except Exception as error:  # noqa: BLE001 - whatever it was: it is tried again, and nobody waits for ever
                 _log.warning("waiting for %d jobs: %s: %s", len(self._waiters_of), type(error).__name__, error)
                 continue
-            for job_id in finished:
+            for job_id in (*finished, *self._not_there_yet()):
                 self._tell(job_id)

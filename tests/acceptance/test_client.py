@@ -360,6 +360,15 @@ async def test_a_job_shows_the_progress_that_its_handler_reported(app: App, task
     assert (await job.refresh()).progress == JobProgress(done=3, total=None, note="pages", at=at)
 
 
+@pytest.mark.parametrize("progress", ['{"done": "many"}', "[]", '{"done": 3}', "null"])
+async def test_a_progress_that_is_none_is_not_shown_and_spoils_no_page(
+    app: App, task: Any, own: Any, progress: str
+) -> None:
+    job = await task.start(Meta("riga"))
+    await make(own, job, progress=progress)
+    assert [each.progress async for each in app.jobs()] == [None]
+
+
 async def test_a_suspended_job_proceeds_now_or_later_and_can_be_brought_forward(app: App, task: Any, own: Any) -> None:
     job = await task.start(Meta("riga"))
     await make(own, job, state=JobState.SUSPENDED.code, scheduled_at=None)

@@ -26,7 +26,7 @@ from perdure import (
     WokenBy,
 )
 from perdure.errors import MisuseError
-from tests.support.clients import Hands, Imported, Meta, Needs, Progress, ShopClosed, define
+from tests.support.clients import Hands, Imported, Meta, Needs, Progress, ShopClosed, define, until_waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -349,7 +349,7 @@ async def test_a_modification_works_on_what_is_stored_once_the_row_is_its_own(
     async with await psycopg.AsyncConnection.connect(migrated_database) as other:
         await other.execute("update background_tasks.jobs set execution_metadata = '{\"rows\": 5}', checkpoint = 1")
         asking = asyncio.create_task(task.proceed(job.id, grown))
-        await _until_waiting(hands)
+        await until_waiting(hands)
         await other.commit()
     assert isinstance(await asking, Proceeded)
     assert await stored(job) == (JobState.PROCEEDED, Progress(6))
@@ -363,14 +363,14 @@ async def test_a_job_that_ends_while_its_row_is_waited_for_is_not_suspended(
     async with await psycopg.AsyncConnection.connect(migrated_database) as other:
         await other.execute("select from background_tasks.jobs for update")
         asking = asyncio.create_task(task.proceed(job.id, grown))
-        await _until_waiting(hands)
+        await until_waiting(hands)
         await other.rollback()
         await asking
     hands.suspend(job)
     async with await psycopg.AsyncConnection.connect(migrated_database) as other:
         await other.execute("delete from background_tasks.jobs")
         asking = asyncio.create_task(task.proceed(job.id, grown))
-        await _until_waiting(hands)
+        await until_waiting(hands)
         await other.commit()
     assert await asking == JobNotFound()
 
@@ -383,7 +383,7 @@ async def test_the_one_job_of_a_query_must_still_match_once_it_is_locked(
     async with await psycopg.AsyncConnection.connect(migrated_database) as other:
         await other.execute("update background_tasks.jobs set execution_metadata = '{\"rows\": 5}'")
         asking = asyncio.create_task(app.proceed(query, grown))
-        await _until_waiting(hands)
+        await until_waiting(hands)
         await other.commit()
     assert await asking == JobNotFound()
     assert await stored(job) == (JobState.SUSPENDED, Progress(5))
@@ -396,7 +396,7 @@ async def test_the_one_job_of_a_query_must_still_be_the_only_one_once_it_is_lock
     async with await psycopg.AsyncConnection.connect(migrated_database) as other:
         await other.execute("select from background_tasks.jobs for update")
         asking = asyncio.create_task(app.proceed(JobQuery(names=["orders.import"])))
-        await _until_waiting(hands)
+        await until_waiting(hands)
         second = await task.start(Meta("riga"))
         await other.rollback()
     match await asking:
@@ -461,12 +461,3 @@ def test_code_that_does_not_await_gets_the_same_five_answers(migrated_database: 
         assert Counter(type(answer) for answer in answers) == {Proceeded: 1, NotSuspended: 7}
     finally:
         app.blocking.close()
-
-
-async def _until_waiting(hands: Hands) -> None:
-    """Wait until somebody waits for a lock."""
-    async with asyncio.timeout(20):
-        while not hands.sql(  # noqa: ASYNC110 - nothing tells
-            "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        ):
-            await asyncio.sleep(0.01)

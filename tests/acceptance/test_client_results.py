@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -240,3 +241,64 @@ async def test_closing_the_app_leaves_no_connection_behind(migrated_database: st
         others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
         while await (await worker.execute(others)).fetchone() != (0,):
             pass
+
+
+# --- a job of a transaction that is open ---
+
+
+@pytest.mark.parametrize("polling_delay", [timedelta(milliseconds=20), timedelta(days=1)])
+async def test_a_job_started_in_an_open_transaction_is_waited_for_until_it_is_there(
+    migrated_database: str, worker: Any, polling_delay: timedelta
+) -> None:
+    async with App(migrated_database, scheduling={"polling_delay": polling_delay}) as app:
+        task = define(app)
+        other = await task.start()
+        with pytest.raises(TimeoutError):  # the poller is at rest by then
+            await other.result(timeout=0.05)
+        async with await psycopg.AsyncConnection.connect(migrated_database) as own:
+            job = await task.start(connection=own)
+            (second,) = await task.start_many([None], connection=own)
+            waiting = [asyncio.create_task(each.result(timeout=30)) for each in (job, second)]
+            await until_listening(worker)
+            await asyncio.sleep(0.1)
+            assert not any(each.done() for each in waiting)
+            await own.commit()
+        await until_awaited(worker, [job.id, second.id])
+        for each in (job, second):
+            await end(worker, each.id, result='{"rows": 5}')
+        assert await asyncio.gather(*waiting) == [Imported(5)] * 2
+
+
+async def test_a_job_of_a_transaction_that_is_not_committed_in_time_is_not_found(
+    polling_app: App, migrated_database: str
+) -> None:
+    task: Any = polling_app.tasks["orders.import"]
+    async with await psycopg.AsyncConnection.connect(migrated_database) as own:
+        job = await task.start(connection=own)
+        said = rf"no job {job.id} \(orders\.import\): the transaction that it was started in isn't committed"
+        with pytest.raises(JobNotFoundError, match=said):
+            await job.result(timeout=0.2)
+        await own.rollback()
+    with pytest.raises(JobNotFoundError, match=said):
+        await job.result(timeout=0)
+
+
+def test_code_that_does_not_await_waits_for_the_transaction_too(migrated_database: str) -> None:
+    app = App(migrated_database)
+    task = define(app)
+    try:
+        with psycopg.connect(migrated_database) as own:
+            job = app.blocking.start(task, None, connection=own)
+            with pytest.raises(JobNotFoundError, match="the transaction that it was started in isn't committed"):
+                app.blocking.result(job, timeout=0.1)
+            committing = threading.Timer(0.2, own.commit)
+            committing.start()
+            with pytest.raises(TimeoutError, match="it is pending"):
+                app.blocking.result(job, timeout=2)
+            committing.join()
+            own.execute("delete from background_tasks.jobs")
+            own.commit()
+            with pytest.raises(JobNotFoundError, match="any more"):  # at once: it has been there
+                app.blocking.result(job)
+    finally:
+        app.blocking.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,19 @@ from perdure import App, Context, Failed, Suspended  # noqa: TC001 - handlers' a
 if TYPE_CHECKING:
     from perdure import Job
 
-__all__ = ["WORKER", "Approved", "Hands", "Imported", "Meta", "Needs", "Progress", "Rejected", "ShopClosed", "define"]
+__all__ = [
+    "WORKER",
+    "Approved",
+    "Hands",
+    "Imported",
+    "Meta",
+    "Needs",
+    "Progress",
+    "Rejected",
+    "ShopClosed",
+    "define",
+    "until_waiting",
+]
 
 _KEPT = (
     "id, scheduled_at, created_at, started_at, worker_id, claim, attempt, retry_number, checkpoint, priority, queue, "
@@ -132,3 +145,12 @@ class Hands:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+async def until_waiting(hands: Hands) -> None:
+    """Wait until somebody waits for a lock."""
+    async with asyncio.timeout(20):
+        while not hands.sql(  # noqa: ASYNC110 - nothing tells
+            "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        ):
+            await asyncio.sleep(0.01)
