@@ -199,10 +199,27 @@ def test_lapsed_jobs_tell_what_a_rescue_is_decided_by(every_bench: Workbench) ->
     assert bench.run(leases.lapsed_jobs(bench.names, worker, limit=10)) == []  # its lease is valid
     bench.sql("update {s}.workers set lapsed_at = clock_timestamp()")
     assert sorted(bench.run(leases.lapsed_jobs(bench.names, worker, limit=10))) == [
-        (persisted.id, 5, 8, True, 1, 2, 3, True, False, 0, "task"),
-        (untouched.id, 1, 0, False, 0, 0, 0, False, True, 2, "task"),
+        (persisted.id, 5, 8, True, 1, 2, 3, True, False, 0, "task", False),
+        (untouched.id, 1, 0, False, 0, 0, 0, False, True, 2, "task", False),
     ]
+    bench.run(leases.remove(bench.names, worker))
+    assert [job.has_left for job in bench.run(leases.lapsed_jobs(bench.names, worker, limit=10))] == [True, True]
     assert len(bench.run(leases.lapsed_jobs(bench.names, worker, limit=1))) == 1
+
+
+def test_a_worker_that_leaves_is_forgotten_when_it_holds_nothing_and_else_kept_as_one_that_left(
+    every_bench: Workbench,
+) -> None:
+    bench = every_bench
+    empty, holding = bench.register(), bench.register()
+    bench.claimed_job(holding)
+    for worker in (empty, holding):
+        bench.run(leases.remove(bench.names, worker))
+    rows = bench.sql(
+        "select id, lapsed_at is not null and left_at is not null and not sleeping as gone from {s}.workers"
+    )
+    assert rows == [{"id": holding, "gone": True}]
+    assert not bench.run(leases.renew(bench.names, holding))
 
 
 def test_two_rescuers_share_the_jobs_of_a_lost_worker(every_bench: Workbench) -> None:

@@ -265,3 +265,28 @@ async def test_a_suspect_whose_claim_comes_while_the_worker_stops_is_put_back(
         await worker.stop()
         await job.refresh()
         assert (job.state, job.attempt) == (JobState.PENDING, 0)
+
+
+@pytest.mark.parametrize(("left_at", "state"), [("now()", JobState.COMPLETED), ("null", JobState.FAILED)])
+async def test_a_worker_that_stopped_by_itself_is_no_lapse_of_the_jobs_it_couldnt_settle(
+    migrated_database: str, left_at: str, state: JobState
+) -> None:
+    app = App(migrated_database, execution={"max_lapses": 1})
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    async with app:
+        job = await task.start()
+        async with app.pool.connection() as connection:
+            await connection.execute(
+                f"""with gone as (
+                    insert into background_tasks.workers (id, lease_until, lease_seconds, lapsed_at, left_at, host, pid,
+                        concurrency, version) values (gen_random_uuid(), now(), 1, now(), {left_at}, '', 1, 1, '')
+                    returning id
+                ) update background_tasks.jobs set state = 2, claim = 1, attempt = 1, worker_id = gone.id from gone
+                """.encode()
+            )
+        async with app.worker():
+            await job_until(job, lambda job: job.state.is_final)
+        assert job.state is state

@@ -35,7 +35,7 @@ __all__ = [
 
 
 class LapsedJob(NamedTuple):
-    """A job of a lapsed worker, as far as its rescue is decided by it."""
+    """A job of a lapsed worker, as far as its rescue is decided by it; `has_left`: the worker stopped by itself."""
 
     id: int
     claim: int
@@ -48,6 +48,7 @@ class LapsedJob(NamedTuple):
     proceed_requested: bool
     woken_by: int
     task: str
+    has_left: bool
 
 
 class Sweep(NamedTuple):

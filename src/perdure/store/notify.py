@@ -37,10 +37,15 @@ KEEPALIVES: Final[dict[str, Any]] = {
 
 
 class Listener:
-    """Listens on channels and calls back; connects and reconnects by itself, in one asyncio task."""
+    """Listens on channels and calls back; connects and reconnects by itself, in one asyncio task.
+
+    Attributes:
+        is_listening: Whether it hears what is notified now.
+    """
 
     def __init__(self, dsn: str) -> None:
         """Prepare to listen on the database of this dsn; nothing is connected before `start`."""
+        self.is_listening = False
         self._dsn = dsn
         self._callbacks: dict[str, list[Callable[[str | None], None]]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -84,6 +89,7 @@ class Listener:
                 except (psycopg.Error, OSError) as error:
                     _log.debug("listener: connection lost: %s", error)
                 finally:
+                    self.is_listening = False
                     await connection.close()
             await asyncio.sleep(delay_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             delay_seconds = min(longest, delay_seconds * 2)
@@ -96,6 +102,7 @@ class Listener:
                 await connection.execute(f"listen {quote_identifier(channel)}".encode())
                 listening.add(channel)
                 self._tell(channel, None)
+            self.is_listening = True
             self._receiving = asyncio.create_task(self._receive(connection))
             try:
                 await self._receiving

@@ -37,6 +37,7 @@ __all__ = ["Rescuer", "RescuerOwner", "rescue"]
 
 _log = logging.getLogger("perdure.worker")
 _LONGEST_SLEEP_SECONDS = 2.0
+_LONGEST_UNHEARD_SECONDS = 0.8
 _SHORTEST_SLEEP_SECONDS = 0.02
 _SUSPECT_LOOK_SECONDS = 0.1
 _BATCH = 500
@@ -61,6 +62,11 @@ class RescuerOwner(Protocol):
     @property
     def has_room_for_suspect(self) -> bool:
         """Whether no suspect runs here, and a slot is free."""
+        ...
+
+    @property
+    def hears_of_cancels(self) -> bool:
+        """Whether cancels of running jobs are notified, or there are none to be cancelled."""
         ...
 
     def keep_slot_free(self, *, for_suspect: bool) -> None:
@@ -110,7 +116,8 @@ class Rescuer(Service):
         if suspect_due:
             return _SUSPECT_LOOK_SECONDS
         following = [at for at in (sweep.next_lapse_seconds, sweep.next_deadline_seconds) if at is not None]
-        next_seconds = min([_LONGEST_SLEEP_SECONDS, *following])
+        longest_seconds = _LONGEST_SLEEP_SECONDS if owner.hears_of_cancels else _LONGEST_UNHEARD_SECONDS
+        next_seconds = min([longest_seconds, *following])
         next_seconds += random.uniform(_SHORTEST_SLEEP_SECONDS, 5 * _SHORTEST_SLEEP_SECONDS)  # noqa: S311 - jitter
         return max(_SHORTEST_SLEEP_SECONDS, min(_LONGEST_SLEEP_SECONDS, next_seconds))
 
@@ -200,7 +207,7 @@ def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:
         job.proceed_requested,
         progressed=job.persisted,
     )
-    ending = Lapse(persisted=job.persisted, ever_reported=ever_reported)
+    ending = Lapse(persisted=job.persisted, ever_reported=ever_reported or job.has_left)
     verdict = Verdict(job.id, job.claim, job.checkpoint, snapshot, ending, limits, woken_by=job.woken_by)
     if verdict.entry().state == JobState.FAILED.code:
         raised = Raised(
@@ -210,5 +217,6 @@ def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:
         )
         error, line = encode_raised(raised), str(raised)
     else:
-        error, line = None, "the attempt's worker was lost"
+        error = None
+        line = f"the attempt's worker {'stopped before its outcome was written' if job.has_left else 'was lost'}"
     return dataclasses.replace(verdict, error=error, last_error=line.encode())

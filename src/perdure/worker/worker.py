@@ -126,6 +126,11 @@ class Worker:
         """What the settings allow the jobs of a task, by its name; of one that isn't known here, what the app's say."""
         return self.rules.limits(self.tasks.get(name))
 
+    @property
+    def hears_of_cancels(self) -> bool:
+        """Whether cancels of running jobs are notified, or there are none to be cancelled."""
+        return self._listener.is_listening or not self.executor.running
+
     def keep_slot_free(self, *, for_suspect: bool) -> None:
         """Keep the next slot that is free from being filled with anything but a suspect; or don't any more."""
         self.executor.keeps_slot_free = for_suspect and not self.executor.runs_suspect
@@ -225,7 +230,8 @@ class Worker:
             on_lost=self._on_lost,
         )
         self._strays = Strays(self)
-        self._services = (Poller(self), Rescuer(self), Housekeeper(self), self._strays)
+        self._rescuer = Rescuer(self)
+        self._services = (Poller(self), self._rescuer, Housekeeper(self), self._strays)
         self._lanes = [Lane(self, number) for number in range(1, _LANES + 1)]
         self._lane_tasks = [asyncio.create_task(lane.run(), name=f"perdure {lane.name}") for lane in self._lanes]
         for task in self._lane_tasks:
@@ -370,7 +376,9 @@ class Worker:
         self.executor.cancel(job_id)
 
     def _cancel_notified(self, payload: str | None) -> None:
-        if payload is not None and payload.isdecimal():
+        if payload is None:  # some may have been missed
+            self._rescuer.poke()
+        elif payload.isdecimal():
             self.cancel(int(payload))
 
     def _notified(self, queue: str | None) -> None:

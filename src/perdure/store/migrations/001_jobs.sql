@@ -169,6 +169,8 @@ create table {schema}.workers (
     lease_seconds double precision not null,
     -- Once set, the id is dead for ever: the worker registers anew under another.
     lapsed_at timestamptz,
+    -- Set when it has stopped by itself, and couldn't settle all its jobs: their rescue blames none of them.
+    left_at timestamptz,
     started_at timestamptz not null default clock_timestamp(),
     -- True while it waits to be woken: starters notify only then.
     sleeping boolean not null default false,

@@ -2,7 +2,8 @@
 -- Guard: the worker's row is asked again. Locks: the rows in any order (see strays.sql), skipping locked ones, so that
 -- it never waits. Index: jobs_held.
 select id, claim, checkpoint, checkpoint > claim_checkpoint, retry_number, scheduler_retries, lapses,
-    cancel_requested, proceed_requested, woken_by, task
+    cancel_requested, proceed_requested, woken_by, task,
+    exists (select from {schema}.workers where workers.id = %(worker)s and left_at is not null)
 from {schema}.jobs
 where worker_id = %(worker)s
     and not exists (select from {schema}.workers where workers.id = %(worker)s and lapsed_at is null)
