@@ -18,7 +18,7 @@ from perdure.durations import parse_duration
 from perdure.errors import MisuseError, PayloadError
 from perdure.steps import Asleep, call_step, call_step_blocking, result_codec
 from perdure.transaction import BlockingTransaction, Transaction
-from perdure.upgrading import bring_up
+from perdure.upgrading import read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -120,8 +120,7 @@ class _BaseContext(Generic[M, X]):
     async def _next_event(self) -> Any:
         attempt = self._attempt
         attempt.check_may_write()
-        codec = attempt.task.events
-        if codec is None:
+        if attempt.task.events is None:
             message = (
                 f"task {attempt.task.name!r} takes no events: declare them, @app.task(…, events=Approved | Rejected)"
             )
@@ -132,9 +131,7 @@ class _BaseContext(Generic[M, X]):
             if event is None:
                 return None
             try:
-                task = attempt.task
-                data = bring_up(task.name, task.options, "event", event.data, event.version)
-                value = codec.decode(data, what=f"event {event.id}")
+                value = read_payload(attempt.task, "event", event.data, event.version, what=f"event {event.id}")
             except PayloadError as error:
                 attempt.unreadable = error
                 raise

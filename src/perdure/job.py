@@ -16,17 +16,18 @@ import msgspec
 from perdure.core.states import JobState, WokenBy
 from perdure.errors import JobCancelled, JobFailed, JobNotFoundError, PayloadUndecodable
 from perdure.history import decode_error
+from perdure.upgrading import read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
     from uuid import UUID
 
-    from perdure.core.codec import Codec
     from perdure.core.failure import Raised
     from perdure.history import AttemptRecord
     from perdure.store.jobs import JobRow
     from perdure.task import Task
+    from perdure.upgrading import PayloadKind
 
 __all__ = ["Job", "JobProgress", "JobSource"]
 
@@ -186,23 +187,25 @@ class Job(Generic[M, X, R, E]):
 
     @property
     def metadata(self) -> M:
-        """Its input.
+        """Its input; what older code has written is brought up to date, here alone and not in the database.
 
         Raises:
-            PayloadUndecodable: What is stored doesn't fit the task's type.
+            PayloadUndecodable: What is stored doesn't fit the task's type, or newer code has written it.
         """
-        metadata: M = self._once("metadata", lambda: self._decode("metadata", self._row.metadata))
+        metadata: M = self._once("metadata", lambda: self._read("metadata", self._row.metadata))
         return metadata
 
     @property
     def execution_metadata(self) -> X:
         """Its checkpoint, as it was stored when the job was read. Changing the object changes nothing that is stored.
 
+        What older code has written is brought up to date, here alone and not in the database.
+
         Raises:
-            PayloadUndecodable: What is stored doesn't fit the task's type.
+            PayloadUndecodable: What is stored doesn't fit the task's type, or newer code has written it.
         """
         data = self._row.execution_metadata
-        checkpoint: X = self._once("execution_metadata", lambda: self._decode("execution_metadata", data))
+        checkpoint: X = self._once("execution_metadata", lambda: self._read("execution_metadata", data))
         return checkpoint
 
     @property
@@ -213,7 +216,7 @@ class Job(Generic[M, X, R, E]):
             PayloadUndecodable: What is stored doesn't fit the task's type.
         """
         data = self._row.result
-        return None if data is None else self._once("result", lambda: self._decode("result", data))
+        return None if data is None else self._once("result", lambda: self._decode_result(data))
 
     @property
     def error(self) -> E | Raised | None:
@@ -279,7 +282,7 @@ class Job(Generic[M, X, R, E]):
             message = f"job {self.id} ({self.name}) has not ended within {waited_seconds} s; it is {self.state}"
             raise TimeoutError(message)
         if self.state is JobState.COMPLETED:
-            result: R = self._once("result", lambda: self._decode("result", self._row.result or b"null"))
+            result: R = self._once("result", lambda: self._decode_result(self._row.result or b"null"))
             return result
         error: object
         try:
@@ -311,11 +314,17 @@ class Job(Generic[M, X, R, E]):
             self._decoded[what] = decode()
         return self._decoded[what]
 
-    def _decode(self, what: str, data: bytes) -> Any:
+    def _read(self, kind: PayloadKind, data: bytes) -> Any:
+        """Decode a payload as the code at hand has it, whatever version has written it."""
         if self._task is None:
             return json.loads(data)
-        codec: Codec[Any] = getattr(self._task, what)
-        return codec.decode(data, what=f"job {self.id}: {what.replace('_', ' ')}")
+        what = f"job {self.id}: {kind.replace('_', ' ')}"
+        return read_payload(self._task, kind, data, self._row.version, what=what)
+
+    def _decode_result(self, data: bytes) -> Any:
+        if self._task is None:
+            return json.loads(data)
+        return self._task.result.decode(data, what=f"job {self.id}: result")
 
     def _decode_error(self, data: bytes) -> Any:
         codec = None if self._task is None else self._task.error

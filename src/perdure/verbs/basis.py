@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from perdure.job import Job
 from perdure.store.calls import Call
+from perdure.upgrading import bring_up, decode_current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,3 +78,18 @@ class Basis:
         codec = task.execution_metadata
         value = codec.default() if execution_metadata is None else execution_metadata
         return codec.encode(value, what=f"execution metadata of {task.name}", limit=self.max_payload_bytes)
+
+    def current_metadata(self, task: Task[Any, Any, Any, Any], row: JobRow) -> bytes | None:
+        """Return a job's metadata as the code at hand has it; None when it is stored so.
+
+        For whoever writes the execution metadata: what is stored is of one version.
+
+        Raises:
+            PayloadUndecodable: The code at hand can't read it.
+        """
+        if row.version == task.options.version:
+            return None
+        what = f"job {row.id}: metadata"
+        data = bring_up(what, task.options, "metadata", row.metadata, row.version)
+        decode_current(task, "metadata", data, row.version, what)
+        return data

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.answers import CancelRequested, JobEnded, JobNotFound, NotFinal, Retried
 from perdure.core.codec import codec_for
 from perdure.core.states import JobState
-from perdure.errors import MisuseError, PayloadRefused
+from perdure.errors import MisuseError, PayloadRefused, PayloadUndecodable
 from perdure.store import jobs
 from perdure.store.jobs import NewPayloads
 from perdure.verbs.looking import Looking
@@ -65,7 +65,7 @@ class Ending(Looking):
         """Make the checkpoint that the job begins with.
 
         Raises:
-            MisuseError: The app doesn't know the task's type, or that has no default.
+            MisuseError: The app doesn't know the task's type, or that has no default; or it can't read the metadata.
             PayloadRefused: What was given can't be stored.
         """
         task = self.tasks.get(row.task)
@@ -85,4 +85,9 @@ class Ending(Looking):
             except PayloadRefused as error:
                 message = f"retry: job {row.id} ({row.task}) can't begin afresh: {error}; give execution_metadata="
                 raise MisuseError(message) from error
-        return NewPayloads(self.encode_checkpoint(task, execution_metadata), None, task.options.version)
+        try:
+            metadata = self.current_metadata(task, row)
+        except PayloadUndecodable as error:
+            message = f"retry: job {row.id} ({row.task}) can't begin afresh with this code: {error}"
+            raise MisuseError(message) from error
+        return NewPayloads(self.encode_checkpoint(task, execution_metadata), metadata, task.options.version)

@@ -12,6 +12,7 @@ from perdure.errors import PayloadRefused, PayloadUndecodable
 from perdure.query import JobQuery
 from perdure.store import jobs
 from perdure.store.jobs import NewPayloads
+from perdure.upgrading import read_payload
 from perdure.verbs.basis import Together
 from perdure.verbs.looking import MOST_FOUND, Looking, check_which
 
@@ -128,9 +129,10 @@ class Proceeding(Looking):
                 f"job {row.id} is of the task {row.task!r}, which this app doesn't have: the type of its execution "
                 "metadata isn't known here"
             )
-        codec = task.execution_metadata
+        what = f"job {row.id}: execution metadata"
         try:
-            value = codec.decode(row.execution_metadata, what=f"job {row.id}: execution metadata")
+            value = read_payload(task, "execution_metadata", row.execution_metadata, row.version, what=what)
+            metadata = self.current_metadata(task, row)
         except PayloadUndecodable as error:
             return ModificationFailed(str(error))
         try:
@@ -141,8 +143,10 @@ class Proceeding(Looking):
             changed.close()
             return ModificationFailed("the modification is an async function; it must be a plain one, as a lock waits")
         try:
-            data = codec.encode(changed, what=f"execution metadata of {row.task}", limit=self.max_payload_bytes)
+            data = task.execution_metadata.encode(
+                changed, what=f"execution metadata of {row.task}", limit=self.max_payload_bytes
+            )
         except PayloadRefused as error:
             hint = "" if changed is not None else "; a modification that changes the object has to return it as well"
             return ModificationFailed(f"the modification returned what can't be stored: {error}{hint}")
-        return NewPayloads(data, None, task.options.version)
+        return NewPayloads(data, metadata, task.options.version)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from perdure.store.running import Upgrade
-from perdure.upgrading import bring_up
+from perdure.upgrading import bring_up, decode_current
 
 if TYPE_CHECKING:
     from perdure.store.settles import Claimed
     from perdure.task import Task
 
 __all__ = ["Payloads", "read_payloads"]
+
+_CHECKPOINT: Final = "execution metadata"
 
 
 class Payloads(NamedTuple):
@@ -39,11 +41,11 @@ def read_payloads(job: Claimed, task: Task[Any, Any, Any, Any]) -> Payloads:
     """
     upgrade, metadata_json, checkpoint_json = None, job.metadata, job.execution_metadata
     if job.version != task.options.version:
-        metadata_json = bring_up(task.name, task.options, "metadata", metadata_json, job.version)
-        checkpoint_json = bring_up(task.name, task.options, "execution_metadata", checkpoint_json, job.version)
+        metadata_json = bring_up("metadata", task.options, "metadata", metadata_json, job.version)
+        checkpoint_json = bring_up(_CHECKPOINT, task.options, "execution_metadata", checkpoint_json, job.version)
         version = task.options.version
         upgrade = Upgrade(job.id, job.claim, job.checkpoint, metadata_json, checkpoint_json, version)
-    metadata = task.metadata.decode(metadata_json, what="metadata")
-    execution_metadata = task.execution_metadata.decode(checkpoint_json, what="execution metadata")
-    baseline = task.execution_metadata.encode(execution_metadata, what="execution metadata", limit=None)
+    metadata = decode_current(task, "metadata", metadata_json, job.version, "metadata")
+    execution_metadata = decode_current(task, "execution_metadata", checkpoint_json, job.version, _CHECKPOINT)
+    baseline = task.execution_metadata.encode(execution_metadata, what=_CHECKPOINT, limit=None)
     return Payloads(metadata, execution_metadata, baseline, upgrade)
