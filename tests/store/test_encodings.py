@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from perdure.store import calls, jobs, migrate, settles
+from perdure.store import calls, jobs, migrate, running, settles
+from perdure.store.running import Sleep, Upgrade
 from perdure.store.settles import Deferral, Finish, Persist
 from perdure.store.sql import names_of
 from tests.store.workbench import SCHEMA, Workbench
@@ -48,7 +49,17 @@ def _round_trip(bench: Workbench) -> None:
     assert bench.run(settles.persist(bench.names, worker, [Persist(one, 1, 0, PAYLOAD)])) == [one]
     with bench.connection.transaction():
         bench.run(settles.fence(bench.names, worker, Persist(one, 1, 1, PAYLOAD), changed=True))
-    entry = Finish(one, 1, 2, 7, PAYLOAD, PAYLOAD, PAYLOAD, "böse".encode())
+    steps = (("größe", PAYLOAD),)
+    assert bench.run(settles.persist(bench.names, worker, [Persist(one, 1, 2, PAYLOAD, steps=steps)])) == [one]
+    assert bench.run(running.begin_sleep(bench.names, worker, Sleep(one, 1, "schläft", 0.0))) is not None
+    assert bench.run(running.steps(bench.names, one)).keys() == {"größe", "schläft"}
+    assert bench.run(running.steps(bench.names, one))["größe"] == PAYLOAD
+    bench.sql("insert into {s}.events (job_id, version, event) values (%s, 1, %s)", one, PAYLOAD.decode())
+    event = bench.run(running.next_event(bench.names, one, []))
+    assert event is not None
+    assert event.data == PAYLOAD
+    assert bench.run(running.upgrade(bench.names, worker, Upgrade(one, 1, 3, PAYLOAD, PAYLOAD, 2)))
+    entry = Finish(one, 1, 4, 7, PAYLOAD, PAYLOAD, PAYLOAD, "böse".encode())
     assert bench.run(settles.finish(bench.names, worker, [entry])) == 1
     ended = bench.run(jobs.get(bench.names, one))
     assert ended is not None

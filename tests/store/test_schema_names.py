@@ -10,12 +10,14 @@ import psycopg
 import pytest
 
 from perdure.errors import ConfigError
-from perdure.store import jobs, leases, migrate, settles
+from perdure.store import jobs, leases, migrate, running, settles
 from perdure.store.sql import names_of
 from tests.store.workbench import SCHEMA, Workbench
 from tests.support.cluster import DEBIAN_BINARIES
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from perdure.store.sql import Names
 
 PSQL = DEBIAN_BINARIES / "psql"
@@ -90,10 +92,12 @@ def _every_statement(bench: Workbench) -> None:
     with bench.connection.transaction():
         bench.run(settles.fence(names, worker, settles.Persist(first, 1, 1, b"1"), changed=True))
     bench.run(settles.take_checkpoint_number(names, worker, settles.Persist(first, 1, 2, b"1")))
+    _what_an_attempt_does(bench, worker, first, checkpoint=4)
     bench.run(settles.report_progress(names, worker, [settles.ProgressReport(second, 1, b"1")]))
     bench.run(settles.finish(names, worker, [settles.Finish(second, 1, 0, 6, None, b"1", None, None)]))
     later = settles.Release(third, 1, 0, 4, None, False, None, None, 0, 0, 0, False, False, None, None, 4)
     bench.run(settles.release(names, worker, [later]))
+    bench.run(settles.wake_unread(names, [third]))
     bench.run(settles.put_back(names, worker, [settles.PutBack(fourth, 1)]))
     bench.run(settles.defer(names, worker, [settles.Deferral(fifth, 1, b"why")]))
     assert set(claimed) == {first, second, third, fourth, fifth}
@@ -122,6 +126,20 @@ def _every_statement(bench: Workbench) -> None:
     assert bench.run(leases.heal_bands(names)) == []
     assert [row.id for row in bench.run(leases.workers(names))] == [other]
     bench.run(leases.wake(names))
+    assert bench.run(leases.expire(names, error=b"1", last_error=b"late", limit=9)) == 0
+
+
+def _what_an_attempt_does(bench: Workbench, worker: UUID, job_id: int, *, checkpoint: int) -> None:
+    names = bench.names
+    bench.send(job_id)
+    (event,) = bench.events(job_id)
+    assert bench.run(running.next_event(names, job_id, [])) == (event, 1, b"1")
+    bench.run(running.consume(names, job_id, [event]))
+    entry = settles.Persist(job_id, 1, checkpoint, b"1", (event,), (("step", b"1"),))
+    assert bench.run(settles.persist(names, worker, [entry])) == [job_id]
+    assert bench.run(running.begin_sleep(names, worker, running.Sleep(job_id, 1, "nap", 1.0)))
+    assert bench.run(running.steps(names, job_id)).keys() == {"step", "nap"}
+    assert bench.run(running.upgrade(names, worker, running.Upgrade(job_id, 1, checkpoint + 1, b"1", b"1", 2)))
 
 
 @pytest.mark.parametrize("schema", ["", "x" * 64, "é" * 32, "nul\0", "lone surrogate \ud800"])
@@ -134,7 +152,10 @@ def test_two_schemas_in_one_database_do_not_touch_each_other(every_database: str
     long = "x" * 62
     pairs = [names_of("one"), names_of("ONE"), names_of(long + "1"), names_of(long + "2")]
     assert len({names.advisory_key for names in pairs}) == 4
-    assert len({channel for names in pairs for channel in (names.work_channel, names.done_channel)}) == 8
+    assert (
+        len({channel for names in pairs for channel in (names.work_channel, names.done_channel, names.cancel_channel)})
+        == 12
+    )
     for names in pairs:
         asyncio.run(_migrated(every_database, names))
     benches = [Workbench(every_database, names) for names in pairs]

@@ -16,7 +16,7 @@ from perdure.store.sql import names_of, quote_identifier
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
     from datetime import datetime, timedelta
     from types import TracebackType
@@ -88,7 +88,11 @@ class Workbench:
 
     def begin(self, call: Call[T], connection: Connection[Any]) -> Future[T]:
         """Run a call in a thread, and return when it waits for a lock."""
-        result = self._threads.submit(calls.run_blocking, connection, call)
+        return self.begin_all(lambda: calls.run_blocking(connection, call), connection)
+
+    def begin_all(self, act: Callable[[], T], connection: Connection[Any]) -> Future[T]:
+        """Do something on this connection in a thread, and return when it waits for a lock."""
+        result = self._threads.submit(act)
         self.wait_for_waiter(connection)
         return result
 
@@ -226,7 +230,7 @@ class Workbench:
 
     def send(self, job_id: int, event: bytes = b"1", connection: Connection[Any] | None = None) -> int | None:
         """Send an event to a job of the task "task"; returns the state that it was in."""
-        schema = quote_identifier(self.names.schema_name)
+        schema = quote_identifier(self.names.schema_name).replace("%", "%%")
         query = f"select {schema}.send_event(%s, 'task', 1, %s, %s)"
         parameters = [job_id, event.decode(), self.names.work_channel]
         row = (connection or self.connection).execute(query.encode(), parameters).fetchone()
