@@ -2,16 +2,19 @@
 -- suspends, for its snapshot is taken after the suspension has its row's lock, and a sender holds a lock on the row that
 -- excludes that one: whoever comes second sees what the first has done, so no wake-up is lost.
 -- A row that another has locked is left: it was suspended by an exchange of that one's, which looks as well.
--- Guard: suspended, not asleep, an event. Locks: the jobs' rows by id, skipping locked ones. Index: jobs_pkey,
--- events_pkey.
+-- Guard: suspended, not asleep, an event, under the rows' locks. Locks: the rows of jobs to be woken by id, skipping locked
+-- ones. Index: jobs_pkey, events_pkey.
 with woken as (
     update {schema}.jobs set state = 5, scheduled_at = clock_timestamp(), woken_by = 2
     where id = any(array(
-            select id from {schema}.jobs where id = any(%(ids)s::bigint[]) order by id for no key update skip locked
-        ))
-        and state = 4
-        and not asleep
-        and exists (select from {schema}.events where events.job_id = jobs.id offset 0)  -- a look-up, never a join
+        select id from {schema}.jobs
+        where id = any(%(ids)s::bigint[])
+            and state = 4
+            and not asleep
+            and exists (select from {schema}.events where events.job_id = jobs.id offset 0)  -- a look-up, never a join
+        order by id
+        for no key update skip locked
+    ))
     returning id, queue
 )
 select id,
