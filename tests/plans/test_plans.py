@@ -56,7 +56,7 @@ PATHS = {
     "release": {"jobs_pkey", "events_pkey", "attempts_pkey"},
     "report_progress": BY_ID,
     "request_cancel": BY_ID,
-    "retry": {"finished_jobs_pkey", "steps_pkey", "events_pkey"},
+    "retry": {"finished_jobs_pkey", "attempts_pkey", "steps_pkey", "events_pkey"},
     "unread_events": {"events_pkey"},
     "revive": {"jobs_unreadable", "jobs_pkey"},
     "settlement": BOTH_BY_ID,

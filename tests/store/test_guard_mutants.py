@@ -1,4 +1,4 @@
-"""Every condition of every write is needed: without it, a case of `guards.py` fails."""
+"""Every condition of every write is needed: without it, a case of `guard_cases.py` fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perdure.store.sql import names_of
-from tests.store.guards import CASES, WRITES, check, prepare
+from tests.store.guard_cases import CASES, WRITES
+from tests.store.guards import check, prepare
 from tests.store.workbench import SCHEMA, with_statement
 
 if TYPE_CHECKING:
@@ -76,4 +77,4 @@ def test_a_write_needs_its_condition(bench: Workbench, write: str, place: int, c
     begin, end = conditions(text)[place]
     changed = with_statement(bench.names, write, f"{text[:begin]} true {text[end:]}".encode())
     noticed = any(check(prepare(bench, changed), case) for case in CASES if case.write == write)
-    assert noticed, f"no case of guards.py notices that {write}.sql has lost the condition {condition!r}"
+    assert noticed, f"no case of guard_cases.py notices that {write}.sql has lost the condition {condition!r}"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.store.guards import CASES, Case, check, prepare
+from tests.store.guard_cases import CASES
+from tests.store.guards import Case, check, prepare
 
 if TYPE_CHECKING:
     from tests.store.workbench import Workbench

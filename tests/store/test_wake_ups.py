@@ -229,6 +229,17 @@ def test_a_sender_with_an_old_snapshot_is_refused_and_has_sent_nothing(every_ben
     assert (bench.job(job.id)["state"], bench.events(job.id)) == (SUSPENDED, [])
 
 
+def test_a_job_that_was_let_go_on_for_later_goes_on_at_once_with_an_unread_event(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    job = bench.claimed_job(worker)
+    bench.sql("update {s}.jobs set proceed_requested = true, proceed_at = clock_timestamp() + interval '1 h'")
+    bench.send(job.id)
+    entry = to_release(job, PROCEEDED, due_seconds=None, use_proceed=True, woken_by=1)
+    calls = settles.release(bench.names, worker, [entry]), settles.wake_unread(bench.names, [job.id])
+    assert _exchange(bench.connect(), *calls) == ([job.id], [job.id])
+    _is_woken(bench, job.id)
+
+
 # --- sleeps ---
 
 

@@ -304,9 +304,9 @@ def release(
 
 
 def wake_unread(names: Names, ids: Sequence[int]) -> Call[list[int]]:
-    """Let those of these jobs go on that are suspended and have unread events; answers which.
+    """Let those of these jobs go on that wait and have unread events; answers which.
 
-    Belongs behind each `release` that suspends, as a statement of its own in the same transaction.
+    Belongs behind each `release` to such a state, as a statement of its own in the same transaction.
     """
     parameters = {"ids": _sorted(ids), "channel": names.work_channel}
     return Call(names.statements["wake_unread"], parameters, _ids)

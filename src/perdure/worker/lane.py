@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Lane", "LaneOwner"]
 
 _log = logging.getLogger("perdure.worker")
-_SUSPENDED = JobState.SUSPENDED.code
+_WAITING = frozenset({JobState.SUSPENDED.code, JobState.PROCEEDED.code})  # the latter for later, perhaps
 _BACK_OFF_SECONDS = (0.05, 5.0)
 _SHORTEST_LOOK_SECONDS = 0.0005
 _LONGEST_LOOK_SECONDS = 0.1
@@ -343,7 +343,7 @@ class Lane:
 def _release(names: Names, worker_id: UUID, entries: list[Release]) -> dict[str, Call[Any]]:
     """Release jobs; and let those go on that wait for an event which has come already."""
     sent: dict[str, Call[Any]] = {"release": settles.release(names, worker_id, entries)}
-    waiting = [entry.id for entry in entries if entry.state == _SUSPENDED and not entry.asleep]
+    waiting = [entry.id for entry in entries if entry.state in _WAITING and not entry.asleep]
     if waiting:
         sent["wake unread"] = settles.wake_unread(names, waiting)
     return sent

@@ -12,6 +12,9 @@ with taken as (
     insert into {schema}.attempts (job_id, attempt, worker_id, started_at, ended_at, ending, woken_by, error)
     select id, attempt, worker_id, started_at, finished_at, state + 1, woken_by, error from taken where attempt > 0
     on conflict (job_id, attempt) do nothing
+), forgotten_attempt as (
+    -- The newest 100 are kept, as in release.sql.
+    delete from {schema}.attempts where job_id = (select id from taken) and attempt = (select attempt - 100 from taken)
 ), forgotten_steps as (
     delete from {schema}.steps
     where job_id = (select id from taken) and %(execution_metadata)s::jsonb is not null
