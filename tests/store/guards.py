@@ -1,7 +1,7 @@
 """The guards of the store's writes: a scene, what spoils it, a write, and that nothing is written.
 
-The cases: `guard_cases.py`. `test_guards.py` runs each; `test_guard_mutants.py` shows that every condition of every write
-is needed by one.
+The cases: `guard_cases.py`. `test_guards.py` runs each; `test_guard_mutants.py` shows that every condition of every
+write is needed by one.
 """
 
 from __future__ import annotations
