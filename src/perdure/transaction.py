@@ -36,7 +36,7 @@ __all__ = ["BlockingTransaction", "Transaction"]
 
 T = TypeVar("T")
 _COMMIT = b"; COMMIT"
-_LEASE_LOST = "PD001"  # raised by the schema's function lease_lost()
+_LEASE_LOST = "PD001"  # raised by the schema's function fence()
 
 
 class _Base:
@@ -53,11 +53,10 @@ class _Base:
         attempt.check_not_in_transaction("transaction()")
         attempt.enter_transaction()
 
-    def _setting(self) -> bytes:
+    def _begin_statement(self) -> bytes:
         # A frozen process must not hold the locks of the user's rows for longer than its lease.
-        return (
-            f"set local idle_in_transaction_session_timeout = {max(1, int(self._port.lease_seconds * 1000))}".encode()
-        )
+        milliseconds = max(1, int(self._port.lease_seconds * 1000))
+        return f"begin; set local idle_in_transaction_session_timeout = {milliseconds}".encode()
 
     def _next(self, status: TransactionStatus) -> tuple[Persist, Call[bool]]:
         attempt = self._attempt
@@ -100,9 +99,7 @@ class Transaction(_Base):
             self._begin()
             self._connection = await self._stack.enter_async_context(self._port.connection())
             # Not by `connection.transaction()`, whose COMMIT is a message of its own.
-            async with self._connection.pipeline():
-                await self._connection.execute(b"begin")
-                await self._connection.execute(self._setting())
+            await self._connection.execute(self._begin_statement())
         except BaseException:
             attempt.in_transaction = False
             await self._stack.aclose()
@@ -172,9 +169,7 @@ class BlockingTransaction(_Base):
         self._begin()
         try:
             self._connection = self._stack.enter_context(self._port.blocking_connection())
-            with self._connection.pipeline():
-                self._connection.execute(b"begin")
-                self._connection.execute(self._setting())
+            self._connection.execute(self._begin_statement())
         except BaseException:
             self._attempt.in_transaction = False
             self._stack.close()

@@ -14,7 +14,8 @@ import pytest
 
 from perdure.worker.lane import SESSION
 from tests.plans.explain import explain
-from tests.store.workbench import Workbench
+from tests.store.fence import fence_statement
+from tests.store.workbench import Workbench, with_statement
 from tests.support.migrated import migrate_database
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ PATHS = {
     "consume": {"events_pkey"},
     "defer": BY_ID,
     "expire": {"jobs_deadline", "jobs_pkey"},
-    "fence": BY_ID,
     "finish": {"jobs_pkey", "events_pkey"},
     "finished": BY_ID,
     "forgive": BY_ID,
@@ -176,6 +176,15 @@ def test_a_plain_connection_has_the_same_plan_on_large_tables(grown_tables: Work
     plan = explain(grown_tables.connect(), grown_tables.names, statement)
     assert plan.paths(*READ) == PATHS[statement]
     assert plan.whole_scans("events", "steps", "attempts") == set()
+
+
+def test_the_fence_has_one_plan(tables: Workbench) -> None:
+    names = with_statement(tables.names, "fence", fence_statement(tables.names).encode())
+    connection = tables.connect()
+    connection.execute("set enable_seqscan = off")  # as the function does for itself
+    connection.execute("set enable_bitmapscan = off")
+    plan = explain(connection, names, "fence")
+    assert plan.paths(*READ) == BY_ID
 
 
 # --- what a claim reads ---

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perdure.store.sql import names_of
+from tests.store.fence import fence_function
 from tests.store.guard_cases import CASES, WRITES
 from tests.store.guards import check, prepare
 from tests.store.workbench import SCHEMA, with_statement
 
 if TYPE_CHECKING:
+    from perdure.store.sql import Names
     from tests.store.workbench import Workbench
 
-_TOKEN = re.compile(r"[()]|\b(?:where|and|or|then|returning|order by|limit|on)\b")
+_TOKEN = re.compile(r"[();]|\b(?:where|and|or|then|returning|order by|limit|on)\b")
 _NO_GUARDS = {
     # Whom a write notifies.
     ("retry", "lapsed_at is null"),
@@ -60,10 +62,15 @@ def conditions(text: str) -> list[tuple[int, int]]:
     return found
 
 
+def _text(names: Names, write: str) -> str:
+    """Return a write's statement; the fence is a function."""
+    return fence_function(names) if write == "fence" else names.statements[write].decode()
+
+
 def _mutants() -> list[tuple[str, int, str]]:
     found: list[tuple[str, int, str]] = []
     for write in WRITES:
-        text = names_of(SCHEMA).statements[write].decode()
+        text = _text(names_of(SCHEMA), write)
         for place, (begin, end) in enumerate(conditions(text)):
             condition = " ".join(text[begin:end].split())
             if not any(write == other and condition.startswith(start) for other, start in _NO_GUARDS):
@@ -73,8 +80,14 @@ def _mutants() -> list[tuple[str, int, str]]:
 
 @pytest.mark.parametrize(("write", "place", "condition"), _mutants(), ids=lambda value: str(value)[:70])
 def test_a_write_needs_its_condition(bench: Workbench, write: str, place: int, condition: str) -> None:
-    text = bench.names.statements[write].decode()
+    text = _text(bench.names, write)
     begin, end = conditions(text)[place]
-    changed = with_statement(bench.names, write, f"{text[:begin]} true {text[end:]}".encode())
+    mutant, changed = f"{text[:begin]} true {text[end:]}", bench.names
+    if write == "fence":
+        bench.connection.execute(mutant.encode())
+    else:
+        changed = with_statement(bench.names, write, mutant.encode())
     noticed = any(check(prepare(bench, changed), case) for case in CASES if case.write == write)
+    if write == "fence":
+        bench.connection.execute(text.encode())
     assert noticed, f"no case of guard_cases.py notices that {write}.sql has lost the condition {condition!r}"

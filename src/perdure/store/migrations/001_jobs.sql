@@ -194,13 +194,6 @@ create view {schema}.all_jobs as
         woken_by, deadline_at, version
     from {schema}.finished_jobs;
 
--- Called by a fence that found no row: aborts the transaction that it is the last statement of.
-create function {schema}.lease_lost() returns boolean language plpgsql as $$
-begin
-    raise exception 'the lease of this attempt is lost' using errcode = 'PD001';
-end
-$$;
-
 -- Store an event and let its job go on, if that waits. Returns the state that the job was in; null when there is none
 -- (any more), and nothing is stored.
 -- A function, for each of its statements sees what was committed before it: the sender takes the job's row in the
@@ -234,5 +227,33 @@ begin
         perform pg_notify(channel, found_queue);
     end if;
     return found_state;
+end
+$$;
+
+-- The last statement of a `ctx.transaction()`: the checkpoint, or an error that aborts the transaction.
+-- Guard: id, worker, claim, state and checkpoint number, and the worker's valid lease. Index: jobs_pkey.
+-- A function, for its plan is kept: the fence is sent together with COMMIT, so it can't be prepared by the client, and
+-- planning it each time costs more than doing it. Its settings hold inside of it only: a plan that was made while the
+-- tables were empty must do when they are large.
+create function {schema}.fence(job bigint, holder uuid, token int, predecessor int, data jsonb)
+returns boolean language plpgsql
+set search_path = {schema}, pg_temp set enable_seqscan = off set enable_bitmapscan = off as $$
+begin
+    update jobs set
+        checkpoint = checkpoint + 1,
+        execution_metadata = coalesce(data, execution_metadata)
+    where id = job
+        and state = 2
+        and worker_id is not distinct from holder
+        and claim = token
+        and checkpoint = predecessor
+        and exists (
+            select from workers
+            where workers.id = holder and lapsed_at is null and lease_until > clock_timestamp()
+        );
+    if not found then
+        raise exception 'the lease of this attempt is lost' using errcode = 'PD001';
+    end if;
+    return true;
 end
 $$;
