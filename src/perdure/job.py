@@ -239,6 +239,10 @@ class Job(Generic[M, X, R, E]):
         """Whether it is known to be committed: False until a job that was started in a caller's transaction is read."""
         return self._is_certain
 
+    def untyped(self) -> Job[Any, Any, Any, Any]:
+        """The same, as an app without its task shows it: payloads are plain JSON values, as they are stored."""
+        return Job(self._row, None, self._source, is_certain=self._is_certain)
+
     async def refresh(self) -> Self:
         """Read the job anew, into this object, and return it.
 

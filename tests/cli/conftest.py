@@ -58,7 +58,17 @@ async def import_orders(ctx: Context[ImportOrders, Progress]) -> int | Failed[Sh
     return ctx.execution_metadata.page
 
 
-@app.task("orders.approve")
+@dataclass
+class Approved:
+    by: str
+
+
+@dataclass
+class Rejected:
+    by: str
+
+
+@app.task("orders.approve", events=Approved | Rejected)
 async def approve(ctx: Context[None, Progress]) -> str | Suspended:
     if ctx.execution_metadata.page:
         return "approved"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from perdure.answers import JobNotFound, ModificationFailed, MultipleJobsFound, NotSuspended, Proceeded
 from perdure.core.states import JobState
 from perdure.due import split_due
-from perdure.errors import PayloadRefused, PayloadUndecodable
+from perdure.errors import PayloadError, PayloadRefused
 from perdure.query import JobQuery
 from perdure.store import jobs
 from perdure.store.jobs import NewPayloads
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from perdure.answers import ProceedAnswer
+    from perdure.core.codec import Codec
     from perdure.due import Due
     from perdure.store.jobs import JobRow, Locked
     from perdure.task import Task
@@ -133,20 +134,37 @@ class Proceeding(Looking):
         try:
             value = read_payload(task, "execution_metadata", row.execution_metadata, row.version, what=what)
             metadata = self.current_metadata(task, row)
-        except PayloadUndecodable as error:
+            changed = _called(modification, value)
+            what = f"execution metadata of {row.task}"
+            data = _encoded(task.execution_metadata, changed, what, self.max_payload_bytes)
+        except (PayloadError, _ModificationError) as error:
             return ModificationFailed(str(error))
-        try:
-            changed = modification(value)
-        except Exception as error:  # noqa: BLE001 - the caller's function: whatever it is, it is the answer
-            return ModificationFailed(f"the modification raised {type(error).__qualname__}: {error}")
-        if inspect.iscoroutine(changed):
-            changed.close()
-            return ModificationFailed("the modification is an async function; it must be a plain one, as a lock waits")
-        try:
-            data = task.execution_metadata.encode(
-                changed, what=f"execution metadata of {row.task}", limit=self.max_payload_bytes
-            )
-        except PayloadRefused as error:
-            hint = "" if changed is not None else "; a modification that changes the object has to return it as well"
-            return ModificationFailed(f"the modification returned what can't be stored: {error}{hint}")
         return NewPayloads(data, metadata, task.options.version)
+
+
+class _ModificationError(Exception):
+    """What the modification did that it may not do."""
+
+
+def _called(modification: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        changed = modification(value)
+    except PayloadError:
+        raise
+    except Exception as error:
+        message = f"the modification raised {type(error).__qualname__}: {error}"
+        raise _ModificationError(message) from error
+    if inspect.iscoroutine(changed):
+        changed.close()
+        message = "the modification is an async function; it must be a plain one, as a lock is held meanwhile"
+        raise _ModificationError(message)
+    return changed
+
+
+def _encoded(codec: Codec[Any], changed: Any, what: str, limit: int) -> bytes:
+    try:
+        return codec.encode(changed, what=what, limit=limit)
+    except PayloadRefused as error:
+        hint = "" if changed is not None else "; a modification that changes the object has to return it as well"
+        message = f"the modification returned what can't be stored: {error}{hint}"
+        raise _ModificationError(message) from error

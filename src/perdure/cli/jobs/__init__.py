@@ -1,4 +1,4 @@
-"""`perdure jobs`: one module for looking, one for following, one for steering."""
+"""`perdure jobs`: one module for looking, one for following, one for starting, one for steering."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ _COMMANDS = {
     "list": Entry("perdure.cli.jobs.look:list_jobs", "List jobs, the newest first."),
     "show": Entry("perdure.cli.jobs.look:show", "Show all there is to know of a job."),
     "watch": Entry("perdure.cli.jobs.watch:watch", "Follow a job until it ends."),
-    "start": Entry("perdure.cli.jobs.steer:start", "Start a job."),
+    "start": Entry("perdure.cli.jobs.start:start", "Start a job."),
     "proceed": Entry("perdure.cli.jobs.steer:proceed", "Let suspended jobs go on."),
+    "send": Entry("perdure.cli.jobs.steer:send", "Send an event, written as JSON, to a job."),
     "cancel": Entry("perdure.cli.jobs.steer:cancel", "Cancel jobs."),
+    "retry": Entry("perdure.cli.jobs.steer:retry", "Let ended jobs begin again."),
 }
 
 
 @click.group(cls=LazyGroup, entries=_COMMANDS)
 def jobs() -> None:
-    """List, show, watch, start, proceed and cancel jobs.
+    """List, show, watch, start, proceed, send to, cancel and retry jobs.
 
     No code is needed for that: --dsn, PERDURE_DSN or perdure.toml say where the jobs are. With --app it is the
-    database of that app, and `start` knows the types of its tasks.
+    database of that app, and what is stored by these commands is checked against the types of its tasks.
 
     \b
     Examples:
@@ -32,5 +34,7 @@ def jobs() -> None:
       perdure jobs watch 17
       perdure jobs start --app shop:app orders.import '{"shop": "riga"}'
       perdure jobs proceed 17 --at 2030-01-31T08:00+01:00
+      perdure jobs send 17 --app shop:app '{"type": "Approved", "by": "ann"}'
       perdure jobs cancel 17 18
+      perdure jobs retry 17 18
     """  # noqa: D301 - \b is click's mark for lines that are not to be rewrapped

@@ -11,7 +11,7 @@ import click
 
 from perdure.durations import read_duration
 
-__all__ = ["due_time", "job_id", "json_bytes", "json_filter"]
+__all__ = ["due_time", "duration", "job_id", "json_bytes", "json_filter"]
 
 _LARGEST_ID: Final = 2**63 - 1
 
@@ -39,6 +39,15 @@ def json_bytes(text: str) -> bytes:
         text = sys.stdin.read()
     _json_value(text)
     return text.encode()
+
+
+def duration(text: str) -> timedelta:
+    """Read a duration."""
+    try:
+        return read_duration(text, text_seconds=True)
+    except ValueError:
+        message = f"{text!r} is no duration; allowed are seconds, and 1.02:03:04 for a day, two hours and so on"
+        raise click.BadParameter(message) from None
 
 
 def due_time(text: str) -> datetime | timedelta:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perdure.cli.access import app_option, codeless, run
-from perdure.cli.jobs import views
+from perdure.cli.jobs import story, views
 from perdure.cli.jobs.arguments import job_id, json_filter
-from perdure.cli.output import note, output_option, print_fields, print_json, print_table
+from perdure.cli.output import note, output_option, print_fields, print_json, print_line, print_table
 from perdure.core.states import JobState
 from perdure.query import JobQuery
 
 if TYPE_CHECKING:
     from perdure.app import App
+    from perdure.history import AttemptRecord
     from perdure.job import Job
 
 __all__ = ["list_jobs", "show"]
@@ -55,21 +56,32 @@ def list_jobs(target: str | None, dsn: str | None, *, limit: int, output: str, *
 
 @click.command
 @click.argument("job_id", metavar="ID", type=job_id)
+@click.option("--traceback", "is_full", is_flag=True, help="Show the errors of all attempts in full.")
 @app_option
 @output_option
-def show(job_id: int, target: str | None, dsn: str | None, *, output: str) -> None:
-    """Show all there is to know of a job.
+def show(job_id: int, target: str | None, dsn: str | None, *, is_full: bool, output: str) -> None:
+    """Show all there is to know of a job, and its story: each attempt, where, how long, what woke it, how it ended.
 
     \b
     Examples:
       perdure jobs show 17
+      perdure jobs show 17 --traceback
       perdure jobs show 17 --output json | jq .metadata
     """  # noqa: D301 - \b is click's mark for lines that are not to be rewrapped
-    job = run(_read(codeless(target, dsn), job_id))
+    job, attempts, unread = run(_read(codeless(target, dsn), job_id))
     if output == "json":
-        print_json(views.as_json(job))
-    else:
-        print_fields(views.as_fields(job))
+        shown = views.as_json(job)
+        print_json({**shown, "unread_events": unread, "attempts": [story.as_json(attempt) for attempt in attempts]})
+        return
+    fields = list(views.as_fields(job))
+    print_fields([*fields, ("unread events", str(unread))] if unread else fields)
+    if attempts:
+        print_line("")
+        print_table(story.HEADER, map(story.as_row, attempts), styles=[story.style_of(each) for each in attempts])
+    if is_full:
+        for name, traceback in story.tracebacks(attempts):
+            print_line("")
+            print_fields([(name, traceback)])
 
 
 async def _newest(app: App, limit: int, filters: dict[str, Any]) -> list[Job[Any, Any, Any, Any]]:
@@ -85,6 +97,6 @@ async def _newest(app: App, limit: int, filters: dict[str, Any]) -> list[Job[Any
     return found
 
 
-async def _read(app: App, job_id: int) -> Job[Any, Any, Any, Any]:
+async def _read(app: App, job_id: int) -> tuple[Job[Any, Any, Any, Any], list[AttemptRecord[Any]], int]:
     async with app:
-        return await app.job(job_id)
+        return await app.job(job_id), await app.history(job_id), await app.unread_events(job_id)

@@ -13,14 +13,27 @@ import msgspec
 from perdure.cli.output import time_text
 from perdure.cli.text import json_text
 from perdure.core.failure import Raised
-from perdure.core.states import JobState
+from perdure.core.states import JobState, WokenBy
+from perdure.errors import PayloadUndecodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from perdure.history import AttemptRecord
     from perdure.job import Job, JobProgress
 
-__all__ = ["HEADER", "as_fields", "as_json", "as_row", "progress_text", "style_of"]
+__all__ = [
+    "HEADER",
+    "as_fields",
+    "as_json",
+    "as_row",
+    "error_as_json",
+    "error_line",
+    "error_of",
+    "iso",
+    "progress_text",
+    "style_of",
+]
 
 HEADER: Final = ("id", "name", "state", "queue", "attempt", "due", "progress", "last error")
 
@@ -61,9 +74,11 @@ def as_fields(job: Job[Any, Any, Any, Any]) -> Iterator[tuple[str, str]]:
     yield "priority", str(job.priority)
     yield "attempt", str(job.attempt)
     yield "retry number", str(job.retry_number)
-    for name in ("created_at", "scheduled_at", "started_at", "finished_at"):
-        if time := getattr(job, name):
-            yield name.removesuffix("_at"), time_text(time)
+    yield from _times(job)
+    if job.woken_by is not WokenBy.START:
+        yield "woken by", job.woken_by.value
+    if job.version != 1:
+        yield "version", str(job.version)
     if job.worker_id is not None:
         yield "worker", str(job.worker_id)
     if job.progress is not None:
@@ -74,18 +89,13 @@ def as_fields(job: Job[Any, Any, Any, Any]) -> Iterator[tuple[str, str]]:
         yield "result", json_text(job.stored_result)
     if job.last_error is not None:
         yield "last error", job.last_error
-    match job.error:
-        case None:
-            pass
-        case Raised() as raised:
-            yield "error", raised.traceback or str(raised)
-        case declared:
-            yield "error", json_text(declared)
+    if line := error_line(job):
+        yield "error", line
 
 
 def as_json(job: Job[Any, Any, Any, Any]) -> dict[str, object]:
     """Return what `--output json` prints of a job; times are ISO 8601 in UTC."""
-    kind, error = _error(job)
+    kind, error = error_as_json(job)
     return {
         "id": job.id,
         "name": job.name,
@@ -94,10 +104,13 @@ def as_json(job: Job[Any, Any, Any, Any]) -> dict[str, object]:
         "priority": job.priority,
         "attempt": job.attempt,
         "retry_number": job.retry_number,
-        "created_at": _iso(job.created_at),
-        "scheduled_at": _iso(job.scheduled_at),
-        "started_at": _iso(job.started_at),
-        "finished_at": _iso(job.finished_at),
+        "created_at": iso(job.created_at),
+        "scheduled_at": iso(job.scheduled_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "deadline_at": iso(job.deadline_at),
+        "woken_by": job.woken_by.value,
+        "version": job.version,
         "worker_id": None if job.worker_id is None else str(job.worker_id),
         "cancel_requested": job.cancel_requested,
         "progress": _progress(job.progress),
@@ -120,6 +133,12 @@ def progress_text(progress: JobProgress | None, pace: str = "") -> str:
     return ", ".join(part for part in (text, pace, progress.note) if part)
 
 
+def _times(job: Job[Any, Any, Any, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("created_at", "scheduled_at", "started_at", "finished_at", "deadline_at"):
+        if time := getattr(job, name):
+            yield name.removesuffix("_at"), time_text(time)
+
+
 def _due(job: Job[Any, Any, Any, Any]) -> str:
     """Write when a worker may take it; nothing when none is to."""
     if job.state.is_final or job.state in {JobState.RUNNING, JobState.ENQUEUED}:
@@ -130,22 +149,44 @@ def _due(job: Job[Any, Any, Any, Any]) -> str:
     return "now" if job.scheduled_at <= datetime.now(UTC) else time_text(job.scheduled_at)
 
 
-def _error(job: Job[Any, Any, Any, Any]) -> tuple[str | None, object]:
-    """Tell an exception from an error of the task's own type."""
-    match job.error:
+def error_of(ended: Job[Any, Any, Any, Any] | AttemptRecord[Any]) -> object:
+    """Return the error of a job or an attempt; where it can't be read, what is wrong with it."""
+    try:
+        return ended.error
+    except PayloadUndecodable as error:
+        return error
+
+
+def error_as_json(ended: Job[Any, Any, Any, Any] | AttemptRecord[Any]) -> tuple[str | None, object]:
+    """Return the kind of an error, and the error: an exception, one of the task's own type, or what can't be read."""
+    match error_of(ended):
         case None:
             return None, None
         case Raised() as raised:
             return "raised", msgspec.to_builtins(raised)
+        case PayloadUndecodable() as unreadable:
+            return "unreadable", str(unreadable)
         case declared:
             return "declared", declared
+
+
+def error_line(ended: Job[Any, Any, Any, Any] | AttemptRecord[Any]) -> str:
+    """Return an error in a line: the last of a traceback, or JSON; nothing without an error."""
+    match error_of(ended):
+        case None:
+            return ""
+        case Raised() | PayloadUndecodable() as error:
+            return " ".join(str(error).split())
+        case declared:
+            return json_text(declared, indent=None)
 
 
 def _progress(progress: JobProgress | None) -> dict[str, object] | None:
     if progress is None:
         return None
-    return {"done": progress.done, "total": progress.total, "note": progress.note, "at": _iso(progress.at)}
+    return {"done": progress.done, "total": progress.total, "note": progress.note, "at": iso(progress.at)}
 
 
-def _iso(time: datetime | None) -> str | None:
+def iso(time: datetime | None) -> str | None:
+    """Write a time for programs: ISO 8601, in UTC."""
     return None if time is None else time.astimezone(UTC).isoformat()
