@@ -15,10 +15,12 @@ from perdure.connections import explained
 from perdure.context import BlockingContext as Context
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.query import JobQuery
+from perdure.resuming import ResumeProgress
 from perdure.store import calls
 from perdure.task import BlockingBackgroundTask as BackgroundTask
 from perdure.task import task_of
 from perdure.verbs import Together
+from perdure.verbs.checking import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.options import PlaceOptions
+    from perdure.resuming import ResumeProblem
     from perdure.store.jobs import JobRow
     from perdure.task import Task, TaskClass
     from perdure.verbs import Step, Verb, Verbs
@@ -229,6 +232,16 @@ class Blocking:
                 return
             after = page[-1].id
 
+    def check_resume(self, on_progress: Callable[[ResumeProgress], None] | None = None) -> Iterator[ResumeProblem]:
+        """Find live jobs that wouldn't go on with the code at hand, as `App.check_resume` does."""
+        place: Place | None = Place()
+        total = 0 if on_progress is None else self._drive("check_resume", self._verbs.count_live())
+        while place is not None:
+            if on_progress is not None:
+                on_progress(ResumeProgress(place.jobs, place.events, total))
+            problems, place = self._drive("check_resume", self._verbs.check_page(place))
+            yield from problems
+
     def refresh(self, job: Job[M, X, R, E]) -> Job[M, X, R, E]:
         """Read a job anew, into the same object, as `Job.refresh` does."""
         job.show(self._read(job.id))
@@ -279,8 +292,7 @@ def _run_step(connection: Connection[Any], step: Step) -> Any:
     if not isinstance(step, Together):
         return calls.run_blocking(connection, step)
     with connection.transaction():
-        # Of this transaction alone, whatever the session's default is.
-        connection.execute("set transaction isolation level read committed")
+        connection.execute(step.setting)
         return _drive(step.verb, lambda inner: _run_step(connection, inner))
 
 

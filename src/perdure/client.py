@@ -9,9 +9,11 @@ from psycopg import AsyncConnection, Connection
 from perdure.connections import Pool, explained
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.query import JobQuery
+from perdure.resuming import ResumeProgress
 from perdure.store import calls
 from perdure.store.notify import Listener
 from perdure.verbs import Together, Verbs
+from perdure.verbs.checking import Place
 from perdure.waiting import Waiters
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.options import PlaceOptions
+    from perdure.resuming import ResumeProblem
     from perdure.store.calls import Call
     from perdure.store.jobs import JobRow
     from perdure.store.sql import Names
@@ -198,6 +201,19 @@ class Client:
                 return
             after = page[-1].id
 
+    async def check_resume(
+        self, on_progress: Callable[[ResumeProgress], None] | None = None
+    ) -> AsyncGenerator[ResumeProblem]:
+        """Find live jobs that wouldn't go on with the code at hand; see `App.check_resume`."""
+        place: Place | None = Place()
+        total = 0 if on_progress is None else await self._drive("check_resume", self.verbs.count_live())
+        while place is not None:
+            if on_progress is not None:
+                on_progress(ResumeProgress(place.jobs, place.events, total))
+            problems, place = await self._drive("check_resume", self.verbs.check_page(place))
+            for problem in problems:
+                yield problem
+
     async def read(self, job_id: int) -> JobRow | None:
         """Read a job's row; None when there is none."""
         return await self._drive("read a job", self.verbs.read(job_id))
@@ -227,8 +243,7 @@ async def _run_step(connection: AsyncConnection[Any], step: Step) -> Any:
     if not isinstance(step, Together):
         return await calls.run(connection, step)
     async with connection.transaction():
-        # Of this transaction alone, whatever the session's default is.
-        await connection.execute("set transaction isolation level read committed")
+        await connection.execute(step.setting)
         return await _drive(step.verb, lambda inner: _run_step(connection, inner))
 
 

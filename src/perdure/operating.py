@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.query import JobQuery
+    from perdure.resuming import ResumeProblem, ResumeProgress
 
 __all__ = ["Operating"]
 
@@ -81,6 +82,20 @@ class Operating:
         They are read page by page, each in a statement of its own; one that is there throughout comes exactly once.
         """
         return self._client.jobs(query)
+
+    def check_resume(
+        self, on_progress: Callable[[ResumeProgress], None] | None = None
+    ) -> AsyncGenerator[ResumeProblem]:
+        """Find the live jobs that wouldn't go on with the code at hand: `async for problem in app.check_resume()`.
+
+        Every live job's metadata, execution metadata and unread events are decoded and, where older code has written
+        them, upgraded, as a worker of this app would do. Nothing is written. They are read page by page, each in a
+        transaction of its own. Results of steps aren't looked at: their types are known to the handler alone.
+
+        Args:
+            on_progress: Is told how far the check is, once a page.
+        """
+        return self._client.check_resume(on_progress)
 
     async def history(self, job_id: int) -> list[AttemptRecord[Any]]:
         """Read the attempts of a job by number, the newest 100 of them; one that runs is the last.

@@ -21,8 +21,8 @@ __all__ = ["on_terminal"]
 _DEADLINE_SECONDS = 50
 
 
-def on_terminal(perdure: CommandLine, *arguments: str, columns: int = 200) -> Ended:
-    """Call `perdure …` with a terminal as its standard output."""
+def on_terminal(perdure: CommandLine, *arguments: str, columns: int = 200, with_errors: bool = False) -> Ended:
+    """Call `perdure …` with a terminal as its standard output, and as its standard error if that is wanted."""
     from tests.cli.conftest import Ended  # noqa: PLC0415 - pytest imports it first
 
     ours, theirs = pty.openpty()
@@ -34,7 +34,7 @@ def on_terminal(perdure: CommandLine, *arguments: str, columns: int = 200) -> En
         [sys.executable, "-c", "from perdure.cli import main; main()", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=theirs,
-        stderr=subprocess.PIPE,
+        stderr=theirs if with_errors else subprocess.PIPE,
         cwd=perdure.folder,
         env=inherited | perdure.environment | {"TERM": "xterm-256color"},
     )
@@ -45,7 +45,7 @@ def on_terminal(perdure: CommandLine, *arguments: str, columns: int = 200) -> En
     _nothing, errors = process.communicate(timeout=_DEADLINE_SECONDS)
     reader.join()
     os.close(ours)
-    return Ended(process.returncode, printed.decode(), errors.decode())
+    return Ended(process.returncode, printed.decode(), (errors or b"").decode())
 
 
 def _read(descriptor: int, printed: bytearray) -> None:

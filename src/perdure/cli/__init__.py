@@ -18,6 +18,7 @@ _COMMANDS = {
     "migrate": Entry("perdure.cli.migrate:migrate", "Bring the database's schema up to date."),
     "jobs": Entry("perdure.cli.jobs:jobs", "List, show, watch, start, proceed, send to, cancel and retry jobs."),
     "graph": Entry("perdure.cli.graph:graph", "Draw the graph of a state machine."),
+    "check-resume": Entry("perdure.cli.check_resume:check_resume", "Find live jobs that new code couldn't go on with."),
     "doctor": Entry("perdure.cli.doctor:doctor", "Find out what is wrong with the database, and what to do."),
     "config": Entry("perdure.cli.config:config", "Print every setting, its value and where it came from."),
     "db": Entry("perdure.cli.db:db", "Start and stop the embedded PostgreSQL."),

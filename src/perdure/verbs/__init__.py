@@ -6,6 +6,7 @@ So every verb is written once, and `client` runs it on async connections, `block
 from __future__ import annotations
 
 from perdure.verbs.basis import Step, Together, Verb
+from perdure.verbs.checking import Checking
 from perdure.verbs.ending import Ending
 from perdure.verbs.proceeding import Proceeding
 from perdure.verbs.sending import Sending
@@ -14,5 +15,5 @@ from perdure.verbs.starting import Starting
 __all__ = ["Step", "Together", "Verb", "Verbs"]
 
 
-class Verbs(Starting, Proceeding, Sending, Ending):
+class Verbs(Starting, Proceeding, Sending, Ending, Checking):
     """What can be asked of jobs."""

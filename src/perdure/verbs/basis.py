@@ -29,13 +29,16 @@ class Together(Generic[T]):
 
     Attributes:
         verb: Its steps; what it raises undoes them.
+        setting: The statement that the transaction begins with.
     """
 
-    __slots__ = ("verb",)
+    __slots__ = ("setting", "verb")
 
-    def __init__(self, verb: Verb[T]) -> None:
-        """Run these steps in one transaction."""
+    def __init__(self, verb: Verb[T], *, read_only: bool = False) -> None:
+        """Run these steps in one transaction, which can't write when it is `read_only`."""
         self.verb = verb
+        # Of this transaction alone, whatever the session's default is.
+        self.setting = b"set transaction isolation level read committed" + (b", read only" if read_only else b"")
 
 
 Step: TypeAlias = Call[Any] | Together[Any]
