@@ -88,6 +88,7 @@ def _flag_cases() -> list[Case]:
             for state in (0, 3, 4, 5)
         ],
         Case("release", "a suspension that doesn't know of a proceed", proceed, {"state": 4}),
+        Case("release", "a sleep, and a proceed", proceed, {"state": 4, "asleep": True}, written=True),
         *[Case("release", f"a proceed, and state {s}", proceed, {"state": s}, written=True) for s in (0, 3, 5)],
         Case("put_back", "a cancel request", cancel),
         Case("defer", "a cancel request", cancel),
@@ -124,6 +125,7 @@ def _client_cases() -> list[Case]:
         *[Case("request_cancel", f"a job in state {number}", state(number)) for number in (0, 1, 3, 4, 5)],
         *[Case("proceed", f"a job in state {number}", state(number, due_then)) for number in (0, 1, 3)],
         Case("proceed", "a running job remembers it", written=True),
+        Case("proceed", "a sleeping job remembers it", state(4, ", asleep = true"), written=True),
         Case("proceed", "a proceeded job that is due already", state(5)),
         Case("proceed", "a proceeded job of later is brought forward", state(5, due_then), written=True),
         Case("proceed", "a job of another task", ENOUGH["proceed"], {"task": "another"}),

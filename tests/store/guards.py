@@ -115,7 +115,8 @@ def _finish(names: Names, given: Any) -> Call[int]:
 def _release(names: Names, given: Any) -> Call[list[int]]:
     state = getattr(given, "state", 3)
     place = (given.id, given.claim, given.checkpoint, state)
-    entry = Release(*place, b'"x"', False, None, 0.0, 1, 1, 0, False, False, None, None, 1, events=(EVENT,))
+    asleep = getattr(given, "asleep", False)
+    entry = Release(*place, b'"x"', False, None, 0.0, 1, 1, 0, False, False, None, None, 1, 0, asleep, events=(EVENT,))
     return settles.release(names, given.worker, [entry], holder=given.holder)
 
 

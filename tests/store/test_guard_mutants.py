@@ -34,6 +34,7 @@ _NO_GUARDS = {
     ("release", "released.attempt > 100"),
     # What a write writes.
     ("proceed", "not exists (select from proceeded"),
+    ("proceed", "asleep"),
     # What else an operator's retry writes and deletes: test_retry.py.
     ("retry", "attempt > 0"),
     ("retry", "job_id = (select"),

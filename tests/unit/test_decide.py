@@ -327,6 +327,11 @@ def test_a_suspended_job_is_woken_by_the_time_unless_somebody_is_first() -> None
     assert decide(replace(FRESH, proceed_requested=True), Suspend(HOUR), LIMITS).woken_by is WokenBy.PROCEED
 
 
+def test_a_sleep_uses_up_no_proceed_and_leaves_what_woke_the_job() -> None:
+    decision = decide(replace(FRESH, proceed_requested=True), Suspend(HOUR, asleep=True), LIMITS)
+    assert (decision.state, decision.use_proceed, decision.woken_by) == (JobState.SUSPENDED, False, None)
+
+
 @pytest.mark.parametrize("ending", [Returned(), Fail(), Raise(), Shutdown(), LOST, Cancel(), Deadline()])
 def test_what_woke_a_job_stays_through_retries_stops_and_lapses(ending: Ending) -> None:
     assert decide(replace(USED, proceed_requested=True), ending, LEFT).woken_by is None
@@ -335,4 +340,3 @@ def test_what_woke_a_job_stays_through_retries_stops_and_lapses(ending: Ending) 
 def test_a_job_sleeps_only_while_it_is_suspended() -> None:
     assert decide(FRESH, Suspend(HOUR, asleep=True), LIMITS).asleep
     assert not decide(FRESH, Suspend(HOUR), LIMITS).asleep
-    assert not decide(replace(FRESH, proceed_requested=True), Suspend(HOUR, asleep=True), LIMITS).asleep

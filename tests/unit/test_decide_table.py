@@ -186,7 +186,11 @@ class Rule:
 
 
 def suspended(name: str, applies: Callable[[Case], bool], due: Callable[[Case], Due]) -> Rule:
-    return Rule(name, applies, "suspended", afresh, due, asleep=lambda c: c.asleep, woken_by=WokenBy.TIME)
+    return Rule(name, applies, "suspended", afresh, due, woken_by=WokenBy.TIME)
+
+
+def asleep(name: str, applies: Callable[[Case], bool], due: Callable[[Case], Due]) -> Rule:
+    return Rule(name, lambda c: c.asleep and applies(c), "suspended", afresh, due, asleep=lambda _c: True)
 
 
 # fmt: off
@@ -200,6 +204,14 @@ RULES = (
          lambda c: c.snapshot.cancel_requested, "cancelled"),
     Rule("cancelled by its handler or a user",
          lambda c: c.kind in {"Cancel", "UserCancel"}, "cancelled"),
+    asleep("asleep for ever",
+           lambda c: c.until is None, lambda _c: NEVER),
+    asleep("asleep until a time",
+           lambda c: isinstance(c.until, datetime), point_in_time),
+    asleep("asleep for a while",
+           lambda c: c.wait_seconds > 0, lambda c: After(c.wait_seconds)),
+    asleep("asleep for no time",
+           lambda _c: True, lambda _c: NOW),
     Rule("suspended, and let go on before",
          lambda c: c.kind == "Suspend" and c.snapshot.proceed_requested, "proceeded",
          afresh, lambda _c: NOW, use_proceed=True, woken_by=WokenBy.PROCEED),
@@ -357,7 +369,7 @@ def test_whatever_happens_to_a_job_no_limit_is_exceeded_and_no_wish_is_forgotten
         if cancel:
             assert decision.state == (JobState.COMPLETED if ending == Returned() else JobState.CANCELLED)
         elif proceed_requested:
-            assert decision.state is not JobState.SUSPENDED
+            assert decision.state is not JobState.SUSPENDED or decision.asleep
             assert decision.use_proceed == (decision.state is JobState.PROCEEDED)
         else:
             assert decision.state is not JobState.PROCEEDED

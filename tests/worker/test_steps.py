@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from perdure import App, Context, JobState, Raised
+from perdure import App, Context, JobState, Proceeded, Raised, Suspended, WokenBy
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 from perdure.retry import Exponential, FixedDelays
 from tests.support.jobs import job_until
@@ -201,7 +201,10 @@ async def test_a_sleep_ends_when_it_was_to_end_whatever_comes_between(app: App, 
         job = await task.start()
         await job_until(job, lambda job: job.state is JobState.SUSPENDED)
         until = job.scheduled_at
-        await app.proceed(job.id)  # it runs, and sleeps on
+        # As if the worker had been lost: it runs, and sleeps on.
+        await connection.execute(
+            "update background_tasks.jobs set state = 0, scheduled_at = clock_timestamp(), asleep = false"
+        )
         await job_until(job, lambda job: job.state is JobState.SUSPENDED and job.attempt == 2)
         assert job.scheduled_at == until
         await connection.execute(
@@ -209,6 +212,37 @@ async def test_a_sleep_ends_when_it_was_to_end_whatever_comes_between(app: App, 
             "update background_tasks.jobs set scheduled_at = clock_timestamp()"
         )
         assert await job.result(timeout=10) == 3
+
+
+async def test_a_proceed_of_a_sleeping_job_is_remembered_for_its_next_suspension(app: App) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> str | Suspended:
+        await ctx.sleep(timedelta(milliseconds=300))
+        if ctx.woken_by is WokenBy.START:
+            return Suspended()
+        return f"{ctx.woken_by}"
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+        assert isinstance(await app.proceed(job.id), Proceeded)
+        assert (await job.refresh()).state is JobState.SUSPENDED
+        assert await job.result(timeout=10) == "proceed"
+
+
+async def test_a_sleep_leaves_what_woke_the_job(app: App) -> None:
+    @app.task("t", events=int)
+    async def task(ctx: Context[None, Progress]) -> str | Suspended:
+        if ctx.woken_by is WokenBy.START:
+            return Suspended()
+        await ctx.sleep(0.05)
+        return f"{ctx.woken_by}: {await ctx.next_event()}"
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+        await task.send(job.id, 7)
+        assert await job.result(timeout=10) == "event: 7"
 
 
 async def test_an_event_does_not_wake_a_sleeper_and_is_not_lost(app: App) -> None:

@@ -248,7 +248,7 @@ def _final(snapshot: Snapshot, state: JobState, ending: Ending) -> Decision:
 
 def _suspended(snapshot: Snapshot, ending: Suspend) -> Decision:
     """Let the job wait, unless it was let go on before. Its retries start afresh: a long life doesn't use them up."""
-    if snapshot.proceed_requested:
+    if snapshot.proceed_requested and not ending.asleep:
         return Decision(
             JobState.PROCEEDED, NOW, retry_number=0, scheduler_retries=0, use_proceed=True, woken_by=WokenBy.PROCEED
         )
@@ -259,9 +259,11 @@ def _suspended(snapshot: Snapshot, ending: Suspend) -> Decision:
             due = _after(duration.total_seconds())
         case moment:
             due = At(moment)
-    # Who lets it go on sooner writes so; the time, which writes nothing, is what it is unless somebody does.
+    # Who lets it go on sooner writes so; the time, which writes nothing, is what it is unless somebody does. After a sleep
+    # a handler goes on as it was before it, so what it knows is of the suspension before.
+    woken_by = None if ending.asleep else WokenBy.TIME
     return Decision(
-        JobState.SUSPENDED, due, retry_number=0, scheduler_retries=0, asleep=ending.asleep, woken_by=WokenBy.TIME
+        JobState.SUSPENDED, due, retry_number=0, scheduler_retries=0, asleep=ending.asleep, woken_by=woken_by
     )
 
 

@@ -1,10 +1,10 @@
--- Let one job go on: a suspended one is due (now, or then); a running one remembers it; one that was let go on for later
--- may be brought forward. With payloads, under the lock of lock.sql, these are stored with it; then a running one is left.
+-- Let one job go on: a suspended one is due (now, or then); a running one, and one that sleeps in `ctx.sleep()`, remember
+-- it for their next suspension; one that was let go on for later may be brought forward. With payloads, under the lock of lock.sql, these are stored with it; then a running one is left.
 -- Answers whether it goes on, and with the job as it is now; with no row when it isn't live, or of another task.
 -- Guard: the state, under the row's lock; with payloads the checkpoint that they were made of, too. The lock is taken
 -- first, so that what is answered is what was decided by. Index: jobs_pkey. Locks: the job's row.
 with found as materialized (
-    select * from {schema}.jobs
+    select *, (state = 2 or (state = 4 and asleep)) as remembers from {schema}.jobs
     where id = %(id)s::bigint and (%(task)s::text is null or task = %(task)s::text)
     for no key update
 ), due as materialized (
@@ -12,13 +12,13 @@ with found as materialized (
     from found
 ), proceeded as (
     update {schema}.jobs set
-        state = case jobs.state when 2 then 2 else 5 end,
-        scheduled_at = case jobs.state when 2 then jobs.scheduled_at else due.due_at end,
-        proceed_requested = jobs.state = 2,
+        state = case when found.remembers then jobs.state else 5 end,
+        scheduled_at = case when found.remembers then jobs.scheduled_at else due.due_at end,
+        proceed_requested = found.remembers,
         -- Several count as one: the earliest.
-        proceed_at = case when jobs.state <> 2 then null
+        proceed_at = case when not found.remembers then null
             when jobs.proceed_requested then least(jobs.proceed_at, due.due_at) else due.due_at end,
-        woken_by = case jobs.state when 2 then jobs.woken_by else 1 end,
+        woken_by = case when found.remembers then jobs.woken_by else 1 end,
         checkpoint = jobs.checkpoint + (%(execution_metadata)s::jsonb is not null)::int,
         execution_metadata = coalesce(%(execution_metadata)s::jsonb, jobs.execution_metadata),
         metadata = coalesce(%(metadata)s::jsonb, jobs.metadata),

@@ -43,7 +43,11 @@ with released as (
         and claim = (%(claims)s::int[])[width_bucket(id, %(ids)s::bigint[])]
         and checkpoint = (%(checkpoints)s::int[])[width_bucket(id, %(ids)s::bigint[])]
         and not cancel_requested
-        and not (proceed_requested and (%(states)s::smallint[])[width_bucket(id, %(ids)s::bigint[])] = 4)
+        and not (
+            proceed_requested
+            and (%(states)s::smallint[])[width_bucket(id, %(ids)s::bigint[])] = 4
+            and not (%(asleep)s::boolean[])[width_bucket(id, %(ids)s::bigint[])]
+        )
         and exists (
             select from {schema}.workers
             where workers.id = %(holder)s and lapsed_at is null and lease_until > clock_timestamp()
