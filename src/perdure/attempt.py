@@ -138,7 +138,7 @@ class Attempt:
         sleeps: How many sleeps the run has come to.
         steps: What the job's steps have returned, as JSON, by their keys; None until they are read.
         upgrade: The payloads to store before the handler runs, where older code has written them.
-        unreadable: Why the handler couldn't be given an event: the job waits for other code, if it ends with this.
+        unreadable: Why an event or a step's result couldn't be read: the job waits for other code, if it ends so.
     """
 
     __slots__ = (

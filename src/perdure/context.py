@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from perdure.attempt import Attempt, Port, StopReason
+    from perdure.core.codec import Codec
     from perdure.retry import Retry
 
 __all__ = ["BlockingContext", "Context"]
@@ -151,6 +152,13 @@ class _BaseContext(Generic[M, X]):
         self._attempt.begin_step(key)
         return (await self._steps()).get(key)
 
+    def _stored_result(self, key: str, codec: Codec[Any], data: bytes) -> Any:
+        try:
+            return codec.decode(data, what=f"result of step {key!r}")
+        except PayloadError as error:
+            self._attempt.unreadable = error
+            raise
+
     async def _sleep(self, duration: timedelta | float, key: str | None) -> None:
         attempt = self._attempt
         attempt.check_not_in_transaction("sleep()")
@@ -269,13 +277,14 @@ class Context(_BaseContext[M, X]):
 
         Raises:
             MisuseError: The key was used in this run already, a `transaction()` is open, or the type isn't known.
+            PayloadUndecodable: What is stored isn't of the type. An attempt that ends with this waits for other code.
             PayloadRefused: What it returned can't be stored; the message says where and why.
             LeaseLost: This attempt may not write any more.
         """
         codec = result_codec(key, function, result)
         stored = await self._begin_step(key)
         if stored is not None:
-            return codec.decode(stored, what=f"result of step {key!r}")
+            return self._stored_result(key, codec, stored)
         value = await call_step(key, function, arguments, retry)
         data = codec.encode(value, what=f"result of step {key!r}", limit=self._port.max_payload_bytes)
         await self._persist(((key, data),))
@@ -347,7 +356,7 @@ class BlockingContext(_BaseContext[M, X]):
         codec = result_codec(key, function, result)
         stored = self._wait_for(self._begin_step(key))
         if stored is not None:
-            decoded: T = codec.decode(stored, what=f"result of step {key!r}")
+            decoded: T = self._stored_result(key, codec, stored)
             return decoded
         value: T = call_step_blocking(key, function, arguments, retry, check)
         data = codec.encode(value, what=f"result of step {key!r}", limit=self._port.max_payload_bytes)

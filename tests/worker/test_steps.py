@@ -147,6 +147,41 @@ async def test_a_misused_step_says_what_would_be_right(app: App, misuse: Any, sa
     assert said in job.error.message
 
 
+async def test_a_stored_result_that_cant_be_read_waits_for_other_code_and_burns_no_retry(
+    app: App, migrated_database: str
+) -> None:
+    def count() -> int:
+        return 7
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> int:
+        counted = await ctx.step("count", count)
+        await ctx.sleep(0.1)
+        return counted
+
+    @app.task("u")
+    def blocking_task(ctx: BlockingContext[None, None]) -> int:
+        counted = ctx.step("count", count)
+        ctx.sleep(0.1)
+        return counted
+
+    jobs = await task.start(), await blocking_task.start()
+    async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+        async with app.worker():
+            for job in jobs:
+                await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+            await connection.execute("""update background_tasks.steps set result = '"many"' where key = 'count'""")
+            for job in jobs:
+                await job_until(job, lambda job: job.last_error is not None)
+                assert job.last_error is not None
+                assert "result of step 'count': expected int, got str" in job.last_error
+                assert (job.state, job.retry_number) == (JobState.PENDING, 0)
+            await connection.execute("update background_tasks.steps set result = '7' where key = 'count'")
+        async with app.worker():  # one that starts makes it due at once
+            for job in jobs:
+                assert await job.result(timeout=10) == 7
+
+
 async def test_steps_at_the_same_time_are_all_kept(app: App) -> None:
     called: list[int] = []
 

@@ -292,7 +292,7 @@ class Executor:
 
     def _defer_begun(self, attempt: Attempt, error: BaseException) -> None:
         job = attempt.job
-        _log.warning("job %d (%s) can't read an event here: %s", job.id, job.task, error)
+        _log.warning("job %d (%s) can't be read on here: %s", job.id, job.task, error)
         self._release_slot(attempt)
         self._owner.desk.defer(Deferral(job.id, job.claim, endings.one_line(f"{job.task}: {error}"), began=True))
 
