@@ -1,7 +1,7 @@
 """mypy and pyright, both strict, read a task's types off its handler, and refuse what doesn't fit.
 
-The samples are the statement: `inferred.py` is accepted to the line, and of `refused.py` exactly the marked lines are
-refused.
+The samples are the statement: `inferred.py` and `interface.py` are accepted to the line, and of `refused.py` exactly
+the marked lines are refused.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def test_the_types_are_inferred_from_the_handler_and_what_does_not_fit_is_refuse
     found = run()
 
     assert found.get("inferred.py", {}) == {}
+    assert found.get("interface.py", {}) == {}
 
     source = (SAMPLES / "refused.py").read_text("utf-8").splitlines()
     marked = {number for number, line in enumerate(source, 1) if line.endswith("# refused")}
