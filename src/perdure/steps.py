@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from perdure.core.codec import codec_for
 from perdure.core.retry import Backoff
 from perdure.durations import read_duration
-from perdure.errors import MisuseError
+from perdure.errors import DefinitionError, MisuseError
 from perdure.retry import Exponential, FixedDelays
 
 if TYPE_CHECKING:
@@ -59,12 +59,20 @@ def result_codec(key: str, function: Callable[..., Any], result: Any) -> Codec[A
         DefinitionError: What it returns can't be stored.
     """
     if result is not None:
-        return codec_for(result)
+        return _codec(key, result)
     inner = _behind(function)
     codec = _codecs.get(inner)
     if codec is None:
-        codec = _codecs[inner] = codec_for(_returned(key, function, inner))
+        codec = _codecs[inner] = _codec(key, _returned(key, function, inner))
     return codec
+
+
+def _codec(key: str, annotation: Any) -> Codec[Any]:
+    try:
+        return codec_for(annotation)
+    except DefinitionError as error:
+        message = f"step {key!r}, result: {error}"
+        raise DefinitionError(message) from error
 
 
 async def call_step(key: str, function: Callable[..., Any], arguments: tuple[Any, ...], retry: Retry | None) -> Any:

@@ -129,6 +129,7 @@ async def _in_transaction(ctx: Context[None, None]) -> None:
         (lambda ctx: ctx.step("a key", untyped), "untyped doesn't say what it returns"),
         (lambda ctx: ctx.step("", once), "'' can't be a step's key: that has 1 to 200 printable characters"),
         (lambda ctx: ctx.step("x" * 201, once), "can't be a step's key"),
+        (lambda ctx: ctx.step("k", once, result=complex), "step 'k', result: complex: complex can't be stored"),
         (_twice, "there was a step 'same' in this run already; each needs a key of its own"),
         (_in_transaction, "ctx.step() isn't allowed inside ctx.transaction()"),
         (lambda ctx: ctx.step("k", once, retry=Exponential(first=1)), "retry=Exponential(…) needs a count here"),
