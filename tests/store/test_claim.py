@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perdure.store import leases, settles
+from perdure.store.settles import Floor
 from tests.store.workbench import gated
 
 if TYPE_CHECKING:
@@ -280,3 +281,18 @@ def test_a_job_without_a_band_is_claimed_once_the_bands_are_healed(every_bench: 
     assert bench.run(leases.heal_bands(bench.names)) == [("a", -3), ("a", 4), ("b", -3), ("b", 0), ("b", 4)]
     assert bench.run(leases.heal_bands(bench.names)) == []
     assert {job.id for job in bench.claim(worker)} == {ids[0], *ids[2:]}
+
+
+def test_a_claim_begins_at_its_bands_floor(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    first, second, third = (bench.start() for _ in range(3))
+    other = bench.start(queue="mail")
+    at_seconds = bench.sql(
+        "update {s}.jobs set scheduled_at = date_trunc('second', now()) - interval '1 min' "
+        "returning extract(epoch from scheduled_at)::float8 as at"
+    )[0]["at"]
+    floor = Floor("default", 0, at_seconds, second)
+    claims = bench.run(settles.claim(bench.names, worker, want=10, queues=None, floors=[floor]))
+    assert {job.id for job in claims.jobs} == {second, third, other}
+    assert not claims.left_out
+    assert {job.id for job in bench.run(settles.claim(bench.names, worker, want=10, queues=None)).jobs} == {first}

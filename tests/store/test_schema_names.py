@@ -102,7 +102,7 @@ def _every_statement(bench: Workbench) -> None:
     bench.run(settles.defer(names, worker, [settles.Deferral(fifth, 1, b"why")]))
     assert set(claimed) == {first, second, third, fourth, fifth}
     assert set(bench.run(settles.settlement(names, [first, second]))) == {first, second}
-    assert [job.id for job in bench.run(settles.strays(names, worker, []))] == [first]
+    assert [job.id for job in bench.run(leases.strays(names, worker, []))] == [first]
     assert bench.run(settles.claim_suspect(names, worker, queues=None)) == []
     assert bench.run(jobs.proceed(names, third, at=None, after=None))
     assert bench.run(jobs.cancel(names, third))

@@ -259,8 +259,8 @@ def _suspended(snapshot: Snapshot, ending: Suspend) -> Decision:
             due = _after(duration.total_seconds())
         case moment:
             due = At(moment)
-    # Who lets it go on sooner writes so; the time, which writes nothing, is what it is unless somebody does. A sleep leaves
-    # it: behind it, a handler goes on as before it.
+    # Who lets it go on sooner writes so; the time, which writes nothing, is what it is unless somebody does. A sleep
+    # leaves it: behind it, a handler goes on as before it.
     woken_by = None if ending.asleep else WokenBy.TIME
     return Decision(
         JobState.SUSPENDED, due, retry_number=0, scheduler_retries=0, asleep=ending.asleep, woken_by=woken_by

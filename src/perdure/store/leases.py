@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LapsedJob",
+    "Stray",
     "Sweep",
     "WorkerRow",
     "expire",
@@ -28,6 +29,7 @@ __all__ = [
     "renew",
     "revive",
     "set_sleeping",
+    "strays",
     "sweep",
     "wake",
     "workers",
@@ -49,6 +51,15 @@ class LapsedJob(NamedTuple):
     woken_by: int
     task: str
     has_left: bool
+
+
+class Stray(NamedTuple):
+    """A job that this worker holds without knowing."""
+
+    id: int
+    claim: int
+    checkpoint: int
+    cancel_requested: bool
 
 
 class Sweep(NamedTuple):
@@ -125,6 +136,12 @@ def remove(names: Names, worker: UUID) -> Call[None]:
 def set_sleeping(names: Names, worker: UUID, *, sleeping: bool) -> Call[None]:
     """Tell starters whether this worker has to be notified."""
     return Call(names.statements["sleep"], {"id": worker, "sleeping": sleeping}, lambda _rows: None)
+
+
+def strays(names: Names, worker: UUID, known: Sequence[int]) -> Call[list[Stray]]:
+    """Find jobs that this worker holds and doesn't know of."""
+    parameters = {"worker": worker, "known": int8s(known)}
+    return Call(names.statements["strays"], parameters, lambda rows: [Stray(*row) for row in rows])
 
 
 def sweep(names: Names, worker: UUID) -> Call[Sweep]:

@@ -26,12 +26,12 @@ __all__ = [
     "Claims",
     "Deferral",
     "Finish",
+    "Floor",
     "Persist",
     "ProgressReport",
     "PutBack",
     "Release",
     "Settlement",
-    "Stray",
     "claim",
     "claim_suspect",
     "defer",
@@ -42,7 +42,6 @@ __all__ = [
     "release",
     "report_progress",
     "settlement",
-    "strays",
     "take_checkpoint_number",
     "wake_unread",
 ]
@@ -70,6 +69,15 @@ class Claimed(NamedTuple):
     woken_by: int
     version: int
     deadline_seconds: float | None
+
+
+class Floor(NamedTuple):
+    """Where a claim begins in a band: at this due time and id, since what is before is known to be taken."""
+
+    queue: str
+    priority: int
+    at_seconds: float
+    id: int
 
 
 class Claims(NamedTuple):
@@ -161,15 +169,6 @@ class PutBack(NamedTuple):
     claim: int
 
 
-class Stray(NamedTuple):
-    """A job that this worker holds without knowing."""
-
-    id: int
-    claim: int
-    checkpoint: int
-    cancel_requested: bool
-
-
 class Deferral(NamedTuple):
     """A claim that this worker can't read, and why; `began`: its attempt is spent, since the handler ran."""
 
@@ -223,9 +222,19 @@ def _place_in_line(job: Claimed) -> tuple[int, float, int]:
     return -job.priority, job.scheduled_at_seconds, job.id
 
 
-def claim(names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None) -> Call[Claims]:
-    """Take up to `want` due jobs of these queues (all, if None)."""
-    parameters = {"worker": worker, "want": want, "queues": None if queues is None else list(queues)}
+def claim(
+    names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None, floors: Sequence[Floor] = ()
+) -> Call[Claims]:
+    """Take up to `want` due jobs of these queues (all, if None), from the floors on."""
+    parameters = {
+        "worker": worker,
+        "want": want,
+        "queues": None if queues is None else list(queues),
+        "floor_queues": [floor.queue for floor in floors],
+        "floor_priorities": int2s([floor.priority for floor in floors]),
+        "floor_ats": [floor.at_seconds for floor in floors],
+        "floor_ids": int8s([floor.id for floor in floors]),
+    }
 
     def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
         # The order of "returning" isn't promised, that of the jobs is.
@@ -356,12 +365,6 @@ def defer(names: Names, worker: UUID, entries: Sequence[Deferral]) -> Call[list[
         "began": booleans(began),
     }
     return Call(names.statements["defer"], parameters, _ids)
-
-
-def strays(names: Names, worker: UUID, known: Sequence[int]) -> Call[list[Stray]]:
-    """Find jobs that this worker holds and doesn't know of."""
-    parameters = {"worker": worker, "known": int8s(known)}
-    return Call(names.statements["strays"], parameters, lambda rows: [Stray(*row) for row in rows])
 
 
 def settlement(names: Names, ids: Sequence[int]) -> Call[dict[int, Settlement]]:

@@ -5,6 +5,8 @@ Pure policy, without I/O: the lanes ask it before each exchange and tell it what
 
 from __future__ import annotations
 
+from perdure.worker.floors import Floors
+
 __all__ = ["Claimer"]
 
 # What will start within this time, by the durations measured, is claimed ahead: slots don't wait for a round trip.
@@ -20,6 +22,7 @@ class Claimer:
     Attributes:
         open: Whether to claim at all (not before there is a lease, nor once the worker stops).
         sleeping: Whether the worker's row says that starters have to notify.
+        floors: Where claims begin to look.
         pokes: Counts the pokes, so that one that comes while a claim is under way isn't wiped by its answer.
     """
 
@@ -28,6 +31,7 @@ class Claimer:
         self.open = False
         self.sleeping = False
         self.pokes = 0
+        self.floors = Floors()
         self._concurrency = concurrency
         self._batch_size = batch_size
         self._maybe_due = True
@@ -40,8 +44,14 @@ class Claimer:
         self.pokes += 1
         self._maybe_due = True
 
+    def look_everywhere(self) -> None:
+        """There may be due jobs at old places: something was put back, or rescued."""
+        self.floors.look_everywhere()
+        self.poke()
+
     def reset(self) -> None:
         """Begin anew under a new lease."""
+        self.floors = Floors()
         self.sleeping = False
         self._maybe_due = True
         self._full_claims = 0

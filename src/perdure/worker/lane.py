@@ -107,6 +107,7 @@ class Lane:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._left_out_in_a_row = 0
         self._pokes_at_claim = 0
+        self._looks_everywhere = False
         self._has_exchanged = False
         self._was_refused = False
 
@@ -204,6 +205,10 @@ class Lane:
         sent = self._calls(worker_id, batch, want, sleeping)
         try:
             answers = await self._send(list(sent.values()))
+            if want and self._looks_everywhere:
+                now_seconds = asyncio.get_running_loop().time()
+                took_seconds = now_seconds - self.exchange_began_at_seconds
+                self._claimer.floors.looked_everywhere(took_seconds, now_seconds)
         except BaseException as error:
             self._claimer.release(want)
             if want:
@@ -266,7 +271,9 @@ class Lane:
         if sleeping is not None:
             sent["sleep"] = leases.set_sleeping(names, worker_id, sleeping=sleeping)
         if want:
-            sent["claim"] = settles.claim(names, worker_id, want=want, queues=self._owner.queues)
+            floors = self._claimer.floors.choose(asyncio.get_running_loop().time())
+            self._looks_everywhere = not floors
+            sent["claim"] = settles.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors)
         return sent
 
     async def _send(self, sent: list[Call[Any]]) -> list[Any]:
@@ -314,18 +321,23 @@ class Lane:
             unsettled += batch.finishes
         open_ids = {entry.id for entry in unsettled}
         self._desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
-        returned = {*answers.get("put back", ()), *answers.get("defer", ())}
-        if len(returned) < len(batch.put_backs) + len(batch.deferrals):
-            self._owner.claims_uncertain()  # locked for a moment, or cancelled: the search for strays sees to them
+        if batch.put_backs or batch.deferrals:
+            self._returned(batch, {*answers.get("put back", ()), *answers.get("defer", ())})
         if want:
             self._take_claims(worker_id, want, answers["claim"])
         if unsettled or unwritten:
             assert self._connection is not None  # noqa: S101 - narrows the type
             await inquire(self._connection, self._owner.names, self._desk, worker_id, unsettled, unwritten)
 
+    def _returned(self, batch: Batch, ids: set[int]) -> None:
+        self._claimer.floors.look_everywhere()  # they are at their old places
+        if len(ids) < len(batch.put_backs) + len(batch.deferrals):
+            self._owner.claims_uncertain()  # locked for a moment, or cancelled: the search for strays sees to them
+
     def _take_claims(self, worker_id: UUID, want: int, claims: Claims) -> None:
         """Start what was claimed: after all bookkeeping, since it takes its time."""
         self._claimer.claimed(want, len(claims.jobs), pokes=self._pokes_at_claim)
+        self._claimer.floors.claimed(claims.jobs)
         if claims.jobs:
             self._owner.take_claimed(claims.jobs, worker_id)
         self._look_again(left_out=claims.left_out)
@@ -335,6 +347,7 @@ class Lane:
         if not left_out:
             self._left_out_in_a_row = 0
             return
+        self._claimer.floors.look_back()
         self._left_out_in_a_row = min(self._left_out_in_a_row + 1, 10)
         seconds = min(_LONGEST_LOOK_SECONDS, _SHORTEST_LOOK_SECONDS * 2**self._left_out_in_a_row)
         asyncio.get_running_loop().call_later(seconds, self._owner.wake)

@@ -156,7 +156,7 @@ class Rescuer(Service):
         )
         if count:
             _log.warning("worker %s is lost: %d of its jobs go on elsewhere", lost, count)
-            owner.claimer.poke()
+            owner.claimer.look_everywhere()
             owner.desk.wake()
 
 

@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.core.states import JobState
-from perdure.store import calls, settles
+from perdure.store import calls, leases
 from perdure.store.settles import Finish, PutBack
 from perdure.worker.service import Service
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from perdure.store.settles import Stray
+    from perdure.store.leases import Stray
     from perdure.store.sql import Names
     from perdure.worker.desk import Desk
     from perdure.worker.executor import Executor
@@ -72,7 +72,7 @@ class Strays(Service):
             return owner.lease_seconds / 3
         looked_at_seconds = asyncio.get_running_loop().time()
         known = sorted({*owner.executor.known_ids(), *owner.desk.ids()})
-        call = settles.strays(owner.names, worker_id, known)
+        call = leases.strays(owner.names, worker_id, known)
         found: list[Stray] = await owner.desk.run(lambda connection: calls.run(connection, call))
         known_now = {*owner.executor.known_ids(), *owner.desk.ids()}
         strays = [stray for stray in found if stray.id not in known_now]

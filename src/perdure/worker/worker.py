@@ -162,7 +162,10 @@ class Worker:
         """Let the claimer look when released jobs are due, if that is before the next poll."""
         loop = asyncio.get_running_loop()
         for entry in entries:
-            if entry.keep_place or entry.due_seconds == 0:
+            if entry.keep_place:
+                self.claimer.look_everywhere()
+                self.wake()
+            elif entry.due_seconds == 0:
                 self.wake()
             elif entry.due_seconds is not None and entry.due_seconds < self.polling_seconds:
                 loop.call_later(entry.due_seconds + 0.001, self.wake)
@@ -351,6 +354,7 @@ class Worker:
     async def _report_again(self, worker_id: UUID) -> None:
         """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
         while await self._run(leases.revive(self.names, list(self.tasks))):
+            self.claimer.look_everywhere()
             self.wake()
         while self._lost:
             lost, ids = self._lost.popitem()
@@ -382,6 +386,8 @@ class Worker:
             self.cancel(int(payload))
 
     def _notified(self, queue: str | None) -> None:
+        if not queue:  # somebody has put jobs back; or notifications may have been missed
+            self.claimer.look_everywhere()
         if not queue or self.queues is None or queue in self.queues:
             self.wake()
 

@@ -1,0 +1,82 @@
+"""Where claims begin to look: near where the last ones stopped, so that they don't step over what is dead before that.
+
+What has been claimed leaves dead entries at the front of the index until vacuum comes, and it can't remove them while
+somebody's snapshot is open (a backup, a report): a claim that begins at the front costs more and more. So each band
+(queue, priority) has a floor. Nothing depends on it but the cost: a job that came behind it (its starter's transaction
+was long, it was put back to its old place, the clock was set back) is found by the next claim that looks everywhere.
+
+Pure policy, without I/O: the time is handed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from perdure.store.settles import Floor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perdure.store.settles import Claimed
+
+__all__ = ["Floors"]
+
+# The lowest position of so many claims counts: of those of other workers some may not have landed yet.
+_CLAIMS = 4
+# Every so often a claim looks a little way back: at commits that were on their way.
+_BACK_EVERY_SECONDS = 0.2
+_BACK_SECONDS = 1.0
+# Looking everywhere takes no more than this share of the time, as long as it comes at least so often.
+_SHARE = 0.05
+_EVERYWHERE_EVERY_SECONDS = 5.0
+# Positions are read as floats, which are this exact: one that is rounded up would pass a job by.
+_PRECISION_SECONDS = 1e-6
+
+
+class Floors:
+    """The floors of one worker."""
+
+    def __init__(self) -> None:
+        """Begin with none: the first claim looks everywhere."""
+        self._reached: dict[tuple[str, int], deque[tuple[float, int]]] = {}
+        self._everywhere_at_seconds = 0.0
+        self._back_at_seconds = 0.0
+
+    def look_everywhere(self) -> None:
+        """Let the next claim begin at the very front: something was put back to its old place."""
+        self._everywhere_at_seconds = 0.0
+
+    def look_back(self) -> None:
+        """Let the next claim look a little way back: something was passed by."""
+        self._back_at_seconds = 0.0
+
+    def choose(self, now_seconds: float) -> list[Floor]:
+        """Return where the next claim begins; nothing is known of a band that isn't named."""
+        if now_seconds >= self._everywhere_at_seconds:
+            self._everywhere_at_seconds = now_seconds + _EVERYWHERE_EVERY_SECONDS
+            return []
+        back_seconds = 0.0
+        if now_seconds >= self._back_at_seconds:
+            self._back_at_seconds = now_seconds + _BACK_EVERY_SECONDS
+            back_seconds = _BACK_SECONDS
+        return [
+            Floor(queue, priority, at_seconds - back_seconds, 0 if back_seconds else job_id)
+            for (queue, priority), (at_seconds, job_id) in (
+                (band, min(positions)) for band, positions in self._reached.items()
+            )
+        ]
+
+    def claimed(self, jobs: Sequence[Claimed]) -> None:
+        """Take note of what a claim has brought: what is before it in its band is taken."""
+        last: dict[tuple[str, int], tuple[float, int]] = {}
+        for job in jobs:
+            band, position = (job.queue, job.priority), (job.scheduled_at_seconds - _PRECISION_SECONDS, job.id)
+            if position > last.get(band, (float("-inf"), 0)):
+                last[band] = position
+        for band, position in last.items():
+            self._reached.setdefault(band, deque(maxlen=_CLAIMS)).append(position)
+
+    def looked_everywhere(self, took_seconds: float, now_seconds: float) -> None:
+        """Take note of how long a claim that began at the very front took: so long it isn't done again."""
+        self._everywhere_at_seconds = min(self._everywhere_at_seconds, now_seconds + took_seconds / _SHARE)

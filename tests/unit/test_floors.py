@@ -1,0 +1,80 @@
+"""Where claims begin to look: close behind what was taken, a little way back now and then, everywhere in time."""
+
+from __future__ import annotations
+
+from perdure.store.settles import Claimed, Floor
+from perdure.worker.floors import Floors
+
+
+def job(job_id: int, at_seconds: float, queue: str = "default", priority: int = 0) -> Claimed:
+    return Claimed(job_id, "t", 1, 1, 0, 0, 0, 0, queue, b"", b"", priority, at_seconds, 0, 1, None)
+
+
+def begun() -> Floors:
+    floors = Floors()
+    assert floors.choose(100.0) == []  # the first looks everywhere
+    floors.choose(100.0)  # and the next a little way back
+    return floors
+
+
+def test_a_claim_begins_at_the_lowest_position_that_the_last_four_reached() -> None:
+    floors = begun()
+    for at_seconds in (50.0, 10.0, 20.0, 30.0, 40.0):
+        floors.claimed([job(1, 5.0), job(int(at_seconds), at_seconds)])
+    (floor,) = floors.choose(100.0)
+    assert (floor.queue, floor.priority, floor.id) == ("default", 0, 10)
+    assert 9.99 < floor.at_seconds < 10.0  # floats are only so exact: never behind a job that wasn't seen
+
+
+def test_each_band_has_a_floor_of_its_own() -> None:
+    floors = begun()
+    floors.claimed([job(1, 10.0), job(2, 20.0, "mail"), job(3, 30.0, "mail", 5)])
+    assert {(floor.queue, floor.priority, floor.id) for floor in floors.choose(100.0)} == {
+        ("default", 0, 1),
+        ("mail", 0, 2),
+        ("mail", 5, 3),
+    }
+
+
+def test_every_fifth_of_a_second_it_looks_a_second_back() -> None:
+    floors = begun()
+    floors.claimed([job(7, 10.0)])
+    assert floors.choose(100.1)[0].id == 7
+    (floor,) = floors.choose(100.2)
+    assert floor == Floor("default", 0, 9.0 - 1e-6, 0)
+    assert floors.choose(100.3)[0].id == 7
+
+
+def test_it_looks_everywhere_after_five_seconds_at_the_latest() -> None:
+    floors = begun()
+    floors.claimed([job(7, 10.0)])
+    floors.looked_everywhere(10.0, 100.0)
+    assert floors.choose(104.9)
+    assert floors.choose(105.0) == []
+    assert floors.choose(105.1)
+
+
+def test_looking_everywhere_takes_a_twentieth_of_the_time_at_most() -> None:
+    floors = begun()
+    floors.claimed([job(7, 10.0)])
+    floors.looked_everywhere(0.05, 100.0)
+    assert floors.choose(100.9)
+    assert floors.choose(101.0) == []
+
+
+def test_what_was_put_back_or_passed_by_is_looked_for_at_once() -> None:
+    floors = begun()
+    floors.claimed([job(7, 10.0)])
+    floors.look_back()
+    assert floors.choose(100.0)[0].id == 0
+    floors.look_everywhere()
+    assert floors.choose(100.0) == []
+
+
+def test_it_comes_down_when_the_clock_was_set_back() -> None:
+    floors = begun()
+    floors.claimed([job(7, 1000.0)])
+    floors.look_everywhere()
+    assert floors.choose(100.0) == []
+    floors.claimed([job(8, 500.0)])  # started since
+    assert floors.choose(100.1)[0].id == 8
