@@ -119,7 +119,8 @@ _numbers = itertools.count()
 def pool() -> list[Sample]:
     """Make types at random, the same ones in every run: making one for every example would take too long."""
     maker = Random(2026)
-    return [_sample(maker, 3) for _ in range(150)] + LEAVES
+    made = [_sample(maker, 3) for _ in range(150)]
+    return [*made, *(_of_models(maker) for _ in range(25)), *LEAVES]
 
 
 def samples() -> st.SearchStrategy[Sample]:
@@ -220,6 +221,35 @@ def _model(named: dict[str, Sample]) -> Sample:
 
 
 _FOR_MODELS = [each for each in LEAVES if each.annotation in (int, str, date, Decimal, UUID, Colour)]
+
+
+def _of_models(maker: Random) -> Sample:
+    """Make a pydantic model by itself, in a container, or in a class; one field may have an alias."""
+    named = {f"f{place}": maker.choice(_FOR_MODELS) for place in range(maker.randint(1, 3))}
+    model = maker.choice([_model, _aliased_model])(named)
+    annotation, values = model.annotation, model.values
+    lists = st.lists(values, max_size=3)
+    return maker.choice(
+        [
+            model,
+            Sample(list[annotation], lists),
+            Sample(dict[str, annotation], st.dictionaries(TEXT, values, max_size=3)),
+            Sample(annotation | None, values | st.none(), is_nullable=True),
+            _dataclass({"model": model, "number": LEAVES[2]}),
+            _struct({"models": Sample(tuple[annotation, ...], lists.map(tuple))}),
+        ]
+    )
+
+
+def _aliased_model(named: dict[str, Sample]) -> Sample:
+    fields = {name: (each.annotation, pydantic.Field(alias=f"the-{name}")) for name, each in named.items()}
+    cls: Any = pydantic.create_model(_name(), **fields)
+    return Sample(
+        cls,
+        st.fixed_dictionaries({f"the-{name}": each.values for name, each in named.items()}).map(
+            lambda given: cls(**given)
+        ),
+    )
 
 
 def _union(maker: Random, depth: int) -> Sample:

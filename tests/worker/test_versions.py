@@ -399,6 +399,38 @@ async def test_an_event_of_newer_code_waits_likewise_and_is_kept(make_app: Calla
             assert await (await new.job(job.id)).result(timeout=10) == "ann"
 
 
+# --- what the type doesn't have any more ---
+
+
+@dataclass
+class Shrunk:
+    """Has lost a field."""
+
+    page: int = 0
+
+
+@pytest.mark.parametrize(("step", "left"), [(0, {"page": 1, "gone": 2}), (1, {"page": 2})])
+async def test_a_lost_field_stays_stored_in_metadata_and_in_the_checkpoint_until_the_handler_changes_that(
+    make_app: Callable[[], App], step: int, left: dict[str, int]
+) -> None:
+    old, new = make_app(), make_app()
+
+    @old.task("t")
+    async def before(ctx: Context[dict[str, int], dict[str, int]]) -> None: ...
+
+    @new.task("t")
+    async def task(ctx: Context[Shrunk, Shrunk]) -> int:
+        ctx.execution_metadata.page += step
+        return ctx.metadata.page
+
+    async with old, new:
+        job = await before.start({"page": 5, "gone": 6}, {"page": 1, "gone": 2})
+        async with new.worker():
+            assert await (await new.job(job.id)).result(timeout=10) == 5
+        await job.refresh()
+        assert (job.metadata, job.execution_metadata) == ({"page": 5, "gone": 6}, left)
+
+
 # --- a rolling deploy ---
 
 
