@@ -73,6 +73,19 @@ async def test_no_job_and_no_event_is_left_out_or_seen_twice_however_they_fall_i
     assert list(app.blocking.check_resume()) == problems
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+async def test_events_of_a_job_are_seen_whichever_job_was_sent_to_first(
+    app: App, old: Any, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Numbers of events grow over all jobs: a later job's may be lower than those that have been looked at."""
+    monkeypatch.setattr(checking, "_LIMIT", limit)
+    numbered(app)
+    jobs = await old.start_many([{"number": 1}] * 3, {"number": 1})
+    for job in [*reversed(jobs), *jobs]:
+        await old.send(job.id, {"number": "x"})
+    assert [each.job_id for each in await found(app)] == [job.id for job in jobs for _ in range(2)]
+
+
 async def test_it_says_how_far_it_is(app: App, old: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "_LIMIT", 2)
     numbered(app)
