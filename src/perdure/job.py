@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Self
     from uuid import UUID
 
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
     from perdure.core.failure import Raised
     from perdure.history import AttemptRecord
     from perdure.store.jobs import JobRow
@@ -33,10 +35,14 @@ __all__ = ["Job", "JobProgress", "JobSource"]
 
 _LONGEST_SHOWN = 500
 
-M = TypeVar("M")
-X = TypeVar("X")
-R = TypeVar("R")
-E = TypeVar("E")
+if TYPE_CHECKING:
+    # `Job` alone is a job of whatever task. Checkers know typing_extensions of themselves; it needn't be installed.
+    M = TypeVarWithDefault("M", default=Any)
+    X = TypeVarWithDefault("X", default=Any)
+    R = TypeVarWithDefault("R", default=Any)
+    E = TypeVarWithDefault("E", default=Any)
+else:
+    M, X, R, E = TypeVar("M"), TypeVar("X"), TypeVar("R"), TypeVar("E")
 
 
 class JobSource(Protocol):

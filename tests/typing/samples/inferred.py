@@ -479,3 +479,9 @@ async def with_fixed_delays(ctx: Context[Meta, Progress]) -> Imported:
 assert_type(with_own_policy, Task[Meta, Progress, Imported, ShopClosed])
 assert_type(with_growing_delays, Task[Meta, Progress, Imported, ShopClosed])
 assert_type(with_fixed_delays, Task[Meta, Progress, Imported, Never])
+
+
+async def any_job(job: Job) -> None:
+    """`Job` alone is a job of whatever task."""
+    assert_type(job, Job[Any, Any, Any, Any])
+    assert_type(await job.refresh(), Job[Any, Any, Any, Any])
