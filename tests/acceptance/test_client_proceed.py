@@ -23,10 +23,12 @@ from perdure import (
     MultipleJobsFound,
     NotSuspended,
     Proceeded,
+    Suspended,
     WokenBy,
 )
 from perdure.errors import MisuseError
 from tests.support.clients import Hands, Imported, Meta, Needs, Progress, ShopClosed, define, until_waiting
+from tests.support.jobs import job_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -236,6 +238,45 @@ async def test_the_time_of_a_remembered_proceed_is_remembered_and_several_count_
     assert hands.sql("select proceed_requested, proceed_at, woken_by from background_tasks.jobs") == [(True, at, 0)]
     assert isinstance(await app.proceed(job.id), Proceeded)
     assert hands.column(job, "proceed_at <= clock_timestamp()")
+
+
+async def test_a_remembered_proceed_lets_the_job_go_on_at_its_time_once_it_suspends(app: App, hands: Hands) -> None:
+    may_suspend = asyncio.Event()
+
+    @app.task("waits")
+    async def waits(ctx: Context[None, None]) -> Suspended:
+        await may_suspend.wait()
+        return Suspended()
+
+    job = await waits.start()
+    at = datetime.now(UTC) + timedelta(hours=2)
+    async with app.worker():
+        await job_until(job, lambda job: job.state is JobState.RUNNING)
+        assert isinstance(await app.proceed(job.id, at=at), Proceeded)
+        may_suspend.set()
+        await job_until(job, lambda job: job.state is JobState.PROCEEDED)
+        assert (job.scheduled_at, job.woken_by, job.attempt) == (at, WokenBy.PROCEED, 1)
+        assert hands.column(job, "proceed_requested") is False
+        # A later one without a time isn't taken for that.
+        assert isinstance(await app.proceed(job.id), Proceeded)
+        await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+        assert (job.scheduled_at, job.attempt) == (None, 2)
+
+
+async def test_of_eight_at_once_with_modifications_beside_a_worker_one_is_stored(app: App) -> None:
+    """However quick the worker is: a job that it has claimed since isn't modified."""
+
+    @app.task("counts")
+    async def counts(ctx: Context[None, Progress]) -> int | Suspended:
+        return ctx.execution_metadata.rows if ctx.attempt > 1 else Suspended()
+
+    async with app.worker():
+        for _ in range(5):
+            job = await counts.start()
+            await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+            answers = await asyncio.gather(*(counts.proceed(job.id, grown) for _ in range(8)))
+            assert Counter(type(answer) for answer in answers) == {Proceeded: 1, NotSuspended: 7}
+            assert await job.result(timeout=20) == 1
 
 
 # --- not found, and queries ---

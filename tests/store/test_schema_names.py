@@ -105,7 +105,7 @@ def _every_statement(bench: Workbench) -> None:
     assert [job.id for job in bench.run(leases.strays(names, worker, []))] == [first]
     assert bench.run(settles.claim_suspect(names, worker, queues=None)) == []
     assert bench.run(jobs.proceed(names, third, at=None, after=None))
-    assert bench.run(jobs.cancel(names, third))
+    _what_clients_ask(bench, third)
     assert bench.run(jobs.request_cancel(names, first))
     bench.run(jobs.await_end(names, [first]))
     assert bench.run(jobs.finished(names, [first, second])) == [second]
@@ -170,3 +170,17 @@ def test_two_schemas_in_one_database_do_not_touch_each_other(every_database: str
     finally:
         for bench in benches:
             bench.__exit__(None, None, None)
+
+
+def _what_clients_ask(bench: Workbench, job_id: int) -> None:
+    names = bench.names
+    assert bench.run(jobs.find(names, limit=1, states=[5]))[0].id == job_id
+    assert bench.run(jobs.lock(names, job_id)) is not None
+    assert bench.run(jobs.hold(names, job_id))
+    assert bench.run(jobs.send(names, job_id, task="task", version=1, event=b"1", notify=True)) == 5
+    assert bench.run(jobs.unread_events(names, job_id)) == 1
+    assert bench.run(jobs.cancel(names, job_id))
+    again = jobs.NewPayloads(b"1", None, 2)
+    assert bench.run(jobs.retry(names, job_id, payloads=again)) is not None
+    assert len(bench.run(jobs.history(names, job_id))) == 1
+    assert bench.run(jobs.cancel(names, job_id))
