@@ -221,7 +221,7 @@ def test_a_claim_with_nothing_due_reads_nothing(grown_tables: Workbench) -> None
 
 @pytest.mark.parametrize("statement", ["strays", "lapsed_jobs"])
 def test_the_searches_for_lost_jobs_read_what_a_worker_holds(grown_tables: Workbench, statement: str) -> None:
-    values = {"worker": HOLDER, "known": [], "limit": 1000}
+    values = {"worker": HOLDER, "known": [], "limit": 1000, "skipped": []}
     plan = explain(_as_worker(grown_tables), grown_tables.names, statement, values)
     assert plan.rows_read("jobs") == JOBS / 50
 

@@ -149,7 +149,7 @@ _CALLS: dict[str, Callable[[Names, Any], Call[Any]]] = {
     "release": _release,
     "persist": lambda names, given: settles.persist(names, given.worker, [_persist(given)]),
     "fence": lambda names, given: settles.fence(names, given.worker, _persist(given), changed=True),
-    "take_checkpoint_number": lambda names, given: settles.take_checkpoint_number(names, given.worker, _persist(given)),
+    "take_checkpoint_number": lambda names, given: running.take_checkpoint_number(names, given.worker, _persist(given)),
     "report_progress": lambda names, given: settles.report_progress(
         names, given.worker, [ProgressReport(given.id, given.claim, b"1")]
     ),

@@ -30,7 +30,7 @@ def test_each_row_gets_its_own_place_of_the_arrays(bench: Workbench, first_id: i
     claimed = {job.id: job for job in bench.claim(worker)}
     mine = [claimed[job_id] for job_id in ids]
     entries = [to_release(job, last_error=str(job.id).encode(), retry_number=place) for place, job in enumerate(mine)]
-    assert sorted(bench.run(settles.release(bench.names, worker, entries))) == ids
+    assert sorted(bench.release(worker, entries)) == ids
     rows = bench.sql("select id, last_error, retry_number from {s}.jobs where state = 3 order by id")
     assert [(row["id"], row["last_error"], row["retry_number"]) for row in rows] == [
         (job_id, str(job_id), place) for place, job_id in enumerate(ids)
@@ -74,7 +74,7 @@ def test_locked_rows_are_left_and_the_rest_of_the_batch_is_settled(every_bench: 
         assert sorted(written) == [job.id for job in claimed if job not in locked]
         renewed = [job._replace(checkpoint=1) for job in claimed]
         assert bench.run(settles.finish(bench.names, worker, [to_finish(job) for job in renewed[:3]])) == 2
-        assert len(bench.run(settles.release(bench.names, worker, [to_release(job) for job in renewed[3:6]]))) == 2
+        assert len(bench.release(worker, [to_release(job) for job in renewed[3:6]])) == 2
         put_backs = [PutBack(job.id, job.claim) for job in renewed[6:]]
         assert len(bench.run(settles.put_back(bench.names, worker, put_backs))) == 2
         deferred = [Deferral(job.id, job.claim, b"unknown") for job in locked]

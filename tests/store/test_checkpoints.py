@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from perdure.store import settles
+from perdure.store import running, settles
 from perdure.store.settles import Persist, ProgressReport
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ def test_taking_a_number_waits_for_the_commit_that_may_have_it(every_bench: Work
     users = bench.connect()
     with users.transaction(force_rollback=not commits):
         bench.run(settles.fence(bench.names, worker, entry, changed=True), users)
-        taking = bench.begin(settles.take_checkpoint_number(bench.names, worker, entry), bench.connect())
-    assert bool(taking.result(timeout=10)) is not commits
+        # On its way: nobody can tell yet, and nothing waits for it.
+        assert bench.run(running.take_checkpoint_number(bench.names, worker, entry), bench.connect()) is None
+        assert bench.run(settles.settlement(bench.names, [job.id]), bench.connect())[job.id].locked
+    assert bool(bench.run(running.take_checkpoint_number(bench.names, worker, entry))) is not commits
     row = bench.job(job.id)
     assert row["execution_metadata"] == ("new" if commits else {"step": 0})
     assert row["checkpoint"] >= 1
@@ -73,7 +75,7 @@ def test_a_commit_that_arrives_after_its_number_was_taken_is_aborted(bench: Work
     worker = bench.register()
     job = bench.claimed_job(worker)
     entry = Persist(job.id, job.claim, 0, b'"late"')
-    assert bench.run(settles.take_checkpoint_number(bench.names, worker, entry))
+    assert bench.run(running.take_checkpoint_number(bench.names, worker, entry))
     with pytest.raises(psycopg.Error, match="lease of this attempt is lost"):
         bench.run(settles.fence(bench.names, worker, entry, changed=True))
     assert bench.job(job.id)["execution_metadata"] == {"step": 0}
@@ -83,11 +85,11 @@ def test_taking_a_number_may_be_repeated_and_never_looks_like_a_commit(every_ben
     bench, worker = every_bench, every_bench.register()
     job = bench.claimed_job(worker)
     entry = Persist(job.id, job.claim, 0, b'"late"')
-    assert [bench.run(settles.take_checkpoint_number(bench.names, worker, entry)) for _ in range(3)] == [2, 2, 2]
+    assert [bench.run(running.take_checkpoint_number(bench.names, worker, entry)) for _ in range(3)] == [2, 2, 2]
     assert bench.run(settles.settlement(bench.names, [job.id]))[job.id].checkpoint != entry.checkpoint + 1
     # The attempt goes on from there, and a late copy of the question changes nothing any more.
     assert bench.run(settles.persist(bench.names, worker, [Persist(job.id, job.claim, 2, b'"new"')])) == [job.id]
-    assert bench.run(settles.take_checkpoint_number(bench.names, worker, entry)) is None
+    assert bench.run(running.take_checkpoint_number(bench.names, worker, entry)) is None
     assert bench.job(job.id)["checkpoint"] == 3
 
 

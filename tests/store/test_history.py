@@ -28,7 +28,7 @@ def test_each_attempt_that_was_not_the_last_is_kept_with_what_it_was(every_bench
     raised = to_release(job, error=b'{"raised":  1}', last_error=b"no", ending=AttemptEnding.RAISED.code)
     refused = to_release(other, claim=other.claim + 1)
     began_at = bench.now()
-    assert bench.run(settles.release(bench.names, worker, [raised, refused])) == [job.id]
+    assert bench.release(worker, [raised, refused]) == [job.id]
     (row,) = _history(bench, job.id)
     assert began_at < row.pop("ended_at") < bench.now()
     assert row == {
@@ -43,10 +43,10 @@ def test_each_attempt_that_was_not_the_last_is_kept_with_what_it_was(every_bench
     assert _history(bench, other.id) == []
     (again,) = bench.claim(worker)
     suspended = to_release(again, SUSPENDED, due_seconds=0.0, woken_by=3, ending=AttemptEnding.SUSPENDED.code)
-    bench.run(settles.release(bench.names, worker, [suspended]))
+    bench.release(worker, [suspended])
     (third,) = bench.claim(worker)
     woken_by = {"attempt_woken_by": third.woken_by, "ending": AttemptEnding.STOPPED.code}
-    bench.run(settles.release(bench.names, worker, [to_release(third, PENDING, **woken_by)]))
+    bench.release(worker, [to_release(third, PENDING, **woken_by)])
     rows = [(row["attempt"], row["ending"], row["woken_by"], row["error"]) for row in _history(bench, job.id)]
     assert rows == [(1, 1, 0, {"raised": 1}), (2, 4, 0, None), (3, 5, 3, None)]
 
@@ -64,7 +64,7 @@ def test_a_rescue_is_in_the_history_under_the_lost_workers_name(bench: Workbench
     job = bench.claimed_job(lost)
     bench.sql("update {s}.workers set lapsed_at = clock_timestamp() where id = %s", lost)
     entry = to_release(job, PENDING, ending=AttemptEnding.LAPSED.code)
-    assert bench.run(settles.release(bench.names, lost, [entry], holder=holder, lapsed=True)) == [job.id]
+    assert bench.release(lost, [entry], holder=holder, lapsed=True) == [job.id]
     (row,) = _history(bench, job.id)
     assert (row["worker_id"], row["ending"]) == (lost, 6)
 
@@ -74,7 +74,7 @@ def test_the_newest_hundred_attempts_are_kept(every_bench: Workbench) -> None:
     ids = [bench.start() for _ in range(2)]
     for _ in range(KEPT + 5):
         entries = [to_release(job) for job in sorted(bench.claim(worker))]
-        assert len(bench.run(settles.release(bench.names, worker, entries))) == 2
+        assert len(bench.release(worker, entries)) == 2
     for job_id in ids:
         assert [row["attempt"] for row in _history(bench, job_id)] == list(range(6, KEPT + 6))
 
@@ -97,7 +97,7 @@ def test_a_number_that_is_taken_does_not_stop_the_outcome(bench: Workbench) -> N
     worker = bench.register()
     job = bench.claimed_job(worker)
     bench.sql("insert into {s}.attempts (job_id, attempt, ending, woken_by) values (%s, 1, 2, 3)", job.id)
-    assert bench.run(settles.release(bench.names, worker, [to_release(job)])) == [job.id]
+    assert bench.release(worker, [to_release(job)]) == [job.id]
     assert [row["ending"] for row in _history(bench, job.id)] == [2]
 
 

@@ -22,7 +22,7 @@ FAR_EAST = timezone(timedelta(hours=9, minutes=30))
 
 
 def _released(bench: Workbench, worker: UUID, entry: Release, **options: Any) -> dict[str, Any]:
-    assert bench.run(settles.release(bench.names, worker, [entry], **options)) == [entry.id]
+    assert bench.release(worker, [entry], **options) == [entry.id]
     return bench.job(entry.id)
 
 
@@ -127,7 +127,7 @@ def test_a_batch_mixes_all_kinds_of_due_times(bench: Workbench) -> None:
         to_release(places[2], due_seconds=7200.0),
         to_release(places[3], SUSPENDED, due_seconds=None),
     ]
-    assert len(bench.run(settles.release(bench.names, worker, entries))) == 4
+    assert len(bench.release(worker, entries)) == 4
     due = [bench.job(job.id)["scheduled_at"] for job in places]
     assert due[0] == before
     assert due[1] == later

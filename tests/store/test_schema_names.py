@@ -91,7 +91,7 @@ def _every_statement(bench: Workbench) -> None:
     bench.run(settles.persist(names, worker, [settles.Persist(first, 1, 0, b"1")]))
     with bench.connection.transaction():
         bench.run(settles.fence(names, worker, settles.Persist(first, 1, 1, b"1"), changed=True))
-    bench.run(settles.take_checkpoint_number(names, worker, settles.Persist(first, 1, 2, b"1")))
+    bench.run(running.take_checkpoint_number(names, worker, settles.Persist(first, 1, 2, b"1")))
     _what_an_attempt_does(bench, worker, first, checkpoint=4)
     bench.run(settles.report_progress(names, worker, [settles.ProgressReport(second, 1, b"1")]))
     bench.run(settles.finish(names, worker, [settles.Finish(second, 1, 0, 6, None, b"1", None, None)]))

@@ -10,7 +10,7 @@ import pytest
 from perdure.store import arrays, jobs, settles
 from perdure.store.settles import Persist
 from tests.store.entries import PENDING, PROCEEDED, RETRYING, SUSPENDED, to_finish, to_release
-from tests.store.workbench import gated
+from tests.store.workbench import gated, release_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def _calls(
     names: Names, worker: UUID, suspended: list[Claimed], **change: Any
 ) -> tuple[Call[list[int]], Call[list[int]]]:
     fields = {"due_seconds": None, "woken_by": TIME} | change
-    release = settles.release(names, worker, [to_release(job, SUSPENDED, **fields) for job in suspended])
+    release = release_ids(names, worker, [to_release(job, SUSPENDED, **fields) for job in suspended])
     return release, settles.wake_unread(names, [job.id for job in suspended])
 
 
@@ -235,7 +235,7 @@ def test_a_job_that_was_let_go_on_for_later_goes_on_at_once_with_an_unread_event
     bench.sql("update {s}.jobs set proceed_requested = true, proceed_at = clock_timestamp() + interval '1 h'")
     bench.send(job.id)
     entry = to_release(job, PROCEEDED, due_seconds=None, use_proceed=True, woken_by=1)
-    calls = settles.release(bench.names, worker, [entry]), settles.wake_unread(bench.names, [job.id])
+    calls = release_ids(bench.names, worker, [entry]), settles.wake_unread(bench.names, [job.id])
     assert _exchange(bench.connect(), *calls) == ([job.id], [job.id])
     _is_woken(bench, job.id)
 
@@ -261,7 +261,7 @@ def test_the_sleep_ends_with_the_next_release(bench: Workbench) -> None:
     _suspend(bench, worker, job, asleep=True, due_seconds=0.0)
     (again,) = bench.claim(worker)
     assert again.woken_by == TIME
-    assert bench.run(settles.release(bench.names, worker, [to_release(again, RETRYING)])) == [job.id]
+    assert bench.release(worker, [to_release(again, RETRYING)]) == [job.id]
     row = bench.job(job.id)
     assert (row["asleep"], row["woken_by"]) == (False, TIME)  # a retry keeps what had woken it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed
+    from perdure.store.settles import Claimed, Release
     from perdure.store.sql import Names
 
-__all__ = ["GATE", "Workbench", "gated"]
+__all__ = ["GATE", "Workbench", "gated", "release_ids"]
 
 T = TypeVar("T")
 SCHEMA = "background_tasks"
@@ -121,6 +122,10 @@ class Workbench:
             yield
         finally:
             self.sql("select pg_advisory_unlock(%s)", GATE)
+
+    def release(self, worker: UUID, entries: list[Release], **options: Any) -> list[int]:
+        """Release jobs; returns the ids of those that were."""
+        return self.run(release_ids(self.names, worker, entries, **options))
 
     # --- jobs and workers ---
 
@@ -253,6 +258,12 @@ def gated(names: Names, statement: str, before: str = "order by id for") -> Name
     gate = b"and pg_advisory_xact_lock_shared(%d) is not null " % GATE
     assert before.encode() in text
     return with_statement(names, statement, text.replace(before.encode(), gate + before.encode(), 1))
+
+
+def release_ids(names: Names, worker: UUID, entries: list[Release], **options: Any) -> Call[list[int]]:
+    """Release jobs; answers only the ids of those that were."""
+    call = settles.release(names, worker, entries, **options)
+    return dataclasses.replace(call, read=lambda rows: [released.id for released in call.read(rows)])  # type: ignore[return-value, arg-type]
 
 
 def with_statement(names: Names, statement: str, text: bytes) -> Names:

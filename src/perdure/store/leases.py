@@ -149,7 +149,7 @@ def sweep(names: Names, worker: UUID) -> Call[Sweep]:
     return Call(names.statements["sweep"], {"worker": worker}, lambda rows: Sweep(*rows[0]))
 
 
-def expire(names: Names, *, error: bytes, last_error: bytes, limit: int) -> Call[int]:
+def expire(names: Names, *, error: bytes, last_error: bytes, limit: int, stepped_over: int = 0) -> Call[int]:
     """Fail jobs that are past their deadline and that no worker holds; answers how many.
 
     Args:
@@ -157,8 +157,10 @@ def expire(names: Names, *, error: bytes, last_error: bytes, limit: int) -> Call
         error: Of each, as the column holds it: JSON.
         last_error: Of each, one line.
         limit: The most at once.
+        stepped_over: How many of the first are left out.
     """
     parameters = {
+        "stepped_over": stepped_over,
         "error": error.decode(),
         "last_error": last_error.decode(),
         "limit": limit,
@@ -172,9 +174,9 @@ def wake(names: Names) -> Call[None]:
     return Call(names.statements["notify"], {"channel": names.work_channel, "payload": ""}, lambda _rows: None)
 
 
-def lapsed_jobs(names: Names, worker: UUID, *, limit: int) -> Call[list[LapsedJob]]:
-    """Lock some jobs of a worker without a lease; answers them sorted by id."""
-    parameters = {"worker": worker, "limit": limit}
+def lapsed_jobs(names: Names, worker: UUID, *, limit: int, skipped: Sequence[int] = ()) -> Call[list[LapsedJob]]:
+    """Lock some jobs of a worker without a lease, but for the skipped ones; answers them sorted by id."""
+    parameters = {"worker": worker, "limit": limit, "skipped": int8s(skipped)}
     return Call(names.statements["lapsed_jobs"], parameters, lambda rows: sorted(LapsedJob(*row) for row in rows))
 
 

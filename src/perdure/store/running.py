@@ -15,9 +15,20 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from perdure.store.settles import Persist
     from perdure.store.sql import Names
 
-__all__ = ["Event", "Sleep", "Upgrade", "begin_sleep", "consume", "next_event", "steps", "upgrade"]
+__all__ = [
+    "Event",
+    "Sleep",
+    "Upgrade",
+    "begin_sleep",
+    "consume",
+    "next_event",
+    "steps",
+    "take_checkpoint_number",
+    "upgrade",
+]
 
 # A thousand years: the end of a longer one may lie past the end of PostgreSQL's calendar.
 _LONGEST_SLEEP_SECONDS = 1000 * 365.25 * 24 * 60 * 60
@@ -101,3 +112,12 @@ def upgrade(names: Names, worker: UUID, entry: Upgrade) -> Call[bool]:
         "version": entry.version,
     }
     return Call(names.statements["upgrade"], parameters, bool)
+
+
+def take_checkpoint_number(names: Names, worker: UUID, entry: Persist) -> Call[int | None]:
+    """Take the number of a checkpoint whose COMMIT wasn't acknowledged; may be repeated.
+
+    Answers the number that is stored from now on: the COMMIT hasn't landed and never will. None: it may have landed.
+    """
+    parameters = {"worker": worker, "id": entry.id, "claim": entry.claim, "checkpoint": entry.checkpoint}
+    return Call(names.statements["take_checkpoint_number"], parameters, lambda rows: rows[0][0] if rows else None)

@@ -31,6 +31,7 @@ __all__ = [
     "ProgressReport",
     "PutBack",
     "Release",
+    "Released",
     "Settlement",
     "claim",
     "claim_suspect",
@@ -42,7 +43,6 @@ __all__ = [
     "release",
     "report_progress",
     "settlement",
-    "take_checkpoint_number",
     "wake_unread",
 ]
 
@@ -138,6 +138,13 @@ class Release(NamedTuple):
     asleep: bool = False
     woken_by: int | None = None
     events: tuple[int, ...] = ()
+
+
+class Released(NamedTuple):
+    """A job that was released: in how many seconds it is due, by the database's clock; None is never."""
+
+    id: int
+    due_seconds: float | None
 
 
 class Persist(NamedTuple):
@@ -279,8 +286,8 @@ def finish(names: Names, worker: UUID, entries: Sequence[Finish], *, holder: UUI
 
 def release(
     names: Names, worker: UUID, entries: Sequence[Release], *, holder: UUID | None = None, lapsed: bool = False
-) -> Call[list[int]]:
-    """Let these jobs go on later; answers the ids that were still this worker's to release.
+) -> Call[list[Released]]:
+    """Let these jobs go on later; answers those that were still this worker's to release.
 
     Arguments as for `finish`; `lapsed` in a rescue: remember whose lapse it was.
     """
@@ -309,7 +316,7 @@ def release(
         "last_errors": texts(_given([entry.last_error for entry in entries])),
         **_used(entries),
     }
-    return Call(names.statements["release"], parameters, _ids)
+    return Call(names.statements["release"], parameters, lambda rows: [Released(*row) for row in rows])
 
 
 def wake_unread(names: Names, ids: Sequence[int]) -> Call[list[int]]:
@@ -387,12 +394,3 @@ def fence(names: Names, worker: UUID, entry: Persist, *, changed: bool) -> Call[
         "execution_metadata": jsonb(entry.execution_metadata) if changed else None,
     }
     return Call(names.statements["fence"], parameters, bool)
-
-
-def take_checkpoint_number(names: Names, worker: UUID, entry: Persist) -> Call[int | None]:
-    """Take the number of a checkpoint whose COMMIT wasn't acknowledged; may be repeated.
-
-    Answers the number that is stored from now on: the COMMIT hasn't landed and never will. None: it may have landed.
-    """
-    parameters = {"worker": worker, "id": entry.id, "claim": entry.claim, "checkpoint": entry.checkpoint}
-    return Call(names.statements["take_checkpoint_number"], parameters, lambda rows: rows[0][0] if rows else None)

@@ -71,7 +71,7 @@ CLAIM_COLUMNS = (
     "extract(epoch from scheduled_at)::float8 as due",
     "woken_by",
     "version",
-    "extract(epoch from deadline_at - clock_timestamp())::float8 as deadline_seconds",
+    "case when isfinite(deadline_at) then extract(epoch from deadline_at - clock_timestamp())::float8 end as left",
 )
 """The columns of the claims, in the order of `settles.Claimed`."""
 

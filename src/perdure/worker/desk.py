@@ -64,6 +64,11 @@ class Batch:
     deferrals: list[Deferral] = field(default_factory=list[Deferral])
 
     @property
+    def returns(self) -> list[PutBack | Deferral]:
+        """The claims to give back, of both kinds."""
+        return [*self.put_backs, *self.deferrals]
+
+    @property
     def settles(self) -> list[Finish | Release]:
         """The outcomes of both kinds."""
         return [*self.finishes, *self.releases]
@@ -103,7 +108,7 @@ class Desk:
         self._progress: dict[int, ProgressReport] = {}
         self._put_backs: list[PutBack] = []
         self._deferrals: list[Deferral] = []
-        self._delayed: set[asyncio.TimerHandle] = set()
+        self._delayed: dict[asyncio.TimerHandle, PendingPersist | None] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -121,7 +126,7 @@ class Desk:
         )
 
     def ids(self) -> Collection[int]:
-        """The jobs that wait to be settled."""
+        """The jobs that wait to be settled, or to be returned."""
         return self._settling
 
     def settled(self, entries: Iterable[Finish | Release]) -> None:
@@ -132,6 +137,12 @@ class Desk:
                 self.verdicts.pop((entry.id, entry.claim), None)
                 self.condemned.discard((entry.id, entry.claim))
                 self._tries.pop(entry.id, None)
+
+    def returned(self, ids: Iterable[int]) -> None:
+        """Forget claims that have been returned, or are known to be somebody else's by now."""
+        for job_id in ids:
+            self._settling.discard(job_id)
+            self._tries.pop(job_id, None)
 
     def finish(self, entry: Finish) -> None:
         """Settle an attempt whose decision can't change any more."""
@@ -164,11 +175,13 @@ class Desk:
     def put_back(self, entry: PutBack) -> None:
         """Return a claim that was never started."""
         self._put_backs.append(entry)
+        self._settling.add(entry.id)
         self.wake()
 
     def defer(self, entry: Deferral) -> None:
         """Return a claim that can't be read."""
         self._deferrals.append(entry)
+        self._settling.add(entry.id)
         self.wake()
 
     async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
@@ -202,26 +215,31 @@ class Desk:
         return batch
 
     def return_batch(self, batch: Batch) -> None:
-        """Take back what wasn't written, or may not have been: writing it again is harmless.
-
-        But for claims to put back: whether they were is found out by the search for strays.
-        """
+        """Take back what wasn't written, or may not have been: writing it again is harmless."""
         self.finishes.extend(batch.finishes)
         self.releases.extend(batch.releases)
         self._persists.extendleft(reversed(batch.persists))
+        self._put_backs.extend(batch.put_backs)
+        self._deferrals.extend(batch.deferrals)
 
-    def again(self, job_id: int, action: Callable[[], None]) -> None:
-        """Write something again that found its row locked: soon at first, since most locks last for an exchange."""
+    def again(self, job_id: int, action: Callable[[], None], pending: PendingPersist | None = None) -> None:
+        """Write something again that found its row locked: soon at first, since most locks last for an exchange.
+
+        Args:
+            job_id: Whose row it is.
+            action: Brings it here again.
+            pending: The checkpoint that it is, so that whoever waits for it is told if that doesn't come about.
+        """
         tries = self._tries[job_id] = self._tries.get(job_id, 0) + 1
         seconds = min(_LONGEST_RETRY_SECONDS, _SHORTEST_RETRY_SECONDS * 2 ** min(tries, 10))
 
         def act() -> None:
-            self._delayed.discard(handle)
+            del self._delayed[handle]
             action()
             self.wake()
 
         handle = asyncio.get_running_loop().call_later(seconds, act)
-        self._delayed.add(handle)
+        self._delayed[handle] = pending
 
     def clear(self) -> None:
         """Forget everything: the lease is lost, so nothing of it may be written any more."""
@@ -234,8 +252,10 @@ class Desk:
         self._progress.clear()
         self._put_backs.clear()
         self._deferrals.clear()
-        for handle in self._delayed:
+        for handle, pending in self._delayed.items():
             handle.cancel()
+            if pending is not None:
+                fail_persist(pending)
         self._delayed.clear()
         while self._persists:
             fail_persist(self._persists.popleft())

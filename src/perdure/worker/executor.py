@@ -160,21 +160,21 @@ class Executor:
             return
         try:
             payloads = read_payloads(job, task)
-        except PayloadError as error:
-            self._defer(job, f"{job.task}: {error}")
+        except Exception as error:  # noqa: BLE001 - also of the user's classes: nothing of one job may harm the others
+            kind = "" if isinstance(error, PayloadError) else f"its payloads can't be read: {type(error).__name__}: "
+            self._defer(job, f"{job.task}: {kind}{error}")
             return
         attempt = Attempt(job, task, worker_id, self._port, self._loop, *payloads[:3])
         attempt.upgrade = payloads.upgrade
+        if job.deadline_seconds is not None and job.deadline_seconds <= 0:
+            owner.desk.settle(owner.rules.stopped(attempt, StopReason.DEADLINE, keep_checkpoint=False))
+            return
         self.running[job.id] = attempt
         if self._idle.is_set():
             self._idle.clear()
         attempt.started_at_seconds = time.monotonic()
-        left_seconds = job.deadline_seconds
-        if left_seconds is not None:
-            if left_seconds <= 0:
-                self._end(attempt, self._owner.rules.stopped(attempt, StopReason.DEADLINE, keep_checkpoint=False))
-                return
-            self._arm(attempt, left_seconds, lambda: self.stop(attempt, StopReason.DEADLINE))
+        if job.deadline_seconds is not None:
+            self._arm(attempt, job.deadline_seconds, lambda: self.stop(attempt, StopReason.DEADLINE))
         if task.is_async:
             attempt.handle = self._loop.create_task(self._run(attempt))
         else:
@@ -212,6 +212,7 @@ class Executor:
             if attempt.upgrade is not None:
                 try:
                     await self._upgrade(attempt, attempt.upgrade)
+                    attempt.check_thread_not_stopped()
                 except BaseException:
                     self._threads.give_back()
                     raise

@@ -9,21 +9,21 @@ import psycopg
 
 from perdure.core.states import JobState
 from perdure.store import calls, settles
-from perdure.store.settles import Finish, Release
-from perdure.worker.desk import Batch, fail_persist
+from perdure.store.settles import Finish, PutBack
+from perdure.worker.desk import fail_persist
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from uuid import UUID
 
-    from perdure.store.settles import Settlement
+    from perdure.store.settles import Deferral, Release, Settlement
     from perdure.store.sql import Names
-    from perdure.worker.desk import Desk, PendingPersist
+    from perdure.worker.desk import Batch, Desk, PendingPersist
 
 __all__ = ["inquire", "written"]
 
 _log = logging.getLogger("perdure.worker")
 _RUNNING = JobState.RUNNING.code
+_CANCELLED = JobState.CANCELLED.code
 
 
 async def inquire(
@@ -31,27 +31,26 @@ async def inquire(
     names: Names,
     desk: Desk,
     worker_id: UUID,
-    unsettled: Sequence[Finish | Release],
-    unwritten: Sequence[PendingPersist],
+    unwritten: Batch,
 ) -> None:
     """Look at the rows of writes that found none, and see to each.
 
     Raises:
         psycopg.Error: The rows can't be read; the writes are at the desk again.
     """
-    ids = {entry.id for entry in unsettled} | {pending.entry.id for pending in unwritten}
+    ids = {pending.entry.id for pending in unwritten.persists}
+    ids |= {entry.id for entry in unwritten.settles} | {entry.id for entry in unwritten.returns}
     try:
         rows = await calls.run(connection, settles.settlement(names, sorted(ids)))
     except psycopg.Error:
-        batch = Batch(persists=list(unwritten))
-        batch.finishes = [entry for entry in unsettled if isinstance(entry, Finish)]
-        batch.releases = [entry for entry in unsettled if isinstance(entry, Release)]
-        desk.return_batch(batch)
+        desk.return_batch(unwritten)
         raise
-    for pending in unwritten:
+    for pending in unwritten.persists:
         _see_to_persist(desk, worker_id, pending, rows.get(pending.entry.id))
-    for entry in unsettled:
+    for entry in unwritten.settles:
         _see_to_settle(desk, worker_id, entry, rows.get(entry.id))
+    for claim in unwritten.returns:
+        _see_to_return(desk, worker_id, claim, rows.get(claim.id))
 
 
 def written(pending: PendingPersist) -> None:
@@ -64,13 +63,13 @@ def written(pending: PendingPersist) -> None:
 def _see_to_persist(desk: Desk, worker_id: UUID, pending: PendingPersist, row: Settlement | None) -> None:
     entry = pending.entry
     if row is not None and row.locked:
-        desk.again(entry.id, lambda: desk.persist(pending))
+        desk.again(entry.id, lambda: desk.persist(pending), pending)
     elif row is None or not _is_ours(row, entry.claim, worker_id):
         fail_persist(pending)
     elif row.checkpoint == entry.checkpoint + 1:
         written(pending)  # only this attempt writes that number: the first try has landed
     elif row.checkpoint == entry.checkpoint:
-        desk.again(entry.id, lambda: desk.persist(pending))
+        desk.again(entry.id, lambda: desk.persist(pending), pending)
     else:
         fail_persist(pending)
 
@@ -94,6 +93,18 @@ def _see_to_settle(desk: Desk, worker_id: UUID, entry: Finish | Release, row: Se
             _log.warning("job %d is gone: somebody has deleted its row while it ran", entry.id)
         elif row.claim != entry.claim:
             _log.info("job %d: the outcome of claim %d came too late: another has it", entry.id, entry.claim)
+
+
+def _see_to_return(desk: Desk, worker_id: UUID, entry: PutBack | Deferral, row: Settlement | None) -> None:
+    is_locked = row is not None and row.locked
+    if row is None or not (is_locked or _is_ours(row, entry.claim, worker_id)):
+        desk.returned([entry.id])
+    elif row.cancel_requested and not is_locked:
+        desk.finish(Finish(entry.id, entry.claim, row.checkpoint, _CANCELLED, None, None, None, None))
+    elif isinstance(entry, PutBack):
+        desk.again(entry.id, lambda: desk.put_back(entry))
+    else:
+        desk.again(entry.id, lambda: desk.defer(entry))
 
 
 def _is_ours(row: Settlement, claim: int, worker_id: UUID) -> bool:

@@ -16,6 +16,7 @@ import psycopg
 from perdure.core.states import JobState
 from perdure.store import arrays, leases, settles
 from perdure.store.notify import KEEPALIVES
+from perdure.worker.desk import Batch
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.poison import condemn, is_refusal
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed, Claims, Finish, Release
+    from perdure.store.settles import Claimed, Claims, Release, Released
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
-    from perdure.worker.desk import Batch, Desk, PendingPersist
+    from perdure.worker.desk import Desk
 
 __all__ = ["Lane", "LaneOwner"]
 
@@ -78,7 +79,7 @@ class LaneOwner(Protocol):
     def take_claimed(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start what was claimed."""
 
-    def released(self, entries: list[Release]) -> None:
+    def released(self, entries: list[Released]) -> None:
         """Take note of jobs that go on later."""
 
     def wake(self) -> None:
@@ -142,14 +143,18 @@ class Lane:
             client_encoding="UTF8",
             **KEEPALIVES,
         )
-        arrays.register(connection)
-        async with connection.pipeline():
-            for statement in SESSION:
-                await connection.execute(statement, prepare=False)
-            if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
-                # A process that is frozen in the midst of an exchange must not keep its jobs' rows from being rescued.
-                limit = f"set transaction_timeout = {max(1, int(self._owner.lease_seconds * 1000))}"
-                await connection.execute(limit.encode(), prepare=False)
+        try:
+            arrays.register(connection)
+            async with connection.pipeline():
+                for statement in SESSION:
+                    await connection.execute(statement, prepare=False)
+                if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
+                    # A process that is frozen in the midst of an exchange must not keep its jobs from being rescued.
+                    limit = f"set transaction_timeout = {max(1, int(self._owner.lease_seconds * 1000))}"
+                    await connection.execute(limit.encode(), prepare=False)
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     async def _disconnect(self) -> None:
@@ -217,7 +222,7 @@ class Lane:
                 self._desk.return_batch(batch)
                 raise
             # The database refuses, but is there: nothing of the exchange was done.
-            await self._refused(worker_id, batch, error)
+            await self._refused(worker_id, batch, error, is_alone=not want and sleeping is None)
             return
         finally:
             self.exchange_began_at_seconds = None
@@ -230,8 +235,11 @@ class Lane:
             self._owner.wake()
         await self._sort_answers(worker_id, batch, want, sleeping, answered)
 
-    async def _refused(self, worker_id: UUID, batch: Batch, error: psycopg.Error) -> None:
-        """Find the entry that is refused, so that it doesn't hold up its neighbours; or wait until the server heals."""
+    async def _refused(self, worker_id: UUID, batch: Batch, error: psycopg.Error, *, is_alone: bool) -> None:
+        """Find the entry that is refused, so that it doesn't hold up its neighbours; or wait until the server heals.
+
+        `is_alone`: whether nothing but the batch was sent, so that it is the batch which is refused.
+        """
         if not (batch and is_refusal(error)):
             # Out of disk, a deadlock, a time-out. Not at full speed again.
             self._desk.return_batch(batch)
@@ -240,7 +248,7 @@ class Lane:
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
             return
         parts = batch.singly()
-        if len(parts) == 1:
+        if len(parts) == 1 and is_alone:
             condemn(batch, error, self._desk)
             return
         while parts:
@@ -304,38 +312,42 @@ class Lane:
             self._claimer.poke()
             # A start that is committing just now may have seen the worker awake, and is seen by no claim yet.
             asyncio.get_running_loop().call_later(_AFTER_SLEEP_SECONDS, self._owner.wake)
-        unsettled: list[Finish | Release] = []
-        unwritten: list[PendingPersist] = []
+        try:
+            unwritten = self._take_note(batch, answers)
+            if unwritten:
+                assert self._connection is not None  # noqa: S101 - narrows the type
+                await inquire(self._connection, self._owner.names, self._desk, worker_id, unwritten)
+        finally:
+            if want:  # what is started here takes its time, so everything else is told before
+                self._take_claims(worker_id, want, answers["claim"])
+
+    def _take_note(self, batch: Batch, answers: dict[str, Any]) -> Batch:
+        """Tell of what was written; return what found no row."""
+        unwritten, desk = Batch(), self._desk
         if batch.persists:
             landed = set(answers["persist"])
             for pending in batch.persists:
                 if pending.entry.id in landed:
                     written(pending)
                 else:
-                    unwritten.append(pending)
+                    unwritten.persists.append(pending)
         if batch.releases:
-            released = set(answers["release"])
-            self._owner.released([entry for entry in batch.releases if entry.id in released])
-            unsettled += [entry for entry in batch.releases if entry.id not in released]
+            released = {entry.id: entry for entry in answers["release"]}
+            self._owner.released(answers["release"])
+            unwritten.releases = [entry for entry in batch.releases if entry.id not in released]
         if batch.finishes and answers["finish"] != len(batch.finishes):
-            unsettled += batch.finishes
-        open_ids = {entry.id for entry in unsettled}
-        self._desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
+            unwritten.finishes = batch.finishes
+        open_ids = {entry.id for entry in unwritten.settles}
+        desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
         if batch.put_backs or batch.deferrals:
-            self._returned(batch, {*answers.get("put back", ()), *answers.get("defer", ())})
-        if want:
-            self._take_claims(worker_id, want, answers["claim"])
-        if unsettled or unwritten:
-            assert self._connection is not None  # noqa: S101 - narrows the type
-            await inquire(self._connection, self._owner.names, self._desk, worker_id, unsettled, unwritten)
-
-    def _returned(self, batch: Batch, ids: set[int]) -> None:
-        self._claimer.floors.look_everywhere()  # they are at their old places
-        if len(ids) < len(batch.put_backs) + len(batch.deferrals):
-            self._owner.claims_uncertain()  # locked for a moment, or cancelled: the search for strays sees to them
+            self._claimer.floors.look_everywhere()  # they are at their old places
+            returned = {*answers.get("put back", ()), *answers.get("defer", ())}
+            desk.returned(returned)
+            unwritten.put_backs = [entry for entry in batch.put_backs if entry.id not in returned]
+            unwritten.deferrals = [entry for entry in batch.deferrals if entry.id not in returned]
+        return unwritten
 
     def _take_claims(self, worker_id: UUID, want: int, claims: Claims) -> None:
-        """Start what was claimed: after all bookkeeping, since it takes its time."""
         self._claimer.claimed(want, len(claims.jobs), pokes=self._pokes_at_claim)
         self._claimer.floors.claimed(claims.jobs)
         if claims.jobs:

@@ -13,6 +13,7 @@ from perdure.core.decide import FRESH, Fail, Limits
 from perdure.core.failure import Raised, encode_raised
 from perdure.core.retry import RetryPolicy
 from perdure.errors import PayloadRefused
+from perdure.store.settles import Deferral
 from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
 
     Progress is dropped; claims to put back or to defer are found by the search for strays.
     """
+    desk.returned([entry.id for entry in batch.returns])
     message = f"the database refuses it: {str(error).strip()}"
     for pending in batch.persists:
         if not pending.written.done():
@@ -48,8 +50,10 @@ def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
             pending.written.exception()  # its waiter may have been left behind: no complaint about that
     for entry in batch.settles:
         if (entry.id, entry.claim) in desk.condemned:
-            _log.error("job %d: not even its failure can be stored: %s", entry.id, message)
+            _log.error("job %d: not even its failure can be stored, so it waits: %s", entry.id, message)
             desk.settled([entry])
+            line = f"neither its outcome nor its failure can be stored: {message}"
+            desk.defer(Deferral(entry.id, entry.claim, " ".join(line.split())[:500].encode(), began=True))
         else:
             _fail(entry, f"the outcome can't be stored: {message}", desk, type(error).__name__)
 

@@ -14,6 +14,7 @@ from psycopg_pool import PoolTimeout
 from perdure.errors import DatabaseUnavailable, LeaseLost
 from perdure.store import calls, running, settles
 from perdure.worker.desk import PendingPersist
+from perdure.worker.poison import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from perdure.attempt import Attempt
     from perdure.store.calls import Call
     from perdure.store.running import Event
-    from perdure.store.settles import Persist
+    from perdure.store.settles import Persist, Settlement
     from perdure.store.sql import Names
     from perdure.worker.worker import Worker
 
@@ -86,10 +87,11 @@ class WorkerPort:
     async def begin_sleep(self, attempt: Attempt, key: str, seconds: float) -> tuple[datetime, bool]:
         """Store until when a sleep lasts, or find it stored."""
         sleep = running.Sleep(attempt.job.id, attempt.job.claim, key, seconds)
-        answer = await self._ask(attempt, running.begin_sleep(self.names, attempt.worker_id, sleep))
-        if answer is None:
-            raise attempt.lease_lost()
-        return answer
+        while True:
+            answer = await self._ask(attempt, running.begin_sleep(self.names, attempt.worker_id, sleep))
+            if answer is not None:
+                return answer
+            await self._wait_while_locked(attempt)
 
     async def upgrade(self, attempt: Attempt, entry: running.Upgrade) -> None:
         """Write both payloads as newer code has them.
@@ -97,20 +99,34 @@ class WorkerPort:
         Raises:
             LeaseLost: The attempt may not write any more.
         """
-        if not await self._ask(attempt, running.upgrade(self.names, attempt.worker_id, entry)):
-            # Its answer may have been lost, and the second try finds the number spent: by itself, or by another.
-            rows = await self._ask(attempt, settles.settlement(self.names, [entry.id]))
-            row = rows.get(entry.id)
-            if row is None or row.claim != entry.claim or row.checkpoint != entry.checkpoint + 1:
-                raise attempt.lease_lost()
+        while not await self._ask(attempt, running.upgrade(self.names, attempt.worker_id, entry)):
+            row = await self._wait_while_locked(attempt)
+            # An answer may have been lost: then the second try finds the number spent, by itself.
+            if row.checkpoint == entry.checkpoint + 1:
+                return
+
+    async def _wait_while_locked(self, attempt: Attempt) -> Settlement:
+        """Wait a moment when a write of the attempt found no row, since somebody has it locked.
+
+        Raises:
+            LeaseLost: The attempt may not write any more.
+        """
+        job = attempt.job
+        row = (await self._ask(attempt, settles.settlement(self.names, [job.id]))).get(job.id)
+        if row is None or row.claim != job.claim or row.worker_id != attempt.worker_id:
+            raise attempt.lease_lost()
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        return row
 
     async def _ask(self, attempt: Attempt, call: Call[T]) -> T:
-        """Run a call that may be repeated, as often as its connection breaks and the lease lasts."""
+        """Run a call that may be repeated, as often as the database can't and the lease lasts."""
         while True:
             attempt.check_may_write()
             try:
                 return await self._worker.desk.run(lambda connection: calls.run(connection, call))
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
+                if is_refusal(error) or (error.sqlstate or "").startswith("42"):  # not to be had at any time
+                    raise
                 _log.debug("job %d: asked again: %s", attempt.job.id, error)
                 await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
@@ -149,7 +165,7 @@ class WorkerPort:
                 await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     async def _has_landed(self, attempt: Attempt, entry: Persist, connection: AsyncConnection[Any]) -> bool:
-        number = await calls.run(connection, settles.take_checkpoint_number(self.names, attempt.worker_id, entry))
+        number = await calls.run(connection, running.take_checkpoint_number(self.names, attempt.worker_id, entry))
         if number is not None:
             # The stored checkpoint is the old one, under a number that the lost COMMIT doesn't follow.
             attempt.checkpoint = number

@@ -12,12 +12,14 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
+import psycopg
+
 from perdure.core.decide import Lapse, Limits, Snapshot
 from perdure.core.failure import Raised, encode_raised
 from perdure.core.states import JobState
-from perdure.errors import DeadlineExceeded
 from perdure.store import calls, leases, settles
 from perdure.store.settles import Finish
+from perdure.worker.poison import is_refusal
 from perdure.worker.service import Service
 from perdure.worker.verdict import Verdict
 
@@ -41,6 +43,7 @@ _LONGEST_UNHEARD_SECONDS = 0.8
 _SHORTEST_SLEEP_SECONDS = 0.02
 _SUSPECT_LOOK_SECONDS = 0.1
 _BATCH = 500
+_EXPIRED = "the job wasn't done within its deadline, counted from when it was first due"
 
 
 class RescuerOwner(Protocol):
@@ -101,10 +104,10 @@ class Rescuer(Service):
         sweep = await owner.desk.run(lambda connection: calls.run(connection, leases.sweep(owner.names, worker_id)))
         for job_id in sweep.cancel_requested:  # of which no notification came
             owner.cancel(job_id)
-        if sweep.deadline_due:
-            await self._expire()
         for lost in sweep.lost:
             await self._rescue(lost, worker_id)
+        if sweep.deadline_due:
+            await self._expire()
         suspect_due = sweep.suspect_due and owner.claimer.open
         if suspect_due and owner.has_room_for_suspect:
             await owner.desk.run(functools.partial(self._claim_suspect, worker_id))
@@ -123,13 +126,23 @@ class Rescuer(Service):
 
     async def _expire(self) -> None:
         """Fail the jobs that are past their deadline and that no worker holds."""
-        error = DeadlineExceeded("the job wasn't done within its deadline, counted from when it was first due")
-        raised = Raised("perdure.errors.DeadlineExceeded", str(error))
-        call = leases.expire(
-            self._owner.names, error=encode_raised(raised), last_error=str(raised).encode(), limit=_BATCH
-        )
-        while await self._owner.desk.run(lambda connection: calls.run(connection, call)) == _BATCH:
-            pass
+        raised = Raised("perdure.errors.DeadlineExceeded", _EXPIRED)
+        fields = {"error": encode_raised(raised), "last_error": str(raised).encode()}
+        limit, stepped_over = _BATCH, 0
+        while True:
+            call = leases.expire(self._owner.names, **fields, limit=limit, stepped_over=stepped_over)
+            try:
+                count = await self._owner.desk.run(functools.partial(calls.run, call=call))
+            except psycopg.Error as error:
+                if not is_refusal(error):
+                    raise
+                if limit == 1:
+                    stepped_over += 1
+                    _log.error("a job that is past its deadline can't be ended: %s", error)
+                limit = 1  # so that one which is refused doesn't hold up the others
+                continue
+            if count < limit:
+                return
 
     async def _claim_suspect(self, worker_id: UUID, connection: AsyncConnection[Any]) -> None:
         # All of it on the lane: whatever becomes of this service meanwhile, what was claimed is taken or put back.
@@ -179,23 +192,41 @@ async def rescue(
         limits_of: What the settings allow the jobs of a task, by its name.
         ever_reported: Whether the lost worker is known to be alive, so that its lapse isn't counted.
     """
-    count = 0
+    count, limit, skipped = 0, _BATCH, list[int]()
     while True:
-        async with connection.transaction():
-            jobs = await calls.run(connection, leases.lapsed_jobs(names, lost, limit=_BATCH))
-            entries = [_verdict(job, limits_of(job.task), ever_reported=ever_reported).entry() for job in jobs]
-            finishes = [entry for entry in entries if isinstance(entry, Finish)]
-            releases: list[Release] = [entry for entry in entries if not isinstance(entry, Finish)]
-            written = 0
-            if finishes:
-                written += await calls.run(connection, settles.finish(names, lost, finishes, holder=holder))
-            if releases:
-                call = settles.release(names, lost, releases, holder=holder, lapsed=True)
-                released = await calls.run(connection, call)
-                written += len(released)
+        jobs: list[LapsedJob] = []
+        try:
+            async with connection.transaction():
+                jobs = await calls.run(connection, leases.lapsed_jobs(names, lost, limit=limit, skipped=skipped))
+                verdicts = [_verdict(job, limits_of(job.task), ever_reported=ever_reported) for job in jobs]
+                written = await _write(connection, names, lost, holder, verdicts)
+        except psycopg.Error as error:
+            if not (jobs and is_refusal(error)):
+                raise
+            if len(jobs) == 1:
+                skipped.append(jobs[0].id)
+                _log.error("job %d can't be rescued: %s", jobs[0].id, error)
+            limit = 1  # so that one which is refused doesn't hold up the others
+            continue
         count += written
-        if written < _BATCH:  # also when the holder has lost its own lease: then nothing is written any more
+        if written < limit:  # also when the holder has lost its own lease: then nothing is written any more
             return count
+
+
+async def _write(
+    connection: AsyncConnection[Any], names: Names, lost: UUID, holder: UUID, verdicts: list[Verdict]
+) -> int:
+    entries = [verdict.entry() for verdict in verdicts]
+    finishes = [entry for entry in entries if isinstance(entry, Finish)]
+    releases: list[Release] = [entry for entry in entries if not isinstance(entry, Finish)]
+    written = 0
+    if finishes:
+        written += await calls.run(connection, settles.finish(names, lost, finishes, holder=holder))
+    if releases:
+        call = settles.release(names, lost, releases, holder=holder, lapsed=True)
+        released = await calls.run(connection, call)
+        written += len(released)
+    return written
 
 
 def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:

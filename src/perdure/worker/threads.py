@@ -35,15 +35,14 @@ class Threads:
         context = contextvars.copy_context()
 
         def finish(outcome: Any, error: BaseException | None) -> None:
+            if not done.done():
+                if error is None:
+                    done.set_result(outcome)
+                elif isinstance(error, StopIteration):  # a future can't carry it
+                    done.set_exception(RuntimeError(f"the handler raised {error!r}"))
+                else:
+                    done.set_exception(error)
             self.give_back()
-            if done.done():
-                return
-            if error is None:
-                done.set_result(outcome)
-            elif isinstance(error, StopIteration):  # a future can't carry it
-                done.set_exception(RuntimeError(f"the handler raised {error!r}"))
-            else:
-                done.set_exception(error)
 
         def run() -> None:
             outcome, error = None, None
@@ -54,7 +53,11 @@ class Threads:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(finish, outcome, error)
 
-        threading.Thread(target=run, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=run, name=name, daemon=True).start()
+        except BaseException:  # the system has no thread left
+            self.give_back()
+            raise
         return await done
 
     def take(self) -> None:

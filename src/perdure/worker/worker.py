@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import platform
+import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import psycopg
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from perdure.app import App
     from perdure.core.decide import Limits
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed, Release
+    from perdure.store.settles import Claimed, Released
 
 __all__ = ["Worker"]
 
@@ -46,6 +47,8 @@ T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _LANES = 2
 _FLUSH_LOOK_SECONDS = 0.05
+# Due for longer than this: its place is behind where claims begin to look.
+_OLD_PLACE_SECONDS = 0.5
 
 
 class Worker:
@@ -158,16 +161,17 @@ class Worker:
         else:
             self.executor.take(jobs, worker_id)
 
-    def released(self, entries: list[Release]) -> None:
+    def released(self, entries: list[Released]) -> None:
         """Let the claimer look when released jobs are due, if that is before the next poll."""
         loop = asyncio.get_running_loop()
         for entry in entries:
-            if entry.keep_place:
-                self.claimer.look_everywhere()
+            if entry.due_seconds is None:
+                continue
+            if entry.due_seconds <= 0:
+                if entry.due_seconds < -_OLD_PLACE_SECONDS:
+                    self.claimer.look_everywhere()
                 self.wake()
-            elif entry.due_seconds == 0:
-                self.wake()
-            elif entry.due_seconds is not None and entry.due_seconds < self.polling_seconds:
+            elif entry.due_seconds < self.polling_seconds:
                 loop.call_later(entry.due_seconds + 0.001, self.wake)
         self._gave_back = self._gave_back or (self.stopping and bool(entries))
 
@@ -292,14 +296,18 @@ class Worker:
             hurried.cancel()
 
     async def _flush(self) -> None:
-        """Write the last outcomes; as long as the lease lasts, when the database is away."""
+        """Write the last outcomes: for a lease at most, when the database is away or somebody has the rows locked."""
         self.is_draining = True
         self.desk.wake_all()
         lanes = set(self._lane_tasks)
-        while lanes and self._has_unwritten() and self._heartbeat.remaining_seconds > 0:
-            _done, lanes = await asyncio.wait(
-                lanes, timeout=min(_FLUSH_LOOK_SECONDS, self._heartbeat.remaining_seconds)
-            )
+        until_seconds = time.monotonic() + self.lease_seconds
+        while lanes and self._has_unwritten() and time.monotonic() < until_seconds:
+            left_seconds = self._heartbeat.remaining_seconds
+            if not left_seconds:
+                break
+            if self._skip_grace.is_set():
+                until_seconds = min(until_seconds, time.monotonic() + self.cancel_grace_seconds)
+            _done, lanes = await asyncio.wait(lanes, timeout=min(_FLUSH_LOOK_SECONDS, left_seconds))
         if unwritten := len(self.desk.ids()) + self._dropped:
             _log.error(
                 "stopped without the database: the outcomes of %d jobs could not be written; their lease lapses, and "

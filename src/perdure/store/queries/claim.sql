@@ -11,7 +11,7 @@ with floor as materialized (
     ) as known (queue, priority, floor_at, floor_id)
 ), claimed as (
     update {schema}.jobs set
-        state = 2, claim = claim + 1, attempt = attempt + 1, worker_id = %(worker)s,
+        state = 2, claim = least(claim, 2147483646) + 1, attempt = least(attempt, 2147483646) + 1, worker_id = %(worker)s,
         started_at = clock_timestamp(), claim_checkpoint = checkpoint
     where id = any(array(
         select due.id

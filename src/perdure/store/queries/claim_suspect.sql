@@ -1,7 +1,7 @@
 -- Take one suspect: a job whose last lapses make it likely to take its worker down. One at a time a worker.
 -- Locks: the row taken, skipping locked ones. Index: jobs_suspect, then jobs_pkey.
 update {schema}.jobs set
-    state = 2, claim = claim + 1, attempt = attempt + 1, worker_id = %(worker)s, started_at = clock_timestamp(), claim_checkpoint = checkpoint
+    state = 2, claim = least(claim, 2147483646) + 1, attempt = least(attempt, 2147483646) + 1, worker_id = %(worker)s, started_at = clock_timestamp(), claim_checkpoint = checkpoint
 where id = any(array(
     select id from {schema}.jobs
     where state in (0, 3, 4, 5) and scheduled_at is not null and suspect and scheduled_at <= statement_timestamp()

@@ -8,7 +8,8 @@ with ended as (
     where id = any(array(
         select id from {schema}.jobs
         where deadline_at <= statement_timestamp() and worker_id is null
-        order by deadline_at
+        order by deadline_at, id
+        offset %(stepped_over)s::int
         limit %(limit)s::int
         for update skip locked
     ))

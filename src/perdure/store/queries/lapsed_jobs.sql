@@ -6,6 +6,7 @@ select id, claim, checkpoint, checkpoint > claim_checkpoint, retry_number, sched
     exists (select from {schema}.workers where workers.id = %(worker)s and left_at is not null)
 from {schema}.jobs
 where worker_id = %(worker)s
+    and not (id = any(%(skipped)s::bigint[]))
     and not exists (select from {schema}.workers where workers.id = %(worker)s and lapsed_at is null)
 limit %(limit)s::int
 for update skip locked

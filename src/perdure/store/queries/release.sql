@@ -52,7 +52,7 @@ with released as (
             select from {schema}.workers
             where workers.id = %(holder)s and lapsed_at is null and lease_until > clock_timestamp()
         )
-    returning id, attempt, started_at, error
+    returning id, attempt, started_at, error, case when isfinite(scheduled_at) then extract(epoch from scheduled_at - clock_timestamp())::float8 end as due_seconds
 ), consumed as (
     delete from {schema}.events where ctid = any(array(
         select found.ctid
@@ -82,4 +82,4 @@ with released as (
         where released.attempt > 100
     ))
 )
-select id from released
+select id, due_seconds from released

@@ -49,5 +49,5 @@ select
     exists (select from {schema}.jobs where worker_id is null and deadline_at <= statement_timestamp()),
     (
         select extract(epoch from min(deadline_at) - clock_timestamp())::float8
-        from {schema}.jobs where worker_id is null and deadline_at > statement_timestamp()
+        from {schema}.jobs where worker_id is null and deadline_at > statement_timestamp() and isfinite(deadline_at)
     )

@@ -2,10 +2,13 @@
 -- finds its row, the other can never land; if not, `settlement.sql` tells whether it has landed.
 -- It goes on by two, for one further is where the COMMIT would have been: so it can be asked again when its own answer is
 -- lost, and says the same.
--- Guard: id, worker, claim, state and checkpoint number. Locks: the job's row: it waits for a COMMIT on its way.
+-- Guard: id, worker, claim, state and checkpoint number. Locks: the job's row; nothing is found
+-- when somebody has it locked, a COMMIT on its way for one: asked again, so that a lane never waits.
 -- Index: jobs_pkey.
 update {schema}.jobs set checkpoint = %(checkpoint)s::int + 2
-where id = %(id)s::bigint
+where id = any(array(
+        select id from {schema}.jobs where id = %(id)s::bigint for no key update skip locked
+    ))
     and state = 2
     and worker_id is not distinct from %(worker)s
     and claim = %(claim)s::int

@@ -8,7 +8,9 @@ update {schema}.jobs set
     version = %(version)s::int,
     checkpoint = checkpoint + 1,
     claim_checkpoint = claim_checkpoint + 1
-where id = %(id)s::bigint
+where id = any(array(
+        select id from {schema}.jobs where id = %(id)s::bigint for no key update skip locked
+    ))
     and state = 2
     and worker_id is not distinct from %(worker)s
     and claim = %(claim)s::int
