@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Payloads", "read_payloads"]
 
 _CHECKPOINT: Final = "execution metadata"
+_NOTHING: Final = b"null"
 
 
 class Payloads(NamedTuple):
@@ -46,6 +47,8 @@ def read_payloads(job: Claimed, task: Task[Any, Any, Any, Any]) -> Payloads:
         version = task.options.version
         upgrade = Upgrade(job.id, job.claim, job.checkpoint, metadata_json, checkpoint_json, version)
     metadata = decode_current(task, "metadata", metadata_json, job.version, "metadata")
+    if checkpoint_json == _NOTHING and task.execution_metadata.type is type(None):
+        return Payloads(metadata, None, _NOTHING, upgrade)  # most jobs need no checkpoint
     execution_metadata = decode_current(task, "execution_metadata", checkpoint_json, job.version, _CHECKPOINT)
     baseline = task.execution_metadata.encode(execution_metadata, what=_CHECKPOINT, limit=None)
     return Payloads(metadata, execution_metadata, baseline, upgrade)
