@@ -168,7 +168,7 @@ class Job(Generic[M, X, R, E]):
 
     @property
     def woken_by(self) -> WokenBy:
-        """What let it go on from its last suspension."""
+        """What let it go on from its last suspension; of a suspended job the time, unless somebody is sooner."""
         return WokenBy.from_code(self._row.woken_by)
 
     @property

@@ -75,7 +75,7 @@ def as_fields(job: Job[Any, Any, Any, Any]) -> Iterator[tuple[str, str]]:
     yield "attempt", str(job.attempt)
     yield "retry number", str(job.retry_number)
     yield from _times(job)
-    if job.woken_by is not WokenBy.START:
+    if job.woken_by is not WokenBy.START and job.state is not JobState.SUSPENDED:
         yield "woken by", job.woken_by.value
     if job.version != 1:
         yield "version", str(job.version)
