@@ -1,34 +1,34 @@
 """A running attempt: its fence, its checkpoint and what stops it. The worker and the handler's context share it.
 
-Does no I/O: what has to be written goes through the `Port`, which the worker implements.
+Does no I/O: what has to be written goes through the `perdure.port.Port`, which the worker implements.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from perdure.cancelling import held
 from perdure.errors import LeaseLost, MisuseError
 from perdure.store.settles import Persist
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from concurrent.futures import Future as ThreadFuture
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from datetime import datetime
     from uuid import UUID
-
-    from psycopg import AsyncConnection, Connection
 
     from perdure.core.codec import Codec
     from perdure.errors import PayloadError
-    from perdure.store.running import Event, Upgrade
+    from perdure.port import Port
+    from perdure.store.running import Upgrade
     from perdure.store.settles import Claimed
-    from perdure.store.sql import Names
     from perdure.task import Task
 
-__all__ = ["Attempt", "Port", "StopReason"]
+__all__ = ["Attempt", "StopReason"]
 
+T = TypeVar("T")
 _LONGEST_KEY = 200
 
 
@@ -40,83 +40,6 @@ class StopReason(Enum):
     TIMEOUT = "timeout"
     DEADLINE = "deadline"
     LEASE_LOST = "lease lost"
-
-
-class Port(Protocol):
-    """What an attempt needs of its worker."""
-
-    @property
-    def names(self) -> Names:
-        """The schema's names."""
-        ...
-
-    @property
-    def lease_seconds(self) -> float:
-        """How long the worker's lease lasts after each renewal."""
-        ...
-
-    @property
-    def max_payload_bytes(self) -> int:
-        """The longest JSON of a payload."""
-        ...
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the worker has been asked to stop."""
-        ...
-
-    def holds(self, worker_id: UUID) -> bool:
-        """Whether the lease of this id is still valid, by this process's monotonic clock."""
-        ...
-
-    async def persist(self, attempt: Attempt, entry: Persist) -> None:
-        """Write a checkpoint, and tell the attempt (`wrote`) when it is written.
-
-        Raises:
-            LeaseLost: The attempt may not write any more.
-        """
-
-    async def next_event(self, attempt: Attempt) -> Event | None:
-        """Read the job's oldest event that the attempt hasn't been given."""
-        ...
-
-    async def steps(self, attempt: Attempt) -> dict[str, bytes]:
-        """Read what the job's steps have returned, as JSON, by their keys."""
-        ...
-
-    async def begin_sleep(self, attempt: Attempt, key: str, seconds: float) -> tuple[datetime, bool]:
-        """Store until when a sleep lasts, or find it stored; answers that, and whether it is past.
-
-        Raises:
-            LeaseLost: The attempt may not write any more.
-        """
-        ...
-
-    async def upgrade(self, attempt: Attempt, entry: Upgrade) -> None:
-        """Write both payloads as newer code has them, as the job's next checkpoint.
-
-        Raises:
-            LeaseLost: The attempt may not write any more.
-        """
-
-    def report_progress(self, attempt: Attempt, data: bytes) -> None:
-        """Write the progress soon."""
-
-    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
-        """Lend a connection of the application's pool."""
-        ...
-
-    def blocking_connection(self) -> AbstractContextManager[Connection[Any]]:
-        """Lend a sync connection of the application's pool, to a handler's thread."""
-        ...
-
-    async def has_landed(self, attempt: Attempt, entry: Persist) -> bool:
-        """Find out for good whether the COMMIT of this checkpoint was done.
-
-        Raises:
-            LeaseLost: It wasn't, and the attempt may not write any more.
-        """
-        ...
 
 
 class Attempt:
@@ -132,9 +55,11 @@ class Attempt:
         baseline: The stored checkpoint, encoded as this process encodes.
         stop_reason: Why it was asked to stop, once it was.
         closed: Nothing that the handler does is written any more (its outcome is decided, or it was left behind).
+        ended: The handler has ended: what its other tasks have not begun to write isn't written any more.
         started: Whether the handler has begun.
         entry: The execution metadata at the entry of the open transaction, encoded.
-        handed: The events that the handler has been given since the last write: the next one consumes them.
+        handed: The events that the handler has been given since the last checkpoint: the next one consumes them.
+        took_events: Whether a checkpoint of this attempt has consumed an event.
         sleeps: How many sleeps the run has come to.
         steps: What the job's steps have returned, as JSON, by their keys; None until they are read.
         upgrade: The payloads to store before the handler runs, where older code has written them.
@@ -150,6 +75,7 @@ class Attempt:
         "baseline",
         "checkpoint",
         "closed",
+        "ended",
         "entry",
         "execution_metadata",
         "handed",
@@ -168,6 +94,7 @@ class Attempt:
         "task",
         "thread",
         "timers",
+        "took_events",
         "unreadable",
         "upgrade",
         "worker_id",
@@ -194,6 +121,7 @@ class Attempt:
         self.checkpoint = job.checkpoint
         self.stop_reason: StopReason | None = None
         self.closed = False
+        self.ended = False
         self.started = False
         self.in_transaction = False
         self.entry = b""
@@ -205,6 +133,7 @@ class Attempt:
         self.next_progress: bytes | None = None
         self.progress_at_seconds = float("-inf")
         self.handed: tuple[int, ...] = ()
+        self.took_events = False
         self.sleeps = 0
         self.steps: dict[str, bytes] | None = None
         self.unreadable: PayloadError | None = None
@@ -227,10 +156,32 @@ class Attempt:
 
     @property
     def writing(self) -> asyncio.Lock:
-        """Held while a checkpoint is being written: they are numbered, so they go one by one."""
+        """Held while a checkpoint is being written: they are numbered, so they go one by one.
+
+        So do what belongs to one: to hand out an event, to begin and to end a transaction. It is never held while the
+        handler's own code runs, which may wait for whoever waits for it.
+        """
         if self._writing is None:
             self._writing = asyncio.Lock()
         return self._writing
+
+    async def run(self, handler: Awaitable[T]) -> T:
+        """Run the handler; and until it is known what has become of a checkpoint that another task of it is writing.
+
+        For its outcome follows that one. Steps whose function has ended are stored as well; nothing else begins to be
+        written, and a stop changes nothing any more.
+        """
+        try:
+            return await handler
+        finally:
+            if self._writing is not None and self._writing.locked():
+                self.ended = True
+                with contextlib.suppress(asyncio.CancelledError):
+                    await held(self._pass_writing())
+
+    async def _pass_writing(self) -> None:
+        async with self.writing:
+            pass
 
     def encode(self) -> bytes:
         """Encode the execution metadata as it stands.
@@ -297,16 +248,31 @@ class Attempt:
             raise MisuseError(message)
         self._step_keys.add(key)
 
-    def next_checkpoint(self, data: bytes, steps: tuple[tuple[str, bytes], ...] = ()) -> Persist:
-        """Name the predecessor of a new checkpoint, and what is stored and consumed with it."""
-        return Persist(self.job.id, self.job.claim, self.checkpoint, data, self.handed, steps)
+    def next_checkpoint(self, data: bytes) -> Persist:
+        """Name the predecessor of a new checkpoint, and what is consumed with it."""
+        return Persist(self.job.id, self.job.claim, self.checkpoint, data, self.handed)
+
+    def next_step(self, key: str, result: bytes) -> Persist:
+        """Store a step's result: with the execution metadata as it stands, where that may be stored.
+
+        While an event is handed out, or a transaction is open, the execution metadata belongs to that unit, which may
+        still be undone; what the step has done can't be. So its result is stored alone.
+
+        Raises:
+            PayloadRefused: The execution metadata can't be stored without loss, or is too large.
+        """
+        data = None if self.handed or self.in_transaction else self.encode()
+        return Persist(self.job.id, self.job.claim, self.checkpoint, data, (), ((key, result),))
 
     def wrote(self, entry: Persist) -> None:
         """Take note that a checkpoint is stored."""
         self.checkpoint += 1
-        self.baseline = entry.execution_metadata
-        if entry.events:
-            self.handed = self.handed[len(entry.events) :]
+        if entry.execution_metadata is not None:
+            self.baseline = entry.execution_metadata
+            if entry.events:
+                self.took_events = True
+                self.handed = self.handed[len(entry.events) :]
+            self._before_events = self.baseline  # where what remains handed out begins
         if entry.steps and self.steps is not None:
             self.steps.update(entry.steps)
 
@@ -328,6 +294,16 @@ class Attempt:
 
     def check_may_write(self) -> None:
         """Make sure, as far as this process can know, that the attempt may still write.
+
+        Raises:
+            LeaseLost: It may not.
+        """
+        if self.ended:
+            raise self.lease_lost()
+        self.check_holds()
+
+    def check_holds(self) -> None:
+        """Make sure, as `check_may_write`, that what is on its way may still be written.
 
         Raises:
             LeaseLost: It may not.

@@ -6,17 +6,17 @@ Holds no rules of its own: fences are in the SQL, checkpoints in `attempt`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
 
 import msgspec
 
+from perdure.cancelling import held
 from perdure.core.states import WokenBy
 from perdure.durations import parse_duration
 from perdure.errors import MisuseError, PayloadError
-from perdure.steps import Asleep, call_step, call_step_blocking, result_codec
+from perdure.steps import Asleep, call_step, call_step_blocking, check_same_sleep, result_codec
 from perdure.transaction import BlockingTransaction, Transaction
 from perdure.upgrading import read_payload
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from datetime import timedelta
 
-    from perdure.attempt import Attempt, Port, StopReason
+    from perdure.attempt import Attempt, StopReason
     from perdure.core.codec import Codec
+    from perdure.port import Port
     from perdure.retry import Retry
 
 __all__ = ["BlockingContext", "Context"]
@@ -112,11 +113,19 @@ class _BaseContext(Generic[M, X]):
         job = self._attempt.job
         return logging.LoggerAdapter(_logger, {"job_id": job.id, "task": job.task, "attempt": job.attempt})
 
-    async def _persist(self, steps: tuple[tuple[str, bytes], ...] = ()) -> None:
+    async def _persist(self) -> None:
         attempt = self._attempt
+        attempt.check_not_in_transaction("persist()")
         async with attempt.writing:
             attempt.check_may_write()
-            await self._port.persist(attempt, attempt.next_checkpoint(attempt.encode(), steps))
+            attempt.check_not_in_transaction("persist()")  # another task may have opened one meanwhile
+            await self._port.persist(attempt, attempt.next_checkpoint(attempt.encode()))
+
+    async def _store_step(self, key: str, result: bytes) -> None:
+        attempt = self._attempt
+        async with attempt.writing:
+            attempt.check_holds()  # not more: a handler that has ended waits for what waits here already
+            await self._port.persist(attempt, attempt.next_step(key, result))
 
     async def _next_event(self) -> Any:
         attempt = self._attempt
@@ -126,8 +135,8 @@ class _BaseContext(Generic[M, X]):
                 f"task {attempt.task.name!r} takes no events: declare them, @app.task(…, events=Approved | Rejected)"
             )
             raise MisuseError(message)
-        # In a transaction the lock is held by its block already.
-        async with contextlib.nullcontext() if attempt.in_transaction else attempt.writing:
+        async with attempt.writing:
+            attempt.check_may_write()
             event = await self._port.next_event(attempt)
             if event is None:
                 return None
@@ -162,13 +171,21 @@ class _BaseContext(Generic[M, X]):
     async def _sleep(self, duration: timedelta | float, key: str | None) -> None:
         attempt = self._attempt
         attempt.check_not_in_transaction("sleep()")
+        attempt.check_may_write()
         attempt.sleeps += 1
+        found = attempt.encode() if key is None else None
         key = f"sleep {attempt.sleeps}" if key is None else key
         seconds = parse_duration(duration, key="ctx.sleep").total_seconds()
         attempt.begin_step(key)
-        until, is_over = await self._port.begin_sleep(attempt, key, seconds)
-        if not is_over:
-            raise Asleep(until)
+        begun = await self._port.begin_sleep(attempt, key, seconds, found)
+        if not begun.is_over:
+            raise Asleep(begun.until)
+        if found is not None:
+            try:
+                check_same_sleep(attempt.task, attempt.job.id, key, begun, found)
+            except PayloadError as error:
+                attempt.unreadable = error
+                raise
 
     def _report(self, done: float, total: float | None, note: str | None) -> None:
         attempt = self._attempt
@@ -209,11 +226,7 @@ class Context(_BaseContext[M, X]):
             PayloadRefused: The execution metadata can't be stored as it is; the message says where and why.
             MisuseError: A `transaction()` is open: its commit stores the execution metadata.
         """
-        attempt = self._attempt
-        attempt.check_not_in_transaction("persist()")
-        async with attempt.writing:
-            attempt.check_may_write()
-            await self._port.persist(attempt, attempt.next_checkpoint(attempt.encode()))
+        await self._persist()
 
     def transaction(self) -> Transaction:
         """Open a transaction whose rows and the execution metadata commit together, or not at all.
@@ -287,7 +300,7 @@ class Context(_BaseContext[M, X]):
             return self._stored_result(key, codec, stored)
         value = await call_step(key, function, arguments, retry)
         data = codec.encode(value, what=f"result of step {key!r}", limit=self._port.max_payload_bytes)
-        await self._persist(((key, data),))
+        await held(self._store_step(key, data))  # the function has been called: a stop mustn't undo that
         return value
 
     async def sleep(self, duration: timedelta | float, *, key: str | None = None) -> None:
@@ -327,9 +340,7 @@ class BlockingContext(_BaseContext[M, X]):
 
     def persist(self) -> None:
         """Store the execution metadata as it stands now; raises as `Context.persist` does."""
-        attempt = self._attempt
-        attempt.check_thread_not_stopped()
-        attempt.check_not_in_transaction("persist()")
+        self._attempt.check_thread_not_stopped()
         self._wait_for(self._persist())
 
     def transaction(self) -> BlockingTransaction:
@@ -360,8 +371,8 @@ class BlockingContext(_BaseContext[M, X]):
             return decoded
         value: T = call_step_blocking(key, function, arguments, retry, check)
         data = codec.encode(value, what=f"result of step {key!r}", limit=self._port.max_payload_bytes)
+        self._wait_for(self._store_step(key, data))  # though it be stopped by now: the function has been called
         check()
-        self._wait_for(self._persist(((key, data),)))
         return value
 
     def sleep(self, duration: timedelta | float, *, key: str | None = None) -> None:

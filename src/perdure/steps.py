@@ -19,6 +19,7 @@ from perdure.core.retry import Backoff
 from perdure.durations import read_duration
 from perdure.errors import DefinitionError, MisuseError
 from perdure.retry import Exponential, FixedDelays
+from perdure.upgrading import read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 
     from perdure.core.codec import Codec
     from perdure.retry import Retry
+    from perdure.store.running import SleepBegun
+    from perdure.task import Task
 
-__all__ = ["Asleep", "call_step", "call_step_blocking", "result_codec"]
+__all__ = ["Asleep", "call_step", "call_step_blocking", "check_same_sleep", "result_codec"]
 
 _MISSING: Final = object()
 _codecs: WeakKeyDictionary[Any, Codec[Any]] = WeakKeyDictionary()
@@ -73,6 +76,29 @@ def _codec(key: str, annotation: Any) -> Codec[Any]:
     except DefinitionError as error:
         message = f"step {key!r}, result: {error}"
         raise DefinitionError(message) from error
+
+
+def check_same_sleep(task: Task[Any, Any, Any, Any], job_id: int, key: str, begun: SleepBegun, found: bytes) -> None:
+    """Make sure that the sleep without a key that is over is the one that the handler has come to now.
+
+    It is known by its number in the run alone. That says nothing in a handler that goes on from its execution metadata:
+    there the first sleep of a run is another one each time. So it is over only for the execution metadata that it was
+    begun with; as this code has that, for a deploy in between may have changed its form.
+
+    Raises:
+        MisuseError: The execution metadata is another one by now.
+        PayloadUndecodable: The code at hand can't read what the sleep was begun with.
+    """
+    if begun.found is None or begun.found == found:
+        return
+    before = read_payload(task, "execution_metadata", begun.found, begun.version, what=f"execution metadata of {key!r}")
+    if task.execution_metadata.encode(before, what="execution metadata", limit=None) != found:
+        message = (
+            f"job {job_id}: {key!r} is over, but the execution metadata isn't what it was when that began, so it can't "
+            "be told whether this is the same sleep or another; give each sleep of the job a key of its own: "
+            'ctx.sleep(…, key=f"pause {number}")'
+        )
+        raise MisuseError(message)
 
 
 async def call_step(key: str, function: Callable[..., Any], arguments: tuple[Any, ...], retry: Retry | None) -> Any:

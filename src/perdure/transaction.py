@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection, Connection
 
-    from perdure.attempt import Attempt, Port
+    from perdure.attempt import Attempt
+    from perdure.port import Port
     from perdure.store.calls import Call
     from perdure.store.settles import Persist
 
@@ -94,9 +95,9 @@ class Transaction(_Base):
         self._stack = AsyncExitStack()
         attempt = self._attempt
         attempt.check_not_in_transaction("transaction()")
-        await self._stack.enter_async_context(attempt.writing)
-        try:
+        async with attempt.writing:
             self._begin()
+        try:
             self._connection = await self._stack.enter_async_context(self._port.connection())
             # Not by `connection.transaction()`, whose COMMIT is a message of its own.
             await self._connection.execute(self._begin_statement())
@@ -110,15 +111,23 @@ class Transaction(_Base):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Commit rows and checkpoint together; or roll both back."""
+        await held(self._end(commits=error is None))
+
+    async def _end(self, *, commits: bool) -> None:
+        attempt = self._attempt
         try:
-            if error is None:
-                await held(self._commit())
-            else:
-                await held(self._roll_back())
-                self._undo()
+            # So an event that another task asks for just now is either of this block, or comes after it.
+            async with attempt.writing:
+                try:
+                    if commits:
+                        await self._commit()
+                    else:
+                        await self._roll_back()
+                        self._undo()
+                finally:
+                    attempt.in_transaction = False
         finally:
-            self._attempt.in_transaction = False
-            await held(self._stack.aclose())
+            await self._stack.aclose()
 
     async def _roll_back(self) -> None:
         # Where it fails, the connection is broken, and the server or the pool rolls back.

@@ -178,6 +178,11 @@ def _event_cases() -> list[Case]:
         ],
         Case("wake_unread", "a job that sleeps", f"{waiting}; update {{s}}.jobs set asleep = true where id = {{job}}"),
         Case("wake_unread", "a job without events", f"{waiting}; delete from {{s}}.events where job_id = {{job}}"),
+        Case(
+            "wake_unread",
+            "a job that its events have woken before",
+            f"{waiting}; update {{s}}.events set woke = true where job_id = {{job}}",
+        ),
     ]
 
 

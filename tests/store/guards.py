@@ -120,6 +120,10 @@ def _release(names: Names, given: Any) -> Call[list[int]]:
     return settles.release(names, given.worker, [entry], holder=given.holder)
 
 
+def _suspended(job_id: int) -> Release:
+    return Release(job_id, CLAIM, CHECKPOINT, 4, None, False, None, None, 0, 0, 0, False, False, None, None, 4)
+
+
 def _proceed(names: Names, given: Any) -> Call[bool]:
     """Proceed; with `modified`, and the checkpoint that this was made of, a modification."""
     is_modified = getattr(given, "modified", False)
@@ -162,7 +166,7 @@ _CALLS: dict[str, Callable[[Names, Any], Call[Any]]] = {
         names, given.worker, running.Sleep(given.id, given.claim, "nap", 1.0)
     ),
     "consume": lambda names, given: running.consume(names, given.id, [EVENT]),
-    "wake_unread": lambda names, given: settles.wake_unread(names, [given.id]),
+    "wake_unread": lambda names, given: settles.wake_unread(names, [_suspended(given.id)]),
     "expire": lambda names, _given: leases.expire(names, error=b"1", last_error=b"line", limit=10),
     "cancel": lambda names, given: jobs.cancel(names, given.id),
     "request_cancel": lambda names, given: jobs.request_cancel(names, given.id),
@@ -210,6 +214,7 @@ ROWS = {
     "persist": ("jobs {job}", f"events {{job}} {EVENT}", "steps {job} charge"),
     "begin_sleep": ("steps {job} nap",),
     "consume": (f"events {{job}} {EVENT}",),
+    "wake_unread": ("jobs {job}", f"events {{job}} {EVENT - 1}"),
     "expire": ("jobs {job}", "finished_jobs {job}"),
     "cancel": ("jobs {job}", "finished_jobs {job}"),
     "retry": ("jobs {job}", "finished_jobs {job}", "attempts {job} 3", "attempts {job} 103"),
@@ -217,7 +222,8 @@ ROWS = {
 """Which rows each write writes to, if not to its job's alone."""
 
 ENOUGH = {
-    "wake_unread": "update {s}.jobs set state = 4, worker_id = null, scheduled_at = null",
+    "wake_unread": f"""update {{s}}.jobs set state = 4, worker_id = null, scheduled_at = null;
+        update {{s}}.events set woke = true where id = {EVENT}""",
     "expire": """update {s}.jobs set deadline_at = clock_timestamp();
         update {s}.jobs set state = 0, worker_id = null where id = {job}""",
     "proceed": "update {s}.jobs set state = 4, worker_id = null, scheduled_at = null where id = {job}",

@@ -25,7 +25,8 @@ HOUR = timedelta(hours=1)
 
 
 def _begin_sleep(bench: Workbench, worker: UUID, job: Claimed, seconds: float) -> tuple[datetime, bool] | None:
-    return bench.run(running.begin_sleep(bench.names, worker, Sleep(job.id, job.claim, "nap", seconds)))
+    begun = bench.run(running.begin_sleep(bench.names, worker, Sleep(job.id, job.claim, "nap", seconds)))
+    return None if begun is None else begun[:2]
 
 
 # --- events ---
@@ -136,10 +137,27 @@ def test_a_sleep_ends_by_the_databases_clock_and_when_it_would_have_if_begun_aga
     assert bench.release(worker, [to_release(job)]) == [job.id]
     (again,) = bench.claim(worker)
     assert _begin_sleep(bench, worker, again, 1.0) == (until, False)
-    bench.sql("update {s}.steps set result = to_json(clock_timestamp())")
+    bench.sql("update {s}.steps set result = json_build_object('until', clock_timestamp(), 'version', 1)")
     began = _begin_sleep(bench, worker, again, 1.0)
     assert began is not None
     assert began[1]
+
+
+def test_a_sleep_keeps_what_it_was_begun_with_by_the_latest_try_before_its_end(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    job = bench.claimed_job(worker)
+
+    def begin(found: bytes | None, version: int) -> tuple[bool, bytes | None, int]:
+        sleep = Sleep(job.id, job.claim, "nap", HOUR.total_seconds(), found, version)
+        begun = bench.run(running.begin_sleep(bench.names, worker, sleep))
+        assert begun is not None
+        return begun.is_over, begun.found, begun.version
+
+    assert begin(None, 1) == (False, None, 1)
+    assert begin(b'{"page":  1}', 2) == (False, b'{"page":  1}', 2)
+    over = "(result::jsonb || jsonb_build_object('until', clock_timestamp()))::json"
+    bench.sql(f"update {{s}}.steps set result = {over}")
+    assert begin(b"3", 3) == (True, b'{"page": 1}', 2)
 
 
 @pytest.mark.parametrize(("seconds", "is_over"), [(0.0, True), (-5.0, True), (1e300, False)])

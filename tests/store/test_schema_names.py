@@ -97,7 +97,7 @@ def _every_statement(bench: Workbench) -> None:
     bench.run(settles.finish(names, worker, [settles.Finish(second, 1, 0, 6, None, b"1", None, None)]))
     later = settles.Release(third, 1, 0, 4, None, False, None, None, 0, 0, 0, False, False, None, None, 4)
     bench.run(settles.release(names, worker, [later]))
-    bench.run(settles.wake_unread(names, [third]))
+    bench.run(settles.wake_unread(names, [later]))
     bench.run(settles.put_back(names, worker, [settles.PutBack(fourth, 1)]))
     bench.run(settles.defer(names, worker, [settles.Deferral(fifth, 1, b"why")]))
     assert set(claimed) == {first, second, third, fourth, fifth}

@@ -32,8 +32,8 @@ def _calls(
     names: Names, worker: UUID, suspended: list[Claimed], **change: Any
 ) -> tuple[Call[list[int]], Call[list[int]]]:
     fields = {"due_seconds": None, "woken_by": TIME} | change
-    release = release_ids(names, worker, [to_release(job, SUSPENDED, **fields) for job in suspended])
-    return release, settles.wake_unread(names, [job.id for job in suspended])
+    entries = [to_release(job, SUSPENDED, **fields) for job in suspended]
+    return release_ids(names, worker, entries), settles.wake_unread(names, entries)
 
 
 def _suspend(bench: Workbench, worker: UUID, *suspended: Claimed, **change: Any) -> tuple[list[int], list[int]]:
@@ -85,6 +85,57 @@ def test_an_event_that_was_sent_before_the_first_attempt_is_kept(every_bench: Wo
     (job,) = bench.claim(worker)
     assert _suspend(bench, worker, job) == ([job_id], [job_id])
     _is_woken(bench, job_id)
+
+
+def _is_left_alone(bench: Workbench, job_id: int) -> None:
+    row = bench.job(job_id)
+    assert (row["state"], row["woken_by"]) == (SUSPENDED, TIME)
+
+
+def test_an_event_that_its_job_does_not_take_wakes_it_once(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    before, meanwhile = bench.claimed_job(worker), bench.claimed_job(worker)
+    bench.send(before.id)
+    assert _suspend(bench, worker, before) == ([before.id], [before.id])
+    assert _suspend(bench, worker, meanwhile) == ([meanwhile.id], [])
+    bench.send(meanwhile.id)
+    for job_id in (before.id, meanwhile.id):
+        _is_woken(bench, job_id)
+    both = sorted(bench.claim(worker), key=lambda job: job.id)
+    assert _suspend(bench, worker, *both) == ([before.id, meanwhile.id], [])
+    for job_id in (before.id, meanwhile.id):
+        _is_left_alone(bench, job_id)
+    bench.send(before.id)  # another
+    assert [job.id for job in bench.claim(worker)] == [before.id]
+    assert len(bench.events(before.id)) == 2
+
+
+def test_of_two_senders_the_one_of_the_lower_number_wakes_too_though_it_commits_later(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    job = bench.claimed_job(worker)
+    sender = bench.connect()
+    with sender.transaction():
+        bench.send(job.id, connection=sender)
+        bench.send(job.id)
+        # It is the later one that has woken the job.
+        bench.sql("update {s}.events set woke = true where job_id = %s", job.id)
+    assert bench.sql("select woke from {s}.events order by id") == [{"woke": False}, {"woke": True}]
+    assert _suspend(bench, worker, job) == ([job.id], [job.id])
+
+
+@pytest.mark.parametrize("took", [True, False])
+def test_a_job_that_takes_one_event_at_a_time_is_woken_for_the_next_whatever_has_woken_it_before(
+    every_bench: Workbench,
+    took: bool,  # noqa: FBT001 - a case
+) -> None:
+    bench, worker = every_bench, every_bench.register()
+    job = bench.claimed_job(worker)
+    bench.send(job.id)
+    bench.send(job.id)
+    assert _suspend(bench, worker, job)[1] == [job.id]
+    (job,) = bench.claim(worker)
+    used = {"events": (bench.events(job.id)[0],), "took_events": True} if took else {}
+    assert _suspend(bench, worker, job, **used)[1] == ([job.id] if took else [])
 
 
 # --- meanwhile ---
@@ -235,7 +286,7 @@ def test_a_job_that_was_let_go_on_for_later_goes_on_at_once_with_an_unread_event
     bench.sql("update {s}.jobs set proceed_requested = true, proceed_at = clock_timestamp() + interval '1 h'")
     bench.send(job.id)
     entry = to_release(job, PROCEEDED, due_seconds=None, use_proceed=True, woken_by=1)
-    calls = release_ids(bench.names, worker, [entry]), settles.wake_unread(bench.names, [job.id])
+    calls = release_ids(bench.names, worker, [entry]), settles.wake_unread(bench.names, [entry])
     assert _exchange(bench.connect(), *calls) == ([job.id], [job.id])
     _is_woken(bench, job.id)
 

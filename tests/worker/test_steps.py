@@ -230,7 +230,7 @@ async def test_a_sleep_ends_when_it_was_to_end_whatever_comes_between(app: App, 
     @app.task("t")
     async def task(ctx: Context[None, Progress]) -> int:
         ctx.execution_metadata.done += 1
-        await ctx.sleep(timedelta(hours=1))
+        await ctx.sleep(timedelta(hours=1), key="an hour")
         return ctx.execution_metadata.done
 
     async with app.worker(), await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
@@ -244,10 +244,99 @@ async def test_a_sleep_ends_when_it_was_to_end_whatever_comes_between(app: App, 
         await job_until(job, lambda job: job.state is JobState.SUSPENDED and job.attempt == 2)
         assert job.scheduled_at == until
         await connection.execute(
-            "update background_tasks.steps set result = to_json(clock_timestamp()); "
+            "update background_tasks.steps set result = json_build_object('until', clock_timestamp(), 'version', 1); "
             "update background_tasks.jobs set scheduled_at = clock_timestamp()"
         )
         assert await job.result(timeout=10) == 3
+
+
+async def test_sleeps_in_a_loop_that_goes_on_from_the_checkpoint_have_keys_of_their_own(app: App) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> int:
+        progress = ctx.execution_metadata
+        while progress.done < 3:
+            await ctx.sleep(0.02, key=f"before {progress.done}")
+            progress.done += 1
+            await ctx.persist()
+        return ctx.attempt
+
+    async with app.worker():
+        assert await (await task.start()).result(timeout=10) == 4  # three sleeps
+
+
+@pytest.mark.parametrize("persists", [True, False])
+async def test_a_sleep_without_a_key_that_may_be_another_one_is_refused_and_never_skipped(
+    app: App,
+    persists: bool,  # noqa: FBT001 - a case
+) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> int:
+        while ctx.execution_metadata.done < 3:
+            ctx.execution_metadata.done += 1
+            if persists:
+                await ctx.persist()
+            await ctx.sleep(0.02)
+        return ctx.attempt
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state.is_final)
+    assert isinstance(job.error, Raised)
+    assert "'sleep 1' is over, but the execution metadata isn't what it was" in job.error.message
+    assert 'key=f"pause {number}"' in job.error.message
+
+
+async def test_a_sleep_without_a_key_is_known_again_though_a_deploy_gave_the_checkpoint_a_field(
+    app: App, migrated_database: str
+) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> int:
+        ctx.execution_metadata.done = 1
+        await ctx.sleep(timedelta(hours=1))
+        return ctx.execution_metadata.done
+
+    async with app.worker(), await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+        await connection.execute(
+            "update background_tasks.jobs set execution_metadata = '{}', scheduled_at = clock_timestamp(); "
+            "update background_tasks.steps set result = (result::jsonb || jsonb_build_object("
+            """'until', clock_timestamp(), 'found', '{"gone": true, "done": 1}'::jsonb))::json"""
+        )
+        assert await job.result(timeout=10) == 1
+
+
+async def test_a_sleep_in_a_task_group_is_a_sleep_and_the_first_to_end_counts(app: App) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> int:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.sleep(timedelta(milliseconds=150), key="long"))
+            group.create_task(ctx.sleep(timedelta(milliseconds=20), key="short"))
+        return ctx.attempt
+
+    async with app.worker():
+        assert await (await task.start()).result(timeout=10) in {2, 3}  # 2: it came to it when both were over
+
+
+async def test_a_result_that_cant_be_read_in_a_task_group_waits_for_other_code(
+    app: App, migrated_database: str
+) -> None:
+    def count() -> int:
+        return 7
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> int:
+        async with asyncio.TaskGroup() as group:
+            counted = group.create_task(ctx.step("count", count))
+        await ctx.sleep(0.1)
+        return counted.result()
+
+    job = await task.start()
+    async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection, app.worker():
+        await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+        await connection.execute("""update background_tasks.steps set result = '"many"' where key = 'count'""")
+        await job_until(job, lambda job: job.last_error is not None)
+        assert (job.state, job.retry_number) == (JobState.PENDING, 0)
 
 
 async def test_a_proceed_of_a_sleeping_job_is_remembered_for_its_next_suspension(app: App) -> None:

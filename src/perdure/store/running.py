@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Event",
     "Sleep",
+    "SleepBegun",
     "Upgrade",
     "begin_sleep",
     "consume",
@@ -43,12 +44,26 @@ class Event(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """A sleep of a running attempt: where the attempt stands, and what it asks for."""
+    """A sleep of a running attempt: where the attempt stands, and what it asks for.
+
+    `found`: the execution metadata, as JSON of code of this version, to be stored with it; None for nothing.
+    """
 
     id: int
     claim: int
     key: str
     seconds: float
+    found: bytes | None = None
+    version: int = 0
+
+
+class SleepBegun(NamedTuple):
+    """Until when a sleep lasts, whether that is past; and the execution metadata that it was begun with, as JSON."""
+
+    until: datetime
+    is_over: bool
+    found: bytes | None
+    version: int
 
 
 class Upgrade(NamedTuple):
@@ -82,10 +97,10 @@ def steps(names: Names, job_id: int) -> Call[dict[str, bytes]]:
     return Call(names.statements["steps"], {"id": job_id}, dict)
 
 
-def begin_sleep(names: Names, worker: UUID, sleep: Sleep) -> Call[tuple[datetime, bool] | None]:
+def begin_sleep(names: Names, worker: UUID, sleep: Sleep) -> Call[SleepBegun | None]:
     """Store until when a sleep lasts, unless that is stored already.
 
-    Answers until when, and whether that is past by the database's clock; None: the attempt may not write any more.
+    Answers what is stored, and whether it is past by the database's clock; None: the attempt may not write any more.
     """
     parameters = {
         "worker": worker,
@@ -93,8 +108,10 @@ def begin_sleep(names: Names, worker: UUID, sleep: Sleep) -> Call[tuple[datetime
         "claim": sleep.claim,
         "key": sleep.key,
         "seconds": min(sleep.seconds, _LONGEST_SLEEP_SECONDS),
+        "found": None if sleep.found is None else jsonb(sleep.found),
+        "version": sleep.version,
     }
-    return Call(names.statements["begin_sleep"], parameters, lambda rows: (rows[0][0], rows[0][1]) if rows else None)
+    return Call(names.statements["begin_sleep"], parameters, lambda rows: SleepBegun(*rows[0]) if rows else None)
 
 
 def upgrade(names: Names, worker: UUID, entry: Upgrade) -> Call[bool]:

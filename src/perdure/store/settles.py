@@ -115,7 +115,7 @@ class Release(NamedTuple):
     Due: at its old place (`keep_place`), at `due_at`, in `due_seconds`; or never by itself when all three say nothing.
     For the job's history: `ending`, a code of `AttemptEnding`, and `attempt_woken_by`, what the job had been woken by
     when the attempt began. `woken_by` is what it is woken by from now on; None leaves it as it is. `events`: as in
-    `Finish`.
+    `Finish`. `took_events`: the attempt has consumed some, with this or before.
     """
 
     id: int
@@ -138,6 +138,7 @@ class Release(NamedTuple):
     asleep: bool = False
     woken_by: int | None = None
     events: tuple[int, ...] = ()
+    took_events: bool = False
 
 
 class Released(NamedTuple):
@@ -150,13 +151,14 @@ class Released(NamedTuple):
 class Persist(NamedTuple):
     """New execution metadata of a running attempt, and the number of the checkpoint that it follows.
 
-    With it, `events` (ids of the job's) are consumed, and `steps` stored: keys, with results as JSON.
+    `execution_metadata` is None where it stays as it is stored; the number is spent all the same. With it, `events`
+    (ids of the job's) are consumed, and `steps` stored: keys, with results as JSON.
     """
 
     id: int
     claim: int
     checkpoint: int
-    execution_metadata: bytes
+    execution_metadata: bytes | None
     events: tuple[int, ...] = ()
     steps: tuple[tuple[str, bytes], ...] = ()
 
@@ -319,12 +321,13 @@ def release(
     return Call(names.statements["release"], parameters, lambda rows: [Released(*row) for row in rows])
 
 
-def wake_unread(names: Names, ids: Sequence[int]) -> Call[list[int]]:
+def wake_unread(names: Names, entries: Sequence[Release]) -> Call[list[int]]:
     """Let those of these jobs go on that wait and have unread events; answers which.
 
     Belongs behind each `release` to such a state, as a statement of its own in the same transaction.
     """
-    parameters = {"ids": _sorted(ids), "channel": names.work_channel}
+    took = [entry.id for entry in entries if entry.took_events]
+    parameters = {"ids": _sorted([entry.id for entry in entries]), "took": int8s(took), "channel": names.work_channel}
     return Call(names.statements["wake_unread"], parameters, _ids)
 
 
@@ -338,7 +341,7 @@ def persist(names: Names, worker: UUID, entries: Sequence[Persist]) -> Call[list
         "ids": _sorted(ids),
         "claims": int4s(claims),
         "checkpoints": int4s(checkpoints),
-        "execution_metadata": jsonbs(metadata),
+        "execution_metadata": jsonbs(_given(metadata)),
         "step_jobs": int8s([job for job, _, _ in steps]),
         "step_keys": texts([key.encode() for _, key, _ in steps]),
         "step_results": jsons([result for _, _, result in steps]),
@@ -391,6 +394,6 @@ def fence(names: Names, worker: UUID, entry: Persist, *, changed: bool) -> Call[
         "id": entry.id,
         "claim": entry.claim,
         "checkpoint": entry.checkpoint,
-        "execution_metadata": jsonb(entry.execution_metadata) if changed else None,
+        "execution_metadata": jsonb(data) if changed and (data := entry.execution_metadata) is not None else None,
     }
     return Call(names.statements["fence"], parameters, bool)

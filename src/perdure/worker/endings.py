@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import random
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from perdure.attempt import StopReason
 from perdure.core.decide import (
@@ -26,22 +26,22 @@ from perdure.core.decide import (
 )
 from perdure.core.failure import Raised, encode_declared, encode_raised
 from perdure.core.retry import RetryPolicy
-from perdure.errors import DeadlineExceeded, JobTimeout, MisuseError, PayloadError
+from perdure.errors import DeadlineExceeded, JobTimeout, MisuseError, PayloadError, PayloadUndecodable
 from perdure.outcome import Cancelled, Completed, Failed, Suspended
+from perdure.steps import Asleep
 from perdure.worker.retrying import judge, policy_of
 from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from perdure.attempt import Attempt
     from perdure.config import Config
     from perdure.core.decide import Ending
-    from perdure.steps import Asleep
     from perdure.store.settles import Claimed
     from perdure.task import Task
 
-__all__ = ["OUTCOMES", "AnyOutcome", "Rules", "one_line"]
+__all__ = ["OUTCOMES", "AnyOutcome", "Rules", "meant", "one_line"]
 
 AnyOutcome = Completed[Any] | Suspended[Any] | Failed[Any] | Cancelled[Any]
 """What a handler may return to say more than a value."""
@@ -60,6 +60,30 @@ def one_line(text: str) -> bytes:
     if len(line) > _LONGEST_LINE:
         line = line[: _LONGEST_LINE - 1] + "…"
     return line.encode("utf-8", "replace")
+
+
+def meant(attempt: Attempt, error: BaseException) -> BaseException:
+    """Return what a handler's exception stands for, when it is a group of nothing but sleeps and unread payloads.
+
+    So it is in a task group in which one sleeps. Of several sleeps the first to end counts: the handler is called anew
+    then, and comes to the others again.
+    """
+    leaves = list(_leaves(error))
+    sleeps = [leaf for leaf in leaves if isinstance(leaf, Asleep)]
+    unread = [leaf for leaf in leaves if isinstance(leaf, PayloadUndecodable)]
+    if len(sleeps) + len(unread) < len(leaves):
+        return error
+    if unread:
+        return next((leaf for leaf in unread if leaf is attempt.unreadable), error)
+    return min(sleeps, key=lambda asleep: asleep.until)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 class Rules:
@@ -145,9 +169,12 @@ class Rules:
             return self._verdict(attempt, ending, keep_checkpoint=False, last_error=line)
 
     def asleep(self, attempt: Attempt, asleep: Asleep) -> Verdict:
-        """Judge an attempt whose handler sleeps."""
+        """Judge an attempt whose handler sleeps: what it began with an event is undone, for it comes by there again.
+
+        Else the event would be gone by then, for a handler that asks for it before it sleeps and uses it afterwards.
+        """
         try:
-            return self._verdict(attempt, Suspend(asleep.until, asleep=True))
+            return self._verdict(attempt, Suspend(asleep.until, asleep=True), is_stopped=True)
         except PayloadError as error:
             return self.raised(attempt, error)
 
@@ -209,6 +236,7 @@ class Rules:
             error=error,
             last_error=last_error,
             events=events,
+            took_events=attempt.took_events or bool(events),
             woken_by=job.woken_by,
         )
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from perdure.attempt import Attempt, Port, StopReason
+from perdure.attempt import Attempt, StopReason
 from perdure.context import BlockingContext, Context
 from perdure.core.states import JobState
 from perdure.errors import LeaseLost, PayloadError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from uuid import UUID
 
+    from perdure.port import Port
     from perdure.store.running import Upgrade
     from perdure.task import Task
     from perdure.worker.claimer import Claimer
@@ -195,7 +196,7 @@ class Executor:
             if attempt.upgrade is not None:
                 await self._upgrade(attempt, attempt.upgrade)
             handler = attempt.task.bind(self._owner.resolver)
-            outcome = await handler(Context(attempt, self._port))
+            outcome = await attempt.run(handler(Context(attempt, self._port)))
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises ends its attempt, not the worker
             self._raised(attempt, error)
         else:
@@ -216,7 +217,7 @@ class Executor:
                 except BaseException:
                     self._threads.give_back()
                     raise
-            outcome = await self._threads.run(call, f"perdure job {attempt.job.id}")
+            outcome = await attempt.run(self._threads.run(call, f"perdure job {attempt.job.id}"))
         except BaseException as error:  # noqa: BLE001 - as above
             self._raised(attempt, error)
         else:
@@ -277,6 +278,7 @@ class Executor:
             self._drop(attempt)
             return
         rules = self._owner.rules
+        error = endings.meant(attempt, error)
         if error is attempt.unreadable:
             self._defer_begun(attempt, error)
             return

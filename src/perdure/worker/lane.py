@@ -368,7 +368,7 @@ class Lane:
 def _release(names: Names, worker_id: UUID, entries: list[Release]) -> dict[str, Call[Any]]:
     """Release jobs; and let those go on that wait for an event which has come already."""
     sent: dict[str, Call[Any]] = {"release": settles.release(names, worker_id, entries)}
-    waiting = [entry.id for entry in entries if entry.state in _WAITING and not entry.asleep]
+    waiting = [entry for entry in entries if entry.state in _WAITING and not entry.asleep]
     if waiting:
         sent["wake unread"] = settles.wake_unread(names, waiting)
     return sent

@@ -18,7 +18,6 @@ from perdure.worker.poison import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
-    from datetime import datetime
     from uuid import UUID
 
     from psycopg import AsyncConnection, Connection
@@ -39,7 +38,7 @@ _ASK_AGAIN_SECONDS = 0.1
 
 
 class WorkerPort:
-    """The port of a worker's attempts (`perdure.attempt.Port`)."""
+    """The port of a worker's attempts (`perdure.port.Port`)."""
 
     def __init__(self, worker: Worker) -> None:
         """Stand between a worker and its attempts."""
@@ -75,18 +74,16 @@ class WorkerPort:
 
     async def next_event(self, attempt: Attempt) -> Event | None:
         """Read the job's oldest event that the attempt hasn't been given."""
-        while True:
-            event = await self._ask(attempt, running.next_event(self.names, attempt.job.id, attempt.handed))
-            if event is None or event.id not in attempt.handed:  # else it was given to another task meanwhile
-                return event
+        return await self._ask(attempt, running.next_event(self.names, attempt.job.id, attempt.handed))
 
     async def steps(self, attempt: Attempt) -> dict[str, bytes]:
         """Read what the job's steps have returned."""
         return await self._ask(attempt, running.steps(self.names, attempt.job.id))
 
-    async def begin_sleep(self, attempt: Attempt, key: str, seconds: float) -> tuple[datetime, bool]:
+    async def begin_sleep(self, attempt: Attempt, key: str, seconds: float, found: bytes | None) -> running.SleepBegun:
         """Store until when a sleep lasts, or find it stored."""
-        sleep = running.Sleep(attempt.job.id, attempt.job.claim, key, seconds)
+        version = attempt.task.options.version
+        sleep = running.Sleep(attempt.job.id, attempt.job.claim, key, seconds, found, version)
         while True:
             answer = await self._ask(attempt, running.begin_sleep(self.names, attempt.worker_id, sleep))
             if answer is not None:
@@ -155,7 +152,7 @@ class WorkerPort:
     async def has_landed(self, attempt: Attempt, entry: Persist) -> bool:
         """Find out for good whether a COMMIT that nobody acknowledged was done, as often as the connection breaks."""
         while True:
-            attempt.check_may_write()
+            attempt.check_holds()
             try:
                 return await self._worker.desk.run(functools.partial(self._has_landed, attempt, entry))
             except LeaseLost:

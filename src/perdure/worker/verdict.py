@@ -51,6 +51,7 @@ class Verdict:
         error: As the column holds it.
         last_error: One line.
         events: The events that the attempt has used since its last persist.
+        took_events: Whether the attempt has used events at all.
         woken_by: What the job had been woken by when the attempt began: a code of `WokenBy`.
         timed_out: Whether a raise is that of a time-out.
     """
@@ -66,6 +67,7 @@ class Verdict:
     error: bytes | None = None
     last_error: bytes | None = None
     events: tuple[int, ...] = ()
+    took_events: bool = False
     woken_by: int = 0
     timed_out: bool = False
 
@@ -123,6 +125,7 @@ class Verdict:
             asleep=decision.asleep,
             woken_by=None if decision.woken_by is None else decision.woken_by.code,
             events=events,
+            took_events=self.took_events,
         )
 
 

@@ -126,6 +126,8 @@ create table {schema}.events (
     sent_at timestamptz not null default clock_timestamp(),
     -- The version of the task's code that the sender had.
     version int not null,
+    -- It has let its suspended job go on: that it does once, for a handler may not want it yet.
+    woke boolean not null default false,
     event jsonb not null,
     primary key (job_id, id)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
@@ -208,6 +210,7 @@ returns smallint language plpgsql set search_path = {schema}, pg_temp as $$
 declare
     found_state smallint;
     found_queue text;
+    wakes boolean;
 begin
     if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
         select state, queue into found_state, found_queue
@@ -219,11 +222,12 @@ begin
     if not found then
         return null;
     end if;
-    insert into events (job_id, version, event) values (target, event_version, event);
     update jobs set state = 5, scheduled_at = clock_timestamp(), woken_by = 2
     where id = target
         and (state = 4 and not asleep or state = 5 and scheduled_at > clock_timestamp());
-    if found and (always_notify or exists (select from workers where sleeping and lapsed_at is null)) then
+    wakes := found;
+    insert into events (job_id, version, woke, event) values (target, event_version, wakes, event);
+    if wakes and (always_notify or exists (select from workers where sleeping and lapsed_at is null)) then
         perform pg_notify(channel, found_queue);
     end if;
     return found_state;

@@ -1,4 +1,5 @@
--- New execution metadata of running attempts, in a batch; each write names the checkpoint that it follows.
+-- New execution metadata of running attempts (null: as it is stored), in a batch; each write names the checkpoint that it
+-- follows, and spends a number.
 -- With it, of the rows that were really written: the events that it has used are consumed, and the results of steps are
 -- stored. (A step that ran again replaces what is stored: so does the checkpoint.)
 -- Guard: id, worker, claim, state and checkpoint number, and the worker's valid lease.
@@ -7,7 +8,7 @@
 with written as (
     update {schema}.jobs set
         checkpoint = checkpoint + 1,
-        execution_metadata = (%(execution_metadata)s::jsonb[])[width_bucket(id, %(ids)s::bigint[])]
+        execution_metadata = coalesce((%(execution_metadata)s::jsonb[])[width_bucket(id, %(ids)s::bigint[])], execution_metadata)
     where id = any(array(
             select id from {schema}.jobs where id = any(%(ids)s::bigint[]) order by id for no key update skip locked
         ))
