@@ -246,7 +246,8 @@ class Context(_BaseContext[M, X]):
 
         What is changed after it and the event are one unit until the next `persist()`, commit of `transaction()` or
         outcome, which consumes the event in the same write. A raise or a stop before that undoes both, and the event
-        is given to the next attempt.
+        is given to the next attempt. Neither a step nor a sleep consumes it. One that is asked for while a
+        transaction of this attempt is open is of that one, whichever task asks.
 
         Raises:
             MisuseError: The task declares no events.
@@ -279,7 +280,8 @@ class Context(_BaseContext[M, X]):
         """Call the function and store what it returns with the checkpoint; or return what an earlier attempt stored.
 
         A crash between the function's end and that write calls it again: give what it does a key that makes a
-        repetition harmless (this one, and the job's id). The execution metadata as it stands is stored with it.
+        repetition harmless (this one, and the job's id). The execution metadata as it stands is stored with it; unless
+        an event is handed out, or a transaction is open, which may still be undone.
 
         Args:
             key: Names the step, once in a run; the same in every attempt.
@@ -311,10 +313,12 @@ class Context(_BaseContext[M, X]):
 
         Args:
             duration: A timedelta, or seconds, from the first time that this is called, by the database's clock.
-            key: Names the sleep, once in a run; when left out, the first is "sleep 1", and so on.
+            key: Names the sleep for the job's life. When left out, the first of a run is "sleep 1", and so on: for
+                handlers of steps. One that goes on from its execution metadata comes to another first sleep each time.
 
         Raises:
-            MisuseError: The key was used in this run already, or a `transaction()` is open.
+            MisuseError: The key was used in this run already, or a `transaction()` is open; or it has none, is over,
+                and the execution metadata isn't what it was when it began: it may be another sleep than that one.
             LeaseLost: This attempt may not write any more.
         """
         await self._sleep(duration, key)
