@@ -92,10 +92,13 @@ class Waiters:
         try:
             async with limit:
                 while True:
+                    was_there = waiter.is_there
                     # First ask to be told, then look: an end in between is seen by the one or the other.
                     await self._run(_PURPOSE, jobs.await_end(self._names, [job_id]))
                     row = await self._read(job_id)
                     if not waiter.is_over(row):
+                        if waiter.is_there and not was_there:
+                            continue  # it has appeared in between: nobody was asked
                         await waiter.told.wait()
                         waiter.told.clear()
                         row = await self._read(job_id)

@@ -14,6 +14,7 @@ import pytest
 from perdure import App, Context, Failed, JobCancelled, JobFailed, JobState, Raised, Suspended
 from perdure.errors import JobNotFoundError, PayloadUndecodable
 from perdure.store.sql import names_of
+from perdure.waiting import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -267,6 +268,28 @@ async def test_a_job_started_in_an_open_transaction_is_waited_for_until_it_is_th
         for each in (job, second):
             await end(worker, each.id, result='{"rows": 5}')
         assert await asyncio.gather(*waiting) == [Imported(5)] * 2
+
+
+async def test_a_job_that_appears_between_asking_and_looking_is_asked_for_again(
+    migrated_database: str, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        App(migrated_database, scheduling={"polling_delay": timedelta(days=1)}) as app,
+        await psycopg.AsyncConnection.connect(migrated_database) as own,
+    ):
+        job = await define(app).start(connection=own)
+        read = Waiters._read
+
+        async def commit_and_read(self: Waiters, job_id: int) -> Any:
+            await own.commit()
+            return await read(self, job_id)
+
+        monkeypatch.setattr(Waiters, "_read", commit_and_read)
+        monkeypatch.setattr(Waiters, "_not_there_yet", lambda _: [])  # the poller has looked just before
+        waiting = asyncio.create_task(job.result(timeout=30))
+        await until_awaited(worker, [job.id])
+        await end(worker, job.id, result='{"rows": 5}')
+        assert await waiting == Imported(5)
 
 
 async def test_a_job_of_a_transaction_that_is_not_committed_in_time_is_not_found(

@@ -16,7 +16,7 @@ _COMMANDS = {
     "demo": Entry("perdure.cli.demo:demo", "Watch real work being killed, and going on where it was."),
     "worker": Entry("perdure.cli.worker:worker", "Claim and run the jobs of an app."),
     "migrate": Entry("perdure.cli.migrate:migrate", "Bring the database's schema up to date."),
-    "jobs": Entry("perdure.cli.jobs:jobs", "List, show, watch, start, proceed, send to, cancel and retry jobs."),
+    "jobs": Entry("perdure.cli.jobs:jobs", "Start, list, show, watch and steer jobs."),
     "graph": Entry("perdure.cli.graph:graph", "Draw the graph of a state machine."),
     "check-resume": Entry("perdure.cli.check_resume:check_resume", "Find live jobs that new code couldn't go on with."),
     "doctor": Entry("perdure.cli.doctor:doctor", "Find out what is wrong with the database, and what to do."),

@@ -22,7 +22,7 @@ _COMMANDS = {
 
 @click.group(cls=LazyGroup, entries=_COMMANDS)
 def jobs() -> None:
-    """List, show, watch, start, proceed, send to, cancel and retry jobs.
+    """Start, list, show, watch and steer jobs.
 
     No code is needed for that: --dsn, PERDURE_DSN or perdure.toml say where the jobs are. With --app it is the
     database of that app, and what is stored by these commands is checked against the types of its tasks.
