@@ -5,22 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pytest
 import pytest_asyncio
 
 from perdure import App, Context
 from perdure.worker.lane import Lane
+from tests.support.migrated import migrate_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import pytest
+    from tests.support.cluster import Cluster
 
 JOBS = 2_000
 
 
+@pytest.fixture
+def own_database(private_cluster: Cluster) -> str:
+    """A server of its own: WAL is counted for all databases of one."""
+    dsn = private_cluster.dsn(private_cluster.create_database())
+    migrate_database(dsn)
+    return dsn
+
+
 @pytest_asyncio.fixture
-async def observer(migrated_database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+async def observer(own_database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await psycopg.AsyncConnection.connect(own_database, autocommit=True) as connection:
         yield connection
 
 
@@ -33,9 +43,9 @@ async def wal_bytes(observer: psycopg.AsyncConnection[Any]) -> int:
 
 
 async def test_a_drain_shares_its_round_trips_and_writes_little(
-    migrated_database: str, observer: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
+    own_database: str, observer: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = App(migrated_database, execution={"concurrency": 500})
+    app = App(own_database, execution={"concurrency": 500})
     sent: list[int] = []
     send = Lane._send
 

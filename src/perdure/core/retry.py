@@ -58,7 +58,7 @@ class Backoff:
     def longest_seconds(self, scheduler_retries: int) -> float:
         """Return the longest wait before the retry that follows `scheduler_retries` spent ones."""
         try:
-            return min(self.cap_seconds, self.first_seconds * self.factor**scheduler_retries)
+            return min(self.cap_seconds, self.first_seconds * float(self.factor) ** scheduler_retries)
         except OverflowError:
             return self.cap_seconds if self.first_seconds else 0.0
 

@@ -271,10 +271,8 @@ class Executor:
 
     def _raised(self, attempt: Attempt, error: BaseException) -> None:
         reason = attempt.stop_reason
-        if attempt.closed or reason is StopReason.LEASE_LOST:
-            self._drop(attempt)
-            return
-        if isinstance(error, LeaseLost) and not self._port.holds(attempt.worker_id):
+        is_fenced = isinstance(error, LeaseLost) and not self._port.holds(attempt.worker_id)
+        if attempt.closed or is_fenced or reason is StopReason.LEASE_LOST:
             self._drop(attempt)
             return
         rules = self._owner.rules
@@ -287,10 +285,8 @@ class Executor:
         elif isinstance(error, Asleep):
             verdict = rules.asleep(attempt, error)
         else:
-            verdict = rules.raised(attempt, error)
-            _log.info(
-                "job %d (%s), attempt %d raised: %s", attempt.job.id, attempt.job.task, attempt.job.attempt, error
-            )
+            verdict, job = rules.raised(attempt, error), attempt.job
+            _log.info("job %d (%s), attempt %d raised: %s", job.id, job.task, job.attempt, error)
         self._end(attempt, verdict)
 
     def _defer_begun(self, attempt: Attempt, error: BaseException) -> None:

@@ -47,8 +47,7 @@ T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _LANES = 2
 _FLUSH_LOOK_SECONDS = 0.05
-# Due for longer than this: its place is behind where claims begin to look.
-_OLD_PLACE_SECONDS = 0.5
+_OLD_PLACE_SECONDS = 0.5  # due for longer, a job's place is behind where claims begin to look
 
 
 class Worker:
@@ -83,9 +82,8 @@ class Worker:
         self.lease_seconds = execution.lease_duration.total_seconds()
         self.cancel_grace_seconds = execution.cancel_grace.total_seconds()
         self.polling_seconds = app.config.scheduling.polling_delay.total_seconds()
-        self.shutdown_grace_seconds = (
-            execution.shutdown_grace.total_seconds() if shutdown_grace_seconds is None else shutdown_grace_seconds
-        )
+        grace_seconds = execution.shutdown_grace.total_seconds()
+        self.shutdown_grace_seconds = grace_seconds if shutdown_grace_seconds is None else shutdown_grace_seconds
         self.concurrency = execution.concurrency if concurrency is None else concurrency
         self.rules = Rules(app.config)
         self.desk = Desk()
@@ -163,16 +161,15 @@ class Worker:
 
     def released(self, entries: list[Released]) -> None:
         """Let the claimer look when released jobs are due, if that is before the next poll."""
-        loop = asyncio.get_running_loop()
-        for entry in entries:
-            if entry.due_seconds is None:
+        for due_seconds in (entry.due_seconds for entry in entries):
+            if due_seconds is None or due_seconds >= self.polling_seconds:
                 continue
-            if entry.due_seconds <= 0:
-                if entry.due_seconds < -_OLD_PLACE_SECONDS:
-                    self.claimer.look_everywhere()
-                self.wake()
-            elif entry.due_seconds < self.polling_seconds:
-                loop.call_later(entry.due_seconds + 0.001, self.wake)
+            if due_seconds > 0:
+                asyncio.get_running_loop().call_later(due_seconds + 0.001, self.wake)
+                continue
+            if due_seconds < -_OLD_PLACE_SECONDS:
+                self.claimer.look_everywhere()
+            self.wake()
         self._gave_back = self._gave_back or (self.stopping and bool(entries))
 
     def claims_uncertain(self) -> None:
@@ -301,13 +298,12 @@ class Worker:
         self.desk.wake_all()
         lanes = set(self._lane_tasks)
         until_seconds = time.monotonic() + self.lease_seconds
-        while lanes and self._has_unwritten() and time.monotonic() < until_seconds:
-            left_seconds = self._heartbeat.remaining_seconds
-            if not left_seconds:
-                break
+        while lanes and self._has_unwritten() and self._heartbeat.remaining_seconds:
             if self._skip_grace.is_set():
                 until_seconds = min(until_seconds, time.monotonic() + self.cancel_grace_seconds)
-            _done, lanes = await asyncio.wait(lanes, timeout=min(_FLUSH_LOOK_SECONDS, left_seconds))
+            if time.monotonic() > until_seconds:
+                break
+            _done, lanes = await asyncio.wait(lanes, timeout=_FLUSH_LOOK_SECONDS)
         if unwritten := len(self.desk.ids()) + self._dropped:
             _log.error(
                 "stopped without the database: the outcomes of %d jobs could not be written; their lease lapses, and "
@@ -354,8 +350,7 @@ class Worker:
         if self._worker_id == worker_id:
             self._worker_id = None
             self.claimer.open = False
-            if self.is_draining:
-                self._dropped += len(self.desk.ids())
+            self._dropped += len(self.desk.ids()) if self.is_draining else 0
             self.desk.clear()
         self._lost[worker_id] = self.executor.lose_lease(worker_id)
 
