@@ -178,6 +178,9 @@ class _BaseContext(Generic[M, X]):
         seconds = parse_duration(duration, key="ctx.sleep").total_seconds()
         attempt.begin_step(key)
         begun = await self._port.begin_sleep(attempt, key, seconds, found)
+        if begun.until is None:
+            message = f"job {attempt.job.id}: {key!r} is the key of a step; give the sleep another: ctx.sleep(…, key=…)"
+            raise MisuseError(message)
         if not begun.is_over:
             raise Asleep(begun.until)
         if found is not None:

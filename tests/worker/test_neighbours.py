@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest_asyncio
 
-from perdure import App, Context, JobState
+from perdure import App, Context, JobState, Suspended
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 from perdure.worker.port import WorkerPort
 from tests.support.jobs import job_until, until
@@ -304,3 +304,85 @@ async def test_a_cancel_during_the_upgrade_of_a_def_job_comes_before_its_handler
         go.set()
         await job_until(job, lambda job: job.state is JobState.CANCELLED)
     assert ran == []
+
+
+async def test_waits_of_whole_and_of_broken_seconds_share_a_batch(migrated_database: str) -> None:
+    app = App(migrated_database, scheduling={"scheduler_retry_count": 1, "scheduler_retry_delays": [60]})
+    together = asyncio.Barrier(3)
+
+    @app.task("t")
+    async def task(ctx: Context[int, None]) -> Suspended:
+        await together.wait()
+        if ctx.metadata == 0:
+            message = "waits for 60 s, which is an int"
+            raise RuntimeError(message)
+        return Suspended(until=timedelta(seconds=30.5) if ctx.metadata == 1 else None)
+
+    async with app, app.worker():
+        jobs = await task.start_many([0, 1, 2])
+        await job_until(jobs[0], lambda job: job.state is JobState.RETRYING)
+        for job in jobs[1:]:
+            await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+
+
+async def test_an_exception_whose_traceback_cant_be_made_is_a_raise_like_any_other(app: App) -> None:
+    @app.task("t", scheduler_retry_count=0)
+    async def task(ctx: Context[None, None]) -> None:
+        message = "odd"
+        raise SyntaxError(message, ("f", 1, "a", "text"))
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.FAILED)
+    assert "odd" in str(job.error)
+
+
+async def test_a_persist_that_a_stop_couldnt_write_keeps_nobody_waiting(
+    migrated_database: str, locker: psycopg.AsyncConnection[Any]
+) -> None:
+    app = App(migrated_database, execution={"lease_duration": 2, "shutdown_grace": 0, "cancel_grace": 0.1})
+    running, go = asyncio.Event(), asyncio.Event()
+    ended = list[BaseException]()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        running.set()
+        await go.wait()
+        try:
+            await ctx.persist()
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    async with app:
+        worker = app.worker()
+        await worker.__aenter__()
+        job = await task.start()
+        await running.wait()
+        await locker.execute("select from jobs where id = %s for update", [job.id])
+        go.set()
+        await worker.stop()
+        await until(lambda: bool(ended), "the handler has ended")
+        await locker.rollback()
+    assert type(ended[0]).__name__ in {"LeaseLost", "CancelledError"}
+
+
+async def test_a_sleep_under_a_steps_key_says_so_and_leaves_its_result(
+    app: App, sql: psycopg.AsyncConnection[Any]
+) -> None:
+    async def once() -> int:
+        return 7
+
+    @app.task("t", scheduler_retry_count=1, scheduler_retry_delays=[0])
+    async def task(ctx: Context[None, None]) -> None:
+        if ctx.attempt == 1:
+            await ctx.step("pause", once)
+            message = "then the code is changed"
+            raise RuntimeError(message)
+        await ctx.sleep(0.1, key="pause")
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.FAILED)
+    assert "'pause' is the key of a step" in str(job.error)
+    assert await (await sql.execute("select result::text from steps")).fetchone() == ("7",)

@@ -60,7 +60,7 @@ class Sleep(NamedTuple):
 class SleepBegun(NamedTuple):
     """Until when a sleep lasts, whether that is past; and the execution metadata that it was begun with, as JSON."""
 
-    until: datetime
+    until: datetime | None
     is_over: bool
     found: bytes | None
     version: int

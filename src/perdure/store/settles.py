@@ -304,7 +304,8 @@ def release(
         "execution_metadata": jsonbs(_given([entry.execution_metadata for entry in entries])),
         "keep_places": booleans([entry.keep_place for entry in entries]),
         "due_at": [entry.due_at for entry in entries],
-        "due_seconds": [entry.due_seconds for entry in entries],
+        # All of one type: psycopg sends no list of mixed ones.
+        "due_seconds": [None if entry.due_seconds is None else float(entry.due_seconds) for entry in entries],
         "retry_numbers": int4s([entry.retry_number for entry in entries]),
         "scheduler_retries": int4s([entry.scheduler_retries for entry in entries]),
         "lapses": int2s([entry.lapses for entry in entries]),

@@ -31,6 +31,7 @@ _BATCH = 1000
 _BATCH_BYTES = 16 * 1024 * 1024
 _ROW_BYTES = 100
 _id = itemgetter(0)
+_STOPPED = "the worker has stopped: nothing of this attempt is written any more"
 _SHORTEST_RETRY_SECONDS = 0.001
 _LONGEST_RETRY_SECONDS = 0.1
 
@@ -110,6 +111,7 @@ class Desk:
         self._deferrals: list[Deferral] = []
         self._delayed: dict[asyncio.TimerHandle, PendingPersist | None] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self._is_closed = False
 
     @property
     def is_empty(self) -> bool:
@@ -164,6 +166,8 @@ class Desk:
 
     def persist(self, pending: PendingPersist) -> None:
         """Write a checkpoint."""
+        if self._is_closed:
+            fail_persist(pending)
         self._persists.append(pending)
         self.wake()
 
@@ -186,6 +190,8 @@ class Desk:
 
     async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         """Run something on a lane's connection, and return or raise what it does."""
+        if self._is_closed:
+            raise LeaseLost(_STOPPED)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.errands.append(Errand(work, done))
         self.wake()
@@ -204,8 +210,7 @@ class Desk:
             batch.releases, self.releases = sorted(self.releases[:count], key=_id), self.releases[count:]
         if self._persists and room > 0:
             count, room = _fitting([pending.entry for pending in self._persists], room)
-            taken = [self._persists.popleft() for _ in range(count)]
-            batch.persists = sorted(taken, key=lambda pending: pending.entry.id)
+            batch.persists = self._one_of_each([self._persists.popleft() for _ in range(count)])
         if self._progress:
             batch.progress, self._progress = sorted(self._progress.values(), key=_id), {}
         if self._put_backs:
@@ -213,6 +218,19 @@ class Desk:
         if self._deferrals:
             batch.deferrals, self._deferrals = sorted(self._deferrals, key=_id), []
         return batch
+
+    def _one_of_each(self, taken: list[PendingPersist]) -> list[PendingPersist]:
+        """Leave one checkpoint of each job: an attempt that was left behind may have one beside its successor's."""
+        newest: dict[int, PendingPersist] = {}
+        for pending in sorted(taken, key=lambda pending: (pending.entry.id, pending.entry.claim)):
+            before = newest.get(pending.entry.id)
+            if before is not None and before.entry.claim == pending.entry.claim:
+                self._persists.append(pending)  # for the next batch
+                continue
+            if before is not None:
+                fail_persist(before)
+            newest[pending.entry.id] = pending
+        return list(newest.values())
 
     def return_batch(self, batch: Batch) -> None:
         """Take back what wasn't written, or may not have been: writing it again is harmless."""
@@ -259,6 +277,15 @@ class Desk:
         self._delayed.clear()
         while self._persists:
             fail_persist(self._persists.popleft())
+
+    def close(self) -> None:
+        """Let nobody wait for what won't be written any more: the lanes have ended."""
+        self._is_closed = True
+        self.clear()
+        while self.errands:
+            done = self.errands.popleft().done
+            if not done.done():
+                done.set_exception(LeaseLost(_STOPPED))
 
     def wake(self) -> None:
         """Wake one lane, if one sleeps."""

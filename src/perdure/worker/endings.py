@@ -284,7 +284,10 @@ def describe(error: BaseException) -> Raised:
         message = str(error)
     except Exception as broken:  # noqa: BLE001 - a __str__ of the user's
         message = f"(its message can't be made: {type(broken).__name__})"
-    lines = "".join(traceback.format_exception(error))
+    try:
+        lines = "".join(traceback.format_exception(error))
+    except Exception as broken:  # noqa: BLE001 - an exception of the user's, or one that was made oddly
+        lines = f"(its traceback can't be made: {type(broken).__name__})"
     return Raised(_clean(name), _clean(message)[:_LONGEST_MESSAGE], _clean(lines)[-_LONGEST_TRACEBACK:])
 
 

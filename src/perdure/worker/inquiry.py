@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from perdure.core.states import JobState
 from perdure.store import calls, settles
 from perdure.store.settles import Finish, PutBack
@@ -14,6 +12,8 @@ from perdure.worker.desk import fail_persist
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    import psycopg
 
     from perdure.store.settles import Deferral, Release, Settlement
     from perdure.store.sql import Names
@@ -42,7 +42,7 @@ async def inquire(
     ids |= {entry.id for entry in unwritten.settles} | {entry.id for entry in unwritten.returns}
     try:
         rows = await calls.run(connection, settles.settlement(names, sorted(ids)))
-    except psycopg.Error:
+    except BaseException:
         desk.return_batch(unwritten)
         raise
     for pending in unwritten.persists:

@@ -207,8 +207,8 @@ class Lane:
     async def _exchange(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
         self.exchange_began_at_seconds = asyncio.get_running_loop().time()
         self._pokes_at_claim = self._claimer.pokes
-        sent = self._calls(worker_id, batch, want, sleeping)
         try:
+            sent = self._calls(worker_id, batch, want, sleeping)
             answers = await self._send(list(sent.values()))
             if want and self._looks_everywhere:
                 now_seconds = asyncio.get_running_loop().time()
@@ -218,6 +218,8 @@ class Lane:
             self._claimer.release(want)
             if want:
                 self._owner.claims_uncertain()
+                if self._looks_everywhere:
+                    self._claimer.floors.look_everywhere()
             if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.closed:
                 self._desk.return_batch(batch)
                 raise
@@ -259,6 +261,10 @@ class Lane:
                 for rest in parts:
                     self._desk.return_batch(rest)
                 raise
+            if self._was_refused:  # for another reason meanwhile
+                for rest in parts:
+                    self._desk.return_batch(rest)
+                return
 
     def _calls(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> dict[str, Call[Any]]:  # noqa: FBT001
         names = self._owner.names
@@ -340,9 +346,10 @@ class Lane:
         open_ids = {entry.id for entry in unwritten.settles}
         desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
         if batch.put_backs or batch.deferrals:
-            self._claimer.floors.look_everywhere()  # they are at their old places
             returned = {*answers.get("put back", ()), *answers.get("defer", ())}
             desk.returned(returned)
+            if returned:
+                self._claimer.look_everywhere()  # they are at their old places
             unwritten.put_backs = [entry for entry in batch.put_backs if entry.id not in returned]
             unwritten.deferrals = [entry for entry in batch.deferrals if entry.id not in returned]
         return unwritten

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+import psycopg
+
 from perdure.core.decide import FRESH, Fail, Limits
 from perdure.core.failure import Raised, encode_raised
 from perdure.core.retry import RetryPolicy
@@ -17,23 +19,23 @@ from perdure.store.settles import Deferral
 from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
-    import psycopg
-
     from perdure.store.settles import Finish, Release
     from perdure.worker.desk import Batch, Desk
 
 __all__ = ["condemn", "is_refusal"]
 
 _log = logging.getLogger("perdure.worker")
-# Data, integrity, program limits, errors that PL/pgSQL raises, internal errors: the same entry meets them again. All
-# other classes come and go with the server's state: resources, locks, shutdowns, rights, a standby.
-_REFUSALS: Final = ("22", "23", "54", "P0", "XX")
+# Cardinality, data, integrity, program limits, errors that PL/pgSQL raises, internal errors: the same entry meets them
+# again. All other classes come and go with the server's state: resources, locks, shutdowns, rights, a standby.
+_REFUSALS: Final = ("21", "22", "23", "54", "P0", "XX")
 _NO_RETRIES: Final = Limits(RetryPolicy(0, (), 0), max_lapses=1)
 
 
 def is_refusal(error: psycopg.Error) -> bool:
     """Tell whether the database refuses what it was given, whenever it is given it."""
-    return (error.sqlstate or "").startswith(_REFUSALS)
+    if error.sqlstate is None:  # psycopg itself: it can't send or read a value
+        return isinstance(error, psycopg.DataError | psycopg.ProgrammingError)
+    return error.sqlstate.startswith(_REFUSALS)
 
 
 def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import platform
@@ -28,7 +27,8 @@ from perdure.worker.housekeeper import Housekeeper
 from perdure.worker.lane import Lane
 from perdure.worker.poller import Poller
 from perdure.worker.port import WorkerPort
-from perdure.worker.rescuer import Rescuer, rescue
+from perdure.worker.reporting import report_again
+from perdure.worker.rescuer import Rescuer
 from perdure.worker.strays import Strays
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class Worker:
         self.ready = asyncio.Event()
         self._skip_grace = asyncio.Event()
         self._worker_id: UUID | None = None
-        self._lost: dict[UUID, list[int]] = {}
+        # Ids whose lease was lost, and the jobs that this process had in hand under them.
+        self.lost: dict[UUID, list[int]] = {}
         self._is_away = False
         self._gave_back = False
         self._short_tasks: set[asyncio.Task[None]] = set()
@@ -274,6 +275,7 @@ class Worker:
         await self._flush()
         await self._strays.stop()
         await cancel_and_wait([*self._lane_tasks, *self._short_tasks])
+        self.desk.close()
         if self._gave_back:
             await self._wake_others()
         await asyncio.to_thread(self._heartbeat.stop)
@@ -341,7 +343,7 @@ class Worker:
         self.claimer.open = not self.stopping
         self.ready.set()
         self.desk.wake_all()
-        report = asyncio.create_task(self._report_again(worker_id), name="perdure report")
+        report = asyncio.create_task(report_again(self, worker_id), name="perdure report")
         self._short_tasks.add(report)
         report.add_done_callback(self._short_tasks.discard)
         report.add_done_callback(_complain)
@@ -352,25 +354,7 @@ class Worker:
             self.claimer.open = False
             self._dropped += len(self.desk.ids()) if self.is_draining else 0
             self.desk.clear()
-        self._lost[worker_id] = self.executor.lose_lease(worker_id)
-
-    async def _report_again(self, worker_id: UUID) -> None:
-        """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
-        while await self._run(leases.revive(self.names, list(self.tasks))):
-            self.claimer.look_everywhere()
-            self.wake()
-        while self._lost:
-            lost, ids = self._lost.popitem()
-            # Our own dead id: without its row its jobs can be rescued now, with no lapse counted against them.
-            await self._run(leases.remove(self.names, lost))
-            rescue_own = functools.partial(rescue, names=self.names, lost=lost, holder=worker_id)
-            await self.desk.run(functools.partial(rescue_own, limits_of=self.limits_of, ever_reported=True))
-            if ids:
-                await self._run(leases.forgive(self.names, lost, ids))
-        self.wake()
-
-    async def _run(self, call: Call[T]) -> T:
-        return await self.desk.run(lambda connection: calls.run(connection, call))
+        self.lost[worker_id] = self.executor.lose_lease(worker_id)
 
     async def _turn(self) -> None:
         while True:

@@ -21,6 +21,7 @@ with held as (
         'until', clock_timestamp() + %(seconds)s::float8 * interval '1 s', 'found', %(found)s::json, 'version', %(version)s::int)
     from held
     on conflict (job_id, key) do update set result = case
+        when steps.result ->> 'until' is null then steps.result  -- that of a step, which had this key
         when (steps.result ->> 'until')::timestamptz <= clock_timestamp() then steps.result
         else json_build_object(
             'until', steps.result -> 'until', 'found', %(found)s::json, 'version', %(version)s::int)  -- of the latest try

@@ -1,0 +1,59 @@
+"""What a worker does when it holds a lease (again): makes known what it can run, and clears what it had lost.
+
+While it was away its jobs may have been taken for lost; it reports that it is alive, so that no lapse is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+
+from perdure.store import calls, leases
+from perdure.worker.rescuer import rescue
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
+    from psycopg import AsyncConnection
+
+    from perdure.worker.worker import Worker
+
+__all__ = ["report_again"]
+
+T = TypeVar("T")
+_log = logging.getLogger("perdure.worker")
+_AGAIN_SECONDS = 0.1
+
+
+async def report_again(worker: Worker, worker_id: UUID) -> None:
+    """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
+    names = worker.names
+    revive = leases.revive(names, list(worker.tasks))
+    while await _on_lane(worker, functools.partial(calls.run, call=revive)):
+        worker.claimer.look_everywhere()
+        worker.wake()
+    while worker.lost:
+        lost, ids = next(iter(worker.lost.items()))
+        # Our own dead id: without its lease its jobs can be rescued now, with no lapse counted against them.
+        await _on_lane(worker, functools.partial(calls.run, call=leases.remove(names, lost)))
+        rescue_own = functools.partial(rescue, names=names, lost=lost, holder=worker_id, limits_of=worker.limits_of)
+        await _on_lane(worker, functools.partial(rescue_own, ever_reported=True))
+        if ids:
+            await _on_lane(worker, functools.partial(calls.run, call=leases.forgive(names, lost, ids)))
+        worker.lost.pop(lost, None)
+    worker.wake()
+
+
+async def _on_lane(worker: Worker, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+    """Do it on a lane, as often as its connection breaks: it may have been dead for long."""
+    while True:
+        try:
+            return await worker.desk.run(work)
+        except psycopg.OperationalError as error:
+            _log.debug("report: %s", error)
+            await asyncio.sleep(_AGAIN_SECONDS)
