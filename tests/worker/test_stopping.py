@@ -14,7 +14,7 @@ import pytest
 from perdure import App, CancelRequested, Context, JobState, Raised, StopReason, Suspended
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 from perdure.store.sql import Names
-from tests.support.jobs import job_until
+from tests.support.jobs import job_until, until
 
 
 @dataclass
@@ -138,10 +138,11 @@ async def test_a_def_handler_learns_of_a_cancel_at_its_next_call_of_the_context(
         ctx.persist()
         return "not reached"
 
-    async with app.worker():
+    async with app.worker() as worker:
         job = await task.start()
         assert await asyncio.to_thread(running.wait, 10)
         await app.cancel(job.id)
+        await until(lambda: worker.executor.running[job.id].stop_reason is not None, "the cancel has come")
         go.set()
         await job_until(job, lambda job: job.state is JobState.CANCELLED)
 

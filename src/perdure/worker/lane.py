@@ -348,8 +348,8 @@ class Lane:
         if batch.put_backs or batch.deferrals:
             returned = {*answers.get("put back", ()), *answers.get("defer", ())}
             desk.returned(returned)
-            if returned:
-                self._claimer.look_everywhere()  # they are at their old places
+            # They are at their old places. Not at once: what couldn't be started here would be claimed over and over.
+            self._claimer.floors.look_everywhere()
             unwritten.put_backs = [entry for entry in batch.put_backs if entry.id not in returned]
             unwritten.deferrals = [entry for entry in batch.deferrals if entry.id not in returned]
         return unwritten
