@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Never, cast
-
-import pytest_asyncio
+from typing import Any, Never, cast
 
 from perdure import (
     App,
@@ -24,23 +22,7 @@ from perdure import (
     on,
 )
 from tests.support.jobs import job_until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-
-@dataclass
-class Placed: ...
-
-
-@dataclass
-class AwaitingPayment:
-    invoice: str
-
-
-@dataclass
-class Paid:
-    by: str
+from tests.support.machines import AwaitingPayment, Paid, Placed, States
 
 
 @dataclass
@@ -48,7 +30,6 @@ class PaymentCame:
     by: str
 
 
-States = Placed | AwaitingPayment | Paid
 Ctx = Context[int, MachineState[States]]
 
 
@@ -71,12 +52,6 @@ class Fulfilment(StateMachine[int, States, str, Never]):
     @on(Paid)
     async def paid(self, state: Paid, ctx: Ctx) -> Completed[str]:
         return Completed(f"paid by {state.by}")
-
-
-@pytest_asyncio.fixture
-async def app(migrated_database: str) -> AsyncIterator[App]:
-    async with App(migrated_database) as app:
-        yield app
 
 
 async def test_proceed_changes_the_state(app: App) -> None:
