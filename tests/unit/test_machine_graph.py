@@ -28,11 +28,6 @@ States = Placed | Paid | State
 paid_here = Paid
 
 
-@pytest.fixture
-def app() -> App:
-    return App("postgresql:///nobody-connects")
-
-
 def everything(app: App) -> Any:
     @app.task("orders: all")
     class All(StateMachine[None, States, int | Literal["none"], str | list[int]]):
