@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perdure import Job
+    from perdure import Job, JobState
 
-__all__ = ["job_until", "until"]
+__all__ = ["is_in", "job_until", "until"]
 
 _DEADLINE_SECONDS = 15.0
 _LOOK_SECONDS = 0.01
@@ -44,3 +44,8 @@ async def job_until(job: Job[Any, Any, Any, Any], condition: Callable[[Job[Any, 
     except TimeoutError:
         message = f"job {job.id} wasn't as wanted within {_DEADLINE_SECONDS} s: {job.state}, {job.last_error}"
         raise AssertionError(message) from None
+
+
+async def is_in(job: Job[Any, Any, Any, Any], state: JobState) -> None:
+    """Wait until the job is in a state."""
+    await job_until(job, lambda job: job.state is state)

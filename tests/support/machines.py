@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Completed, Context, Job, JobFailed, JobState, MachineState, Raised, StateMachine, Suspended, on
-from tests.support.jobs import job_until
+from perdure import Completed, Context, Job, JobFailed, MachineState, Raised, StateMachine, Suspended, on
 
 __all__ = [
     "AwaitingPayment",
@@ -22,7 +21,6 @@ __all__ = [
     "Rejection",
     "States",
     "raised_by",
-    "settled",
 ]
 
 
@@ -75,11 +73,6 @@ class Fulfilment(StateMachine[Order, States, Receipt, Rejection]):
     @on(Paid)
     async def paid(self, state: Paid, ctx: Ctx) -> Completed[Receipt]:
         return Completed(Receipt(ctx.metadata.id))
-
-
-async def settled(job: Job[Any, Any, Any, Any], state: JobState) -> None:
-    """Wait until the job is in a state."""
-    await job_until(job, lambda job: job.state is state)
 
 
 async def raised_by(job: Job[Any, Any, Any, Any]) -> Raised:

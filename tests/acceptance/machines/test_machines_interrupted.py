@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perdure import App, JobState, MachineState, Suspended, on
-from tests.support.machines import AwaitingPayment, Ctx, Fulfilment, Order, Paid, Placed, Receipt, settled
+from tests.support.jobs import is_in
+from tests.support.machines import AwaitingPayment, Ctx, Fulfilment, Order, Paid, Placed, Receipt
 
 if TYPE_CHECKING:
     from tests.support.processes import Processes
@@ -64,7 +65,7 @@ async def test_a_transaction_that_is_rolled_back_puts_the_handlers_own_state_bac
 
     async with app.worker():
         job = await Fulfil.start(Order(1))
-        await settled(job, JobState.SUSPENDED)
+        await is_in(job, JobState.SUSPENDED)
     assert job.execution_metadata == MachineState(AwaitingPayment("1 committed suspended"))
 
 

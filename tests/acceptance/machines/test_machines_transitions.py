@@ -24,18 +24,8 @@ from perdure import (
     Suspended,
     on,
 )
-from tests.support.machines import (
-    AwaitingPayment,
-    Ctx,
-    Fulfilment,
-    Order,
-    Paid,
-    Placed,
-    Receipt,
-    Rejection,
-    raised_by,
-    settled,
-)
+from tests.support.jobs import is_in
+from tests.support.machines import AwaitingPayment, Ctx, Fulfilment, Order, Paid, Placed, Receipt, Rejection, raised_by
 
 
 async def test_a_machine_goes_from_state_to_state_and_waits_where_it_says(app: App) -> None:
@@ -45,7 +35,7 @@ async def test_a_machine_goes_from_state_to_state_and_waits_where_it_says(app: A
     job = await Fulfil.start(Order(17))
     assert job.execution_metadata == MachineState(Placed())
     async with app.worker():
-        await settled(job, JobState.SUSPENDED)
+        await is_in(job, JobState.SUSPENDED)
         assert job.execution_metadata == MachineState(AwaitingPayment("invoice 17"))
         assert isinstance(await Fulfil.proceed(job.id), Proceeded)
         assert await job.result(timeout=10) == Receipt(17)
@@ -111,7 +101,7 @@ async def test_outcomes_carry_the_state_to_be_in(app: App) -> None:
             await jobs[1].result(timeout=10)
         with pytest.raises(JobCancelled):
             await jobs[2].result(timeout=10)
-        await settled(jobs[3], JobState.SUSPENDED)
+        await is_in(jobs[3], JobState.SUSPENDED)
     for job in jobs:
         assert (await job.refresh()).execution_metadata == MachineState(Paid("attempt 1"))
     assert jobs[1].error == jobs[2].error == Rejection("no")

@@ -1,83 +1,24 @@
-"""What goes wrong in the library that this one follows, shown impossible here: one test for each of its defects."""
+"""What goes wrong in the library that this one follows, shown impossible here: attempts, their ends and failures."""
 # ruff: noqa: ARG002 - a handler has its parameters; each test's docstring is the defect
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Never
 
-import psycopg
 import pytest
 
-from perdure import (
-    App,
-    Cancelled,
-    CancelRequested,
-    Completed,
-    Context,
-    Failed,
-    Job,
-    JobNotFound,
-    JobQuery,
-    JobState,
-    MachineState,
-    ModificationFailed,
-    MultipleJobsFound,
-    NotSuspended,
-    Proceeded,
-    Raised,
-    StateMachine,
-    Suspended,
-    WokenBy,
-    on,
-)
+from perdure import App, Completed, Context, Failed, JobState, MachineState, Raised, StateMachine, Suspended, on
 from perdure.errors import JobNotFoundError
-from perdure.store import calls, jobs, leases, settles
-from tests.support.jobs import job_until, until
-from tests.support.migrated import migrate_database
+from perdure.store import calls, leases, settles
+from tests.acceptance.original_defects.hold import Hold
+from tests.support.clients import Progress
+from tests.support.jobs import is_in, job_until, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-
-@dataclass
-class Progress:
-    rows: int = 0
-    seen: list[str] = field(default_factory=list)
-
-
-class Hold:
-    """Where a handler waits until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
-
-    async def wait(self) -> None:
-        self.reached.set()
-        await self.go_on.wait()
-
-
-@pytest.fixture
-async def app(migrated_database: str) -> AsyncIterator[App]:
-    app = App(
-        migrated_database,
-        scheduling={"scheduler_retry_count": 0, "scheduler_retry_delays": [0], "polling_delay": 0.2},
-        execution={"shutdown_grace": 0, "cancel_grace": 0.2, "lease_duration": 2},
-    )
-    async with app:
-        yield app
-
-
-@pytest.fixture
-def database(migrated_database: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(migrated_database, autocommit=True) as connection:
-        yield connection
-
-
-async def is_in(job: Job[Any, Any, Any, Any], state: JobState) -> None:
-    await job_until(job, lambda job: job.state is state)
+    import psycopg
 
 
 async def test_defect_1_a_graceful_shutdown_loses_no_job(app: App) -> None:
@@ -178,61 +119,6 @@ async def test_defect_4_a_job_that_runs_for_long_is_started_once_and_late_writes
         assert job.execution_metadata == Progress()
 
 
-async def test_defect_5_a_proceed_revives_nothing_starts_no_second_run_and_puts_no_checkpoint_back(app: App) -> None:
-    """Proceed reads, changes and writes without a lock or a look at the state."""
-    hold = Hold()
-
-    @app.task("t")
-    async def task(ctx: Context[bool, Progress]) -> int | Suspended:
-        if not ctx.metadata and not ctx.execution_metadata.rows:
-            return Suspended()
-        ctx.execution_metadata.rows += 10
-        await ctx.persist()
-        await hold.wait()
-        return ctx.attempt
-
-    def grow(progress: Progress) -> Progress:
-        progress.rows += 1
-        return progress
-
-    async with app.worker():
-        job = await task.start(metadata=True)
-        await hold.reached.wait()
-        assert isinstance(await task.proceed(job.id, grow), NotSuspended)
-        hold.go_on.set()
-        assert await job.result(timeout=10) == 1
-        assert isinstance(await task.proceed(job.id, grow), NotSuspended)
-        assert ((await job.refresh()).state, job.execution_metadata.rows) == (JobState.COMPLETED, 10)
-
-        waiting = await task.start(metadata=False)
-        await is_in(waiting, JobState.SUSPENDED)
-        answers = await asyncio.gather(*(task.proceed(waiting.id, grow) for _ in range(8)))
-        assert sorted(type(answer).__name__ for answer in answers) == ["NotSuspended"] * 7 + ["Proceeded"]
-        assert await waiting.result(timeout=10) == 2
-        assert (await waiting.refresh()).execution_metadata.rows == 11
-
-
-async def test_defect_6_a_checkpoint_erases_no_proceed(app: App) -> None:
-    """Each persist writes the whole row, its state too, and so erases a proceed that came meanwhile."""
-    hold = Hold()
-
-    @app.task("t")
-    async def task(ctx: Context[None, Progress]) -> str | Suspended:
-        if ctx.execution_metadata.rows:
-            return ctx.woken_by
-        await hold.wait()
-        ctx.execution_metadata.rows = 1
-        await ctx.persist()
-        return Suspended()
-
-    async with app.worker():
-        job = await task.start()
-        await hold.reached.wait()
-        assert isinstance(await app.proceed(job.id), Proceeded)
-        hold.go_on.set()
-        assert await job.result(timeout=10) == WokenBy.PROCEED
-
-
 async def test_defect_7_a_completed_job_is_never_run_again(app: App) -> None:
     """Execution doesn't look at the state: whatever delivers a job again runs it again."""
     runs = list[int]()
@@ -316,24 +202,6 @@ async def test_defect_9_an_unknown_name_or_a_bad_payload_stops_nothing(
         assert [await job.result(timeout=10) for job in (unknown, bad)] == [1, 2]
 
 
-async def test_defect_10_suspended_until_is_suspended_and_ends_by_whichever_comes_first(app: App) -> None:
-    """A job that waits for a time is stored as pending; "an event or a time" can't be said."""
-
-    @app.task("t", events=str)
-    async def task(ctx: Context[float, None]) -> str | Suspended:
-        if ctx.woken_by is WokenBy.START:
-            return Suspended(until=timedelta(seconds=ctx.metadata))
-        return f"{ctx.woken_by.value}: {await ctx.next_event()}"
-
-    async with app.worker():
-        by_event, by_time = await task.start(3600.0), await task.start(0.05)
-        await is_in(by_event, JobState.SUSPENDED)
-        assert [job.id async for job in app.jobs(JobQuery(states=[JobState.SUSPENDED], metadata=3600))] == [by_event.id]
-        await task.send(by_event.id, "paid")
-        assert await by_event.result(timeout=10) == "event: paid"
-        assert await by_time.result(timeout=10) == "time: None"
-
-
 async def test_defect_11_a_success_clears_the_error_and_a_suspension_the_counter(app: App) -> None:
     """An old error survives a later success, and the retry counter is never reset."""
 
@@ -364,107 +232,6 @@ async def test_defect_12_throughput_isnt_capped_by_batch_and_polling_delay(migra
     async with app, app.worker():
         started = await task.start_many(range(100))  # at 5 a day it would take three weeks
         assert [await job.result(timeout=20) for job in started] == list(range(100))
-
-
-async def test_defect_13_what_is_looked_for_has_an_index_and_history_is_apart(
-    app: App, database: psycopg.Connection[Any]
-) -> None:
-    """Only the primary key is indexed, optional filters force scans of everything that ever ran."""
-    database.execute("""
-        insert into background_tasks.finished_jobs (id, state, created_at, finished_at, claim, attempt, retry_number,
-            checkpoint, priority, queue, task, metadata, execution_metadata, woken_by, version)
-        select n, 6 + (n % 1000 = 0)::int, now(), now(), 1, 1, 0, 0, 0, 'default', 't', 'null', 'null', 0, 1
-        from generate_series(1, 20000) n
-    """)
-    database.execute("vacuum analyze background_tasks.finished_jobs, background_tasks.jobs")
-
-    def read_of_history(*states: JobState) -> int:
-        call = jobs.page(app.names, after=None, limit=100, states=[state.code for state in states], tasks=["t"])
-        plan = database.execute(b"explain (analyze, format json) " + call.statement, call.parameters).fetchone()
-        assert plan is not None
-        return sum(int(rows) for rows in _rows_read(plan[0][0]["Plan"], "finished_jobs"))
-
-    for _ in range(10):  # also once the statement has been prepared
-        assert read_of_history(*(state for state in JobState if not state.is_final)) == 0
-        assert read_of_history(JobState.FAILED) == 20
-
-
-def _rows_read(plan: dict[str, Any], table: str) -> Iterator[float]:
-    if plan.get("Relation Name") == table:
-        yield (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
-    for below in plan.get("Plans", ()):
-        yield from _rows_read(below, table)
-
-
-async def _nothing(ctx: Context[None, None]) -> None: ...
-
-
-async def test_defect_14_paging_skips_nothing_whatever_the_order_and_all_filters_count(
-    app: App, database: psycopg.Connection[Any]
-) -> None:
-    """The cursor skips rows of equal times; descending returns nothing; one filter makes another ignored."""
-
-    @app.task("t")
-    async def task(ctx: Context[int, Progress]) -> None: ...
-
-    started = await task.start_many([n % 2 for n in range(25)])
-    database.execute("update background_tasks.jobs set created_at = now(), scheduled_at = now()")
-    ids = [job.id for job in started]
-    assert [job.id async for job in app.jobs(JobQuery(page_size=4))] == ids
-    assert [job.id async for job in app.jobs(JobQuery(page_size=4, order="descending"))] == ids[::-1]
-    some = JobQuery(names=["t"], metadata=1, execution_metadata={"rows": 1})
-    assert [job.id async for job in app.jobs(some)] == []
-    assert isinstance(await app.proceed(some), JobNotFound)
-
-
-async def test_defect_15_schemas_of_one_database_share_nothing(cluster: Any) -> None:
-    """A type is created outside of the configured schema, so that a second schema collides with it."""
-    dsn = cluster.dsn(cluster.create_database())
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        query = b"""
-            select count(*) from (select relnamespace from pg_class union all select typnamespace from pg_type
-                union all select pronamespace from pg_proc) as things (namespace)
-            where namespace not in (
-                select oid from pg_namespace where nspname in ('first', 'second') or nspname like 'pg\\_toast%'
-            )
-        """
-        before = connection.execute(query).fetchone()
-        for schema in ("first", "second"):
-            migrate_database(dsn, schema)
-        assert connection.execute(query).fetchone() == before
-    async with (
-        App(dsn, persistence={"schema_name": "first"}) as first,
-        App(dsn, persistence={"schema_name": "second"}) as other,
-    ):
-        await first.task("t")(_nothing).start()
-        assert [job async for job in other.jobs()] == []
-
-
-async def test_defect_16_jobs_can_be_cancelled_ranked_and_looked_back_at_by_one_clock(
-    app: App, database: psycopg.Connection[Any]
-) -> None:
-    """No cancel from outside, no priority, no history, no finish time; times are the applications'."""
-    order = list[int]()
-
-    @app.task("t")
-    async def task(ctx: Context[int, None]) -> None:
-        order.append(ctx.metadata)
-
-    for priority in (-1, 5, 0):
-        await task.start(priority, priority=priority)
-    cancelled = await task.start(7)
-    assert isinstance(await app.cancel(cancelled.id), CancelRequested)
-    async with app.worker(concurrency=1):
-        job = await task.start(-100, priority=-100)
-        await job.result(timeout=10)
-    assert order == [5, 0, -1, -100]
-    assert (await cancelled.refresh()).state is JobState.CANCELLED
-    assert [attempt.number for attempt in await (await job.refresh()).history()] == [1]
-    clock = database.execute("select now()").fetchone()
-    assert clock is not None
-    assert job.started_at is not None
-    assert job.finished_at is not None
-    assert job.created_at < job.started_at < job.finished_at < clock[0]
 
 
 @dataclass
@@ -505,27 +272,3 @@ async def test_defect_17_a_cycle_is_found_without_value_equality_and_a_loop_that
     assert isinstance(job.error, Raised)
     assert job.error.type == "perdure.errors.StateRepeated"
     assert "Again" in job.error.message
-
-
-async def test_defect_18_every_answer_of_proceed_is_given_and_none_is_another(app: App) -> None:
-    """Answers are declared that are never given; and "several found" is said when there is none."""
-
-    @app.task("t")
-    async def task(ctx: Context[int, Progress]) -> Suspended | Cancelled[str]:
-        return Suspended()
-
-    def fails(progress: Progress) -> Progress:
-        message = "no"
-        raise ValueError(message)
-
-    async with app.worker():
-        for job in await task.start_many([1, 1]):
-            await is_in(job, JobState.SUSPENDED)
-    none, several = await app.proceed(JobQuery(metadata=2)), await app.proceed(JobQuery(metadata=1))
-    assert isinstance(none, JobNotFound)
-    assert isinstance(several, MultipleJobsFound)
-    assert len(several.jobs) == 2
-    assert isinstance(await app.proceed(10**12), JobNotFound)
-    assert isinstance(await task.proceed(job.id, fails), ModificationFailed)
-    assert isinstance(await task.proceed(job.id), Proceeded)
-    assert isinstance(await task.proceed(job.id), NotSuspended)
