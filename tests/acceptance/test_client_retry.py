@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perdure import (
-    App,
-    AttemptEnding,
-    Context,
-    JobNotFound,
-    JobState,
-    NotFinal,
-    Raised,
-    Retried,
-    WokenBy,
-)
+from perdure import App, AttemptEnding, Context, JobNotFound, JobState, NotFinal, Raised, Retried, WokenBy
 from perdure.errors import JobNotFoundError, MisuseError, PayloadRefused, PayloadUndecodable
 from tests.support.clients import WORKER, Approved, Hands, Meta, Needs, Progress, ShopClosed, define
 
@@ -39,11 +29,6 @@ async def app(migrated_database: str) -> AsyncIterator[App]:
         async def limited(ctx: Context[Meta, Progress]) -> None: ...
 
         yield app
-
-
-@pytest.fixture
-def task(app: App) -> Any:
-    return app.tasks["orders.import"]
 
 
 async def ended(task: Any, hands: Hands, state: JobState = JobState.FAILED, **columns: object) -> Any:

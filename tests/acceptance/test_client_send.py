@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -35,28 +35,7 @@ from tests.support.clients import (
     until_waiting,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 EVENTS = "select job_id, version, event from background_tasks.events order by job_id, id"
-
-
-@pytest.fixture
-async def app(migrated_database: str) -> AsyncIterator[App]:
-    async with App(migrated_database) as app:
-        define(app)
-        yield app
-
-
-@pytest.fixture
-def task(app: App) -> Any:
-    return app.tasks["orders.import"]
-
-
-@pytest.fixture
-async def own(migrated_database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    async with await psycopg.AsyncConnection.connect(migrated_database) as connection:
-        yield connection
 
 
 # --- who gets it ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,7 +11,7 @@ import psycopg
 from perdure import App, Context, Failed, Suspended  # noqa: TC001 - handlers' annotations are read
 
 if TYPE_CHECKING:
-    from perdure import Job
+    from perdure import Job, JobState
 
 __all__ = [
     "WORKER",
@@ -24,6 +24,10 @@ __all__ = [
     "Rejected",
     "ShopClosed",
     "define",
+    "fail_to_grow",
+    "grown",
+    "stored",
+    "suspended",
     "until_waiting",
 ]
 
@@ -88,7 +92,7 @@ class Rejected:
 def define(app: App) -> Any:
     """Define the tasks, and return the first."""
 
-    @app.task("orders.import", events=Approved | Rejected)
+    @app.task("orders.import", queue="imports", priority=7, events=Approved | Rejected)
     async def import_orders(ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed] | Suspended:
         return Imported(ctx.execution_metadata.rows)
 
@@ -142,6 +146,10 @@ class Hands:
         """Read a column of a live job."""
         return self.sql(f"select {name} from background_tasks.jobs where id = %s", job.id)[0][0]
 
+    def count(self) -> int:
+        """Count the jobs, ended ones too."""
+        return int(self.sql("select count(*) from background_tasks.all_jobs")[0][0])
+
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
@@ -154,3 +162,26 @@ async def until_waiting(hands: Hands) -> None:
             "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
         ):
             await asyncio.sleep(0.01)
+
+
+async def suspended(task: Any, hands: Hands, shop: str = "riga") -> Any:
+    """Start a job, and suspend it for ever."""
+    job = await task.start(Meta(shop))
+    hands.suspend(job)
+    return job
+
+
+async def stored(job: Job[Any, Any, Any, Any]) -> tuple[JobState, Any]:
+    """Read the state and the checkpoint that are stored."""
+    await job.refresh()
+    return job.state, job.execution_metadata
+
+
+def grown(progress: Progress) -> Progress:
+    """Count a row more: a modification."""
+    return replace(progress, rows=progress.rows + 1)
+
+
+def fail_to_grow(_: Progress) -> Progress:
+    """Raise, as a modification may."""
+    raise ValueError("no such page")  # noqa: EM101, TRY003 - what the caller's function raises

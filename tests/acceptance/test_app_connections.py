@@ -1,0 +1,73 @@
+"""An app's connections: lost with the database, all in use, and given back by calls that are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from perdure import App, JobQuery
+from perdure.errors import DatabaseUnavailable
+from tests.support.clients import Meta, define
+
+if TYPE_CHECKING:
+    from tests.support.cluster import Cluster
+
+
+async def test_a_restarted_database_costs_a_call_or_none(
+    private_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = private_cluster.create_database()
+    async with App(private_cluster.dsn(database)) as app:
+        task = define(app)
+        await app.migrate()
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 3600.0)
+        await task.start(Meta("before"))
+        private_cluster.stop("immediate")
+        private_cluster.start()
+        with pytest.raises(DatabaseUnavailable, match="whether the database has done it can't be known"):
+            await task.start(Meta("just after"))
+        await asyncio.gather(*(task.start(Meta("after")) for _ in range(20)))
+        assert app.pool.get_stats()["pool_size"] > 3
+
+        # Connections that lay unused for a while, here: at all, are tried before they are lent.
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 0.0)
+        private_cluster.stop("immediate")
+        private_cluster.start()
+        await asyncio.gather(*(task.start(Meta("again")) for _ in range(20)))
+        async with app.pool.connection() as connection:
+            await connection.execute("select 1")
+        shops = [job.metadata.shop async for job in app.jobs()]
+        assert shops == ["before"] + ["after"] * 20 + ["again"] * 20
+
+
+async def test_when_no_connection_is_free_the_error_says_what_to_do(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.connections.WAIT_SECONDS", 0.05)
+    async with App(migrated_database, execution={"max_connections": 1}) as app:
+        task = define(app)
+        async with app.pool.connection() as connection:
+            with pytest.raises(DatabaseUnavailable, match=r"start: no connection within 0\.05 s: .* all 1 connections"):
+                await task.start(Meta("a"))
+            with pytest.raises(DatabaseUnavailable, match=r"inside ctx\.transaction\(\), pass its own: connection=…"):
+                await task.start(Meta("a"))
+            await task.start(Meta("b"), connection=connection)
+        await task.start(Meta("c"))
+
+
+async def test_cancelled_calls_leave_the_pool_as_it_was(migrated_database: str) -> None:
+    async with App(migrated_database, execution={"max_connections": 3}) as app:
+        task = define(app)
+        for after_turns in range(60):
+            starting = [asyncio.create_task(task.start(Meta("a"))) for _ in range(5)]
+            for _ in range(after_turns):
+                await asyncio.sleep(0)
+            for call in starting:
+                call.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+        await asyncio.gather(*(task.start(Meta("after")) for _ in range(20)))
+        stats = app.pool.get_stats()
+        assert stats["pool_size"] == stats["pool_available"] <= 3
+        assert len([job async for job in app.jobs(JobQuery(metadata={"shop": "after"}))]) == 20

@@ -1,0 +1,144 @@
+"""An app is made, opened and closed; and says what it lacks: its database, its tables, or being open."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from perdure import App, JobQuery
+from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated
+from tests.support.clients import Meta, define
+
+
+async def test_an_app_that_is_not_open_says_so(migrated_database: str) -> None:
+    app = App(migrated_database)
+    task = define(app)
+    for use in (task.start(Meta("a")), app.proceed(1), app.cancel(1), app.job(1), app.migrate(), anext(app.jobs())):
+        with pytest.raises(MisuseError, match=r"the app isn't open: use `async with app:`"):
+            await use
+    with pytest.raises(MisuseError, match=r"worker: the app isn't open"):
+        app.worker()
+    async with app:
+        job = await task.start(Meta("a"))
+    with pytest.raises(MisuseError, match=r"result: the app isn't open"):
+        await job.result()
+
+
+async def test_opens_count_and_an_app_can_be_opened_again(migrated_database: str) -> None:
+    app = App(migrated_database)
+    task = define(app)
+    async with app:
+        async with app:
+            await task.start(Meta("a"))
+        await task.start(Meta("b"))
+    await app.close()
+    async with app:
+        assert [job.metadata.shop async for job in app.jobs()] == ["a", "b"]
+
+
+async def test_an_app_belongs_to_the_event_loop_that_opened_it(migrated_database: str) -> None:
+    async with App(migrated_database) as app:
+        task = define(app)
+
+        async def misuse() -> None:
+            with pytest.raises(MisuseError, match="open: the app was opened in another event loop"):
+                await app.open()
+            with pytest.raises(MisuseError, match="start: the app was opened in another event loop"):
+                await task.start(Meta("a"))
+
+        await asyncio.to_thread(asyncio.run, misuse())
+        await task.start(Meta("a"))
+
+
+UNCLOSED = """
+import asyncio, sys
+from perdure import App, Context
+
+app = App(sys.argv[1])
+
+@app.task("unclosed")
+async def unclosed(ctx: Context[None, None]) -> None: ...
+
+async def use() -> None:
+    await app.open()
+    await unclosed.start()
+
+asyncio.run(use())
+asyncio.run(use())
+"""
+
+
+async def test_an_app_that_was_not_closed_can_be_opened_in_the_next_event_loop(
+    app: App, migrated_database: str
+) -> None:
+    command = [sys.executable, "-c", UNCLOSED, migrated_database]
+    process = await asyncio.create_subprocess_exec(*command)
+    async with asyncio.timeout(50):
+        assert await process.wait() == 0
+    assert len([job async for job in app.jobs(JobQuery(names=["unclosed"]))]) == 2
+
+
+async def test_opening_at_once_from_many_places_opens_once(migrated_database: str) -> None:
+    app = App(migrated_database)
+    await asyncio.gather(*(app.open() for _ in range(10)))
+    pool = app.pool
+    for _ in range(9):
+        await app.close()
+        assert app.pool is pool
+    await app.close()
+    assert pool.closed
+
+
+async def test_without_a_database_opening_says_so_in_a_line() -> None:
+    app = App("postgresql://someone:secret@127.0.0.1:1/nothing")
+    with pytest.raises(DatabaseUnavailable) as refusal:
+        await app.open()
+    message = str(refusal.value)
+    assert message.startswith("no connection to the database: ")
+    assert "127.0.0.1" in message
+    assert "secret" not in message
+    assert "\n" not in message
+
+
+async def test_without_its_tables_a_verb_says_to_migrate_and_migrating_helps(database: str) -> None:
+    async with App(database, persistence={"schema_name": 'odd "name" %s'}) as app:
+        task = define(app)
+        with pytest.raises(SchemaOutdated, match="perdure migrate"):
+            await task.start(Meta("a"))
+        async with await psycopg.AsyncConnection.connect(database) as own:
+            with pytest.raises(SchemaOutdated, match="perdure migrate"):
+                await task.start(Meta("a"), connection=own)
+        assert await app.migrate()
+        assert await app.migrate() == []
+        await task.start(Meta("a"))
+        assert [job.metadata async for job in app.jobs()] == [Meta("a")]
+
+
+async def test_an_app_reads_its_settings_from_a_file(tmp_path: Any, migrated_database: str) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"Scheduling": {"BatchSize": 7, "PollingDelay": "00:00:00.500"}}')
+    app = App.from_file(file, dsn=migrated_database, execution={"max_connections": 3})
+    assert app.config.scheduling.batch_size == 7
+    assert app.config.scheduling.polling_delay == timedelta(milliseconds=500)
+    async with app:
+        assert app.pool.max_size == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"queues": "slow"}, "queues='slow': a text alone"),
+        ({"concurrency": 0}, "concurrency=0 isn't allowed"),
+        ({"shutdown_grace": timedelta(seconds=-1)}, "it is 0 or more"),
+        ({"shutdown_grace": "soon"}, "shutdown_grace: 'soon' is no duration"),
+    ],
+)
+async def test_a_worker_is_refused_what_it_cannot_be(app: App, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(MisuseError) as refusal:
+        app.worker(**arguments)
+    assert said in str(refusal.value)
