@@ -1,7 +1,7 @@
 """mypy and pyright, both strict, read a task's types off its handler, and refuse what doesn't fit.
 
-The samples are the statement: `inferred.py` and `interface.py` are accepted to the line, and of `refused.py` exactly
-the marked lines are refused.
+The samples are the statement: of `refused.py` exactly the marked lines are refused, and all others are accepted to
+the line.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ def run_pyright() -> Findings:
 def test_the_types_are_inferred_from_the_handler_and_what_does_not_fit_is_refused(run: Callable[[], Findings]) -> None:
     found = run()
 
-    assert found.get("inferred.py", {}) == {}
-    assert found.get("interface.py", {}) == {}
+    assert {name: said for name, said in found.items() if name != "refused.py"} == {}
 
     source = (SAMPLES / "refused.py").read_text("utf-8").splitlines()
     marked = {number for number, line in enumerate(source, 1) if line.endswith("# refused")}
