@@ -261,7 +261,7 @@ async def test_a_job_started_in_an_open_transaction_is_waited_for_until_it_is_th
             (second,) = await task.start_many([None], connection=own)
             waiting = [asyncio.create_task(each.result(timeout=30)) for each in (job, second)]
             await until_listening(worker)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # with the shorter delay it is looked for several times meanwhile
             assert not any(each.done() for each in waiting)
             await own.commit()
         await until_awaited(worker, [job.id, second.id])

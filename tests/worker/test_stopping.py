@@ -86,8 +86,7 @@ async def test_a_handler_that_ignores_its_cancel_is_left_behind_and_fenced(app: 
         await app.cancel(job.id)
         await job_until(job, lambda job: job.state is JobState.CANCELLED)
         go.set()
-        while not written:  # noqa: ASYNC110 - the handler's end, of which nobody is told
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(written), "the handler that was left behind has tried to write")
     assert type(written[0]).__name__ == "LeaseLost"
     assert (await job.refresh()).execution_metadata == Progress(0)
 

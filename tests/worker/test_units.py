@@ -209,7 +209,7 @@ async def test_a_stop_does_not_put_the_checkpoint_back_behind_rows_for_an_event_
     async with app.worker():
         await commit_waits(connection)
         ask.set()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # time in which it would come, did it not wait
         assert got == [1]  # the other comes after the commit
         await connection.execute(f"select pg_advisory_unlock({LOCK})".encode())
         await committed.wait()
