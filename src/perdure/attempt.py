@@ -16,14 +16,13 @@ from perdure.store.settles import Persist
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
-    from concurrent.futures import Future as ThreadFuture
     from uuid import UUID
 
     from perdure.core.codec import Codec
     from perdure.errors import PayloadError
     from perdure.port import Port
+    from perdure.store.claims import Claimed
     from perdure.store.running import Upgrade
-    from perdure.store.settles import Claimed
     from perdure.task import Task
 
 __all__ = ["Attempt", "StopReason"]
@@ -92,7 +91,6 @@ class Attempt:
         "steps",
         "stop_reason",
         "task",
-        "thread",
         "timers",
         "took_events",
         "unreadable",
@@ -127,7 +125,6 @@ class Attempt:
         self.entry = b""
         self.started_at_seconds = 0.0
         self.handle: asyncio.Task[None] | None = None
-        self.thread: ThreadFuture[Any] | None = None
         self.timers: list[asyncio.TimerHandle] | None = None
         self.loop = loop
         self.next_progress: bytes | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.store.settles import Finish, Release
 
 if TYPE_CHECKING:
-    from perdure.store.settles import Claimed
+    from perdure.store.claims import Claimed
 
 __all__ = [
     "CANCELLED",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed
+    from perdure.store.claims import Claimed
     from perdure.store.sql import Names
     from tests.store.workbench import Workbench
 

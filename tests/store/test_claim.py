@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perdure.store import leases, settles
-from perdure.store.settles import Floor
+from perdure.store import claims, leases
+from perdure.store.claims import Floor
 from tests.store.workbench import gated
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def test_a_claim_says_when_a_due_job_was_left_out_since_its_row_was_locked(every
     bench, worker = every_bench, every_bench.register()
 
     def left_out(want: int = 5, queues: list[str] | None = None) -> bool:
-        return bench.run(settles.claim(bench.names, worker, want=want, queues=queues)).left_out
+        return bench.run(claims.claim(bench.names, worker, want=want, queues=queues)).left_out
 
     bench.start(after=timedelta(hours=1))
     bench.sql("update {s}.jobs set suspect = true where id = %s", bench.start())
@@ -169,11 +169,11 @@ def test_several_claimers_at_once_share_all_jobs_and_no_job_twice(every_bench: W
     workers = [bench.register() for _ in range(4)]
     connections = [bench.connect() for _ in workers]
     with bench.closed_gate():  # all take their snapshot while every job is free
-        claims = [
-            bench.begin(settles.claim(gate, worker, want=25, queues=None), connection)
+        begun = [
+            bench.begin(claims.claim(gate, worker, want=25, queues=None), connection)
             for worker, connection in zip(workers, connections, strict=True)
         ]
-    claimed = [job.id for claim in claims for job in claim.result(timeout=10).jobs]
+    claimed = [job.id for claim in begun for job in claim.result(timeout=10).jobs]
     assert len(claimed) == len(set(claimed))
     # Who came last may have found rows locked that their claimer then left; they stay due.
     while more := bench.claim(workers[0]):
@@ -201,7 +201,7 @@ def test_a_job_that_changed_between_the_snapshot_and_the_lock_is_not_claimed(
     changed, untouched = bench.start(), bench.start()
     gate = gated(bench.names, "claim", "order by jobs.scheduled_at, jobs.id")
     with bench.closed_gate():
-        claim = bench.begin(settles.claim(gate, bench.register(), want=5, queues=None), bench.connect())
+        claim = bench.begin(claims.claim(gate, bench.register(), want=5, queues=None), bench.connect())
         bench.sql(f"update {{s}}.jobs set {change} where id = %s", changed)
         before = bench.job(changed)
     assert [job.id for job in claim.result(timeout=10).jobs] == [untouched]
@@ -213,7 +213,7 @@ def test_a_job_that_was_cancelled_between_the_snapshot_and_the_lock_is_not_claim
     gone, untouched = bench.start(), bench.start()
     gate = gated(bench.names, "claim", "order by jobs.scheduled_at, jobs.id")
     with bench.closed_gate():
-        claim = bench.begin(settles.claim(gate, bench.register(), want=5, queues=None), bench.connect())
+        claim = bench.begin(claims.claim(gate, bench.register(), want=5, queues=None), bench.connect())
         bench.sql("delete from {s}.jobs where id = %s", gone)
     assert [job.id for job in claim.result(timeout=10).jobs] == [untouched]
 
@@ -229,24 +229,24 @@ def test_suspects_are_claimed_apart_and_one_by_one(every_bench: Workbench) -> No
     worker = bench.register()
     assert {job.id for job in bench.claim(worker)} == set(others)
     for suspect in reversed(suspects):
-        (claimed,) = bench.run(settles.claim_suspect(bench.names, worker, queues=None))
+        (claimed,) = bench.run(claims.claim_suspect(bench.names, worker, queues=None))
         assert (claimed.id, claimed.claim, claimed.attempt) == (suspect, 1, 1)
         assert bench.job(suspect)["worker_id"] == worker
-    assert bench.run(settles.claim_suspect(bench.names, worker, queues=None)) == []
+    assert bench.run(claims.claim_suspect(bench.names, worker, queues=None)) == []
 
 
 def test_a_suspect_waits_for_its_time_its_queue_and_its_lock(bench: Workbench) -> None:
     worker = bench.register()
     job_id = bench.start(queue="mail", after=timedelta(hours=1))
     bench.sql("update {s}.jobs set suspect = true")
-    assert bench.run(settles.claim_suspect(bench.names, worker, queues=None)) == []
+    assert bench.run(claims.claim_suspect(bench.names, worker, queues=None)) == []
     _due(bench, job_id, 1)
-    assert bench.run(settles.claim_suspect(bench.names, worker, queues=["default"])) == []
+    assert bench.run(claims.claim_suspect(bench.names, worker, queues=["default"])) == []
     holder = bench.connect()
     with holder.transaction():
         holder.execute("select from background_tasks.jobs for update")
-        assert bench.run(settles.claim_suspect(bench.names, worker, queues=["mail"])) == []
-    assert len(bench.run(settles.claim_suspect(bench.names, worker, queues=["mail"]))) == 1
+        assert bench.run(claims.claim_suspect(bench.names, worker, queues=["mail"])) == []
+    assert len(bench.run(claims.claim_suspect(bench.names, worker, queues=["mail"]))) == 1
 
 
 # --- bands ---
@@ -292,7 +292,7 @@ def test_a_claim_begins_at_its_bands_floor(every_bench: Workbench) -> None:
         "returning extract(epoch from scheduled_at)::float8 as at"
     )[0]["at"]
     floor = Floor("default", 0, at_seconds, second)
-    claims = bench.run(settles.claim(bench.names, worker, want=10, queues=None, floors=[floor]))
-    assert {job.id for job in claims.jobs} == {second, third, other}
-    assert not claims.left_out
-    assert {job.id for job in bench.run(settles.claim(bench.names, worker, want=10, queues=None)).jobs} == {first}
+    found = bench.run(claims.claim(bench.names, worker, want=10, queues=None, floors=[floor]))
+    assert {job.id for job in found.jobs} == {second, third, other}
+    assert not found.left_out
+    assert {job.id for job in bench.run(claims.claim(bench.names, worker, want=10, queues=None)).jobs} == {first}

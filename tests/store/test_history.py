@@ -112,5 +112,7 @@ def test_every_ending_has_a_code_of_its_own_that_the_table_takes(bench: Workbenc
             ending.code,
             ending.code,
         )
-    with pytest.raises(ValueError, match="the code 10; the codes are 0 to 9"):
+    with pytest.raises(
+        ValueError, match=r"no AttemptEnding has the code 10; the codes are 0 \(running\) to 9 \(job cancelled\)"
+    ):
         AttemptEnding.from_code(10)

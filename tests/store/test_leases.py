@@ -154,6 +154,8 @@ def test_a_sweep_says_whether_a_suspect_is_due(bench: Workbench) -> None:
     assert not _sweep(bench).suspect_due
     bench.sql("update {s}.jobs set scheduled_at = clock_timestamp()")
     assert _sweep(bench).suspect_due
+    sweeps = {queue: leases.sweep(bench.names, uuid.uuid4(), queues=[queue]) for queue in ("default", "other")}
+    assert [queue for queue, sweep in sweeps.items() if bench.run(sweep).suspect_due] == ["default"]
 
 
 # --- what was lost ---

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from perdure.store.settles import Claimed
+    from perdure.store.claims import Claimed
     from tests.store.workbench import Workbench
 
 TOLERANCE = timedelta(seconds=5)

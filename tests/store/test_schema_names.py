@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from perdure.errors import ConfigError
-from perdure.store import jobs, leases, migrate, running, settles
+from perdure.store import claims, jobs, leases, migrate, running, settles
 from perdure.store.sql import names_of
 from tests.store.workbench import SCHEMA, Workbench
 from tests.support.cluster import DEBIAN_BINARIES
@@ -103,7 +103,7 @@ def _every_statement(bench: Workbench) -> None:
     assert set(claimed) == {first, second, third, fourth, fifth}
     assert set(bench.run(settles.settlement(names, [first, second]))) == {first, second}
     assert [job.id for job in bench.run(leases.strays(names, worker, []))] == [first]
-    assert bench.run(settles.claim_suspect(names, worker, queues=None)) == []
+    assert bench.run(claims.claim_suspect(names, worker, queues=None)) == []
     assert bench.run(jobs.proceed(names, third, at=None, after=None))
     _what_clients_ask(bench, third)
     assert bench.run(jobs.request_cancel(names, first))

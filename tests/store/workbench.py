@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import psycopg
 from psycopg.rows import dict_row
 
-from perdure.store import calls, jobs, leases, settles
+from perdure.store import calls, claims, jobs, leases, settles
 from perdure.store.sql import names_of, quote_identifier
 from tests.support.waiting import wait_until
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed, Release
+    from perdure.store.claims import Claimed
+    from perdure.store.settles import Release
     from perdure.store.sql import Names
 
 __all__ = ["GATE", "Workbench", "gated", "release_ids"]
@@ -180,7 +181,7 @@ class Workbench:
         connection: Connection[Any] | None = None,
     ) -> list[Claimed]:
         """Claim jobs for the worker."""
-        return self.run(settles.claim(self.names, worker, want=want, queues=queues), connection).jobs
+        return self.run(claims.claim(self.names, worker, want=want, queues=queues), connection).jobs
 
     def claimed_job(self, worker: UUID, **start: Any) -> Claimed:
         """Start a job and claim it; nothing else may be due."""

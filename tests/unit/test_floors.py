@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.store.settles import Claimed, Floor
+from perdure.store.claims import Claimed, Floor
 from perdure.worker.floors import Floors
 
 
@@ -60,6 +60,12 @@ def test_looking_everywhere_takes_a_twentieth_of_the_time_at_most() -> None:
     floors.looked_everywhere(0.05, 100.0)
     assert floors.choose(100.9)
     assert floors.choose(101.0) == []
+
+
+def test_it_says_how_long_until_it_looks_everywhere() -> None:
+    floors = begun()
+    assert floors.everywhere_in_seconds(103.0) == 2.0
+    assert floors.everywhere_in_seconds(106.0) == 0.0
 
 
 def test_what_was_put_back_or_passed_by_is_looked_for_at_once() -> None:

@@ -120,7 +120,9 @@ def test_a_state_is_found_by_its_code_and_by_its_word(state: JobState) -> None:
 
 @pytest.mark.parametrize("code", [-1, 9, 32767])
 def test_an_unknown_code_is_refused_by_name(code: int) -> None:
-    with pytest.raises(ValueError, match=rf"no job state has the code {code}; the codes are 0 \(pending\) to 8"):
+    with pytest.raises(
+        ValueError, match=rf"no JobState has the code {code}; the codes are 0 \(pending\) to 8 \(cancelled\)"
+    ):
         JobState.from_code(code)
 
 
@@ -137,5 +139,5 @@ def test_what_wakes_a_job_has_a_word_and_the_code_that_is_stored() -> None:
 
 @pytest.mark.parametrize("code", [-1, 4])
 def test_a_code_that_nothing_has_is_refused(code: int) -> None:
-    with pytest.raises(ValueError, match=rf"code {code}; the codes are 0 \(start\) to 3 \(time\)"):
+    with pytest.raises(ValueError, match=rf"no WokenBy has the code {code}; the codes are 0 \(start\) to 3 \(time\)"):
         WokenBy.from_code(code)

@@ -15,7 +15,7 @@ import pytest
 
 from perdure import App, Context, Failed, JobState, LeaseLost, Raised, Suspended
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - the tasks' annotations are evaluated
-from perdure.store import settles
+from perdure.store import claims
 from perdure.worker.claimer import Claimer
 from tests.support.jobs import job_until
 
@@ -241,13 +241,13 @@ async def test_a_suspect_whose_claim_comes_while_the_worker_stops_is_put_back(
 ) -> None:
     app = App(migrated_database, execution={"shutdown_grace": 0})
     claiming = asyncio.Event()
-    claim_suspect = settles.claim_suspect
+    claim_suspect = claims.claim_suspect
 
     def claim(*arguments: Any, **options: Any) -> Any:
         claiming.set()
         return claim_suspect(*arguments, **options)
 
-    monkeypatch.setattr(settles, "claim_suspect", claim)
+    monkeypatch.setattr(claims, "claim_suspect", claim)
 
     @app.task("t")
     async def task(ctx: Context[None, None]) -> None:

@@ -5,20 +5,13 @@ Only names what has happened; what becomes of the job is decided in `perdure.cor
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Final, Self
+from perdure.core.coded import Coded
 
 __all__ = ["AttemptEnding"]
 
 
-class AttemptEnding(StrEnum):
-    """How an attempt ended; the value is the word that users see.
-
-    Attributes:
-        code: The number that is stored. Codes are in every database there is: never give one another meaning.
-    """
-
-    code: int
+class AttemptEnding(Coded):
+    """How an attempt ended; the value is the word that users see."""
 
     # It hasn't: the attempt is under way. Never stored.
     RUNNING = "running", 0
@@ -35,26 +28,3 @@ class AttemptEnding(StrEnum):
     COMPLETED = "job completed", 7
     JOB_FAILED = "job failed", 8
     JOB_CANCELLED = "job cancelled", 9
-
-    def __new__(cls, words: str, code: int = -1) -> Self:
-        """Make the words the value and the code an attribute, as `JobState` does."""
-        ending = str.__new__(cls, words)
-        ending._value_ = words
-        ending.code = code
-        return ending
-
-    @classmethod
-    def from_code(cls, code: int) -> AttemptEnding:
-        """Return the ending that is stored as `code`.
-
-        Raises:
-            ValueError: No ending has this code.
-        """
-        try:
-            return _BY_CODE[code]
-        except KeyError:
-            message = f"no attempt ends with the code {code!r}; the codes are 0 to {max(_BY_CODE)}"
-            raise ValueError(message) from None
-
-
-_BY_CODE: Final = {ending.code: ending for ending in AttemptEnding}

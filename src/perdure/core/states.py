@@ -6,10 +6,10 @@ proceed, cancel), each guarded in SQL by the state that it moves from. This modu
 
 from __future__ import annotations
 
-from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
+from perdure.core.coded import Coded
 from perdure.errors import IllegalTransition
 
 if TYPE_CHECKING:
@@ -18,14 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["OPERATOR_TRANSITIONS", "TRANSITIONS", "JobState", "WokenBy", "check"]
 
 
-class JobState(StrEnum):
-    """Where a job is in its life; the value is the word that users see.
-
-    Attributes:
-        code: The number that is stored. Codes are in every database there is: never give one another meaning.
-    """
-
-    code: int
+class JobState(Coded):
+    """Where a job is in its life; the value is the word that users see."""
 
     # Stored, due now or at `scheduled_at`. In: start, shutdown, a worker that was lost, an operator's retry.
     # Out: a claim, a cancel.
@@ -53,29 +47,6 @@ class JobState(StrEnum):
     # Out: only an operator's retry.
     CANCELLED = "cancelled", 8
 
-    def __new__(cls, word: str, code: int = -1) -> Self:
-        """Make the word the value and the code an attribute.
-
-        The code's default is never used; it lets the type checkers accept the look-up `JobState("pending")`.
-        """
-        state = str.__new__(cls, word)
-        state._value_ = word
-        state.code = code
-        return state
-
-    @classmethod
-    def from_code(cls, code: int) -> JobState:
-        """Return the state that is stored as `code`.
-
-        Raises:
-            ValueError: No state has this code.
-        """
-        try:
-            return _BY_CODE[code]
-        except KeyError:
-            message = f"no job state has the code {code!r}; the codes are 0 ({cls.PENDING}) to 8 ({cls.CANCELLED})"
-            raise ValueError(message) from None
-
     @property
     def is_final(self) -> bool:
         """Whether the job has ended: nothing but an operator's explicit retry moves it any more."""
@@ -83,20 +54,14 @@ class JobState(StrEnum):
         return self.code >= _FIRST_FINAL_CODE
 
 
-_BY_CODE: Final = {state.code: state for state in JobState}
 _FIRST_FINAL_CODE: Final = JobState.COMPLETED.code
 
 
-class WokenBy(StrEnum):
+class WokenBy(Coded):
     """What let a job go on from its last suspension; the value is the word that users see.
 
     It stays through retries, stops and lost workers, so that every attempt after the suspension knows.
-
-    Attributes:
-        code: The number that is stored. As with states: never give one another meaning.
     """
-
-    code: int
 
     # Nothing: the job hasn't been suspended yet, or an operator let it begin again.
     START = "start", 0
@@ -107,28 +72,6 @@ class WokenBy(StrEnum):
     # The time that it was suspended until.
     TIME = "time", 3
 
-    def __new__(cls, word: str, code: int = -1) -> Self:
-        """Make the word the value and the code an attribute, as `JobState` does."""
-        woken_by = str.__new__(cls, word)
-        woken_by._value_ = word
-        woken_by.code = code
-        return woken_by
-
-    @classmethod
-    def from_code(cls, code: int) -> WokenBy:
-        """Return what is stored as `code`.
-
-        Raises:
-            ValueError: Nothing has this code.
-        """
-        try:
-            return _WOKEN_BY_CODE[code]
-        except KeyError:
-            message = f"nothing wakes a job with the code {code!r}; the codes are 0 ({cls.START}) to 3 ({cls.TIME})"
-            raise ValueError(message) from None
-
-
-_WOKEN_BY_CODE: Final = {woken_by.code: woken_by for woken_by in WokenBy}
 
 _NOWHERE: Final = frozenset[JobState]()
 # A waiting job is claimed by a worker that runs it, or for a distributed engine that will.

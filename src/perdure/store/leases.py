@@ -69,7 +69,7 @@ class Sweep(NamedTuple):
         lapsed: Ids whose lease it has marked as lapsed.
         lost: Ids that hold jobs and have no lease.
         next_lapse_seconds: Until the first lease of another worker ends, if nobody renews it; None without another.
-        suspect_due: Whether a suspect waits to be claimed.
+        suspect_due: Whether a suspect of the queues waits to be claimed.
         cancel_requested: The worker's own jobs whose cancellation was requested.
         deadline_due: Whether a job that no worker holds is past its deadline.
         next_deadline_seconds: Until the next deadline of such a job; None without one.
@@ -144,9 +144,13 @@ def strays(names: Names, worker: UUID, known: Sequence[int]) -> Call[list[Stray]
     return Call(names.statements["strays"], parameters, lambda rows: [Stray(*row) for row in rows])
 
 
-def sweep(names: Names, worker: UUID) -> Call[Sweep]:
-    """Mark the leases that have lapsed by the database's clock, and tell what there is to rescue."""
-    return Call(names.statements["sweep"], {"worker": worker}, lambda rows: Sweep(*rows[0]))
+def sweep(names: Names, worker: UUID, *, queues: Sequence[str] | None = None) -> Call[Sweep]:
+    """Mark the leases that have lapsed by the database's clock, and tell what there is to rescue.
+
+    `queues`: those of which this worker takes suspects; all, if None.
+    """
+    parameters = {"worker": worker, "queues": None if queues is None else list(queues)}
+    return Call(names.statements["sweep"], parameters, lambda rows: Sweep(*rows[0]))
 
 
 def expire(names: Names, *, error: bytes, last_error: bytes, limit: int, stepped_over: int = 0) -> Call[int]:

@@ -1,4 +1,4 @@
-"""The calls of a worker for its attempts: claim, checkpoint, settle, put back. All in batches, all fenced.
+"""The calls of a worker for its attempts: checkpoint, settle, put back. All in batches, all fenced.
 
 Every statement takes its rows sorted by id: all workers lock in one order, and a row's place in the arrays is found
 without a join (`finish.sql`).
@@ -22,19 +22,14 @@ if TYPE_CHECKING:
     from perdure.store.sql import Names
 
 __all__ = [
-    "Claimed",
-    "Claims",
     "Deferral",
     "Finish",
-    "Floor",
     "Persist",
     "ProgressReport",
     "PutBack",
     "Release",
     "Released",
     "Settlement",
-    "claim",
-    "claim_suspect",
     "defer",
     "fence",
     "finish",
@@ -45,51 +40,6 @@ __all__ = [
     "settlement",
     "wake_unread",
 ]
-
-
-class Claimed(NamedTuple):
-    """A job that this worker has just claimed; payloads are JSON.
-
-    `deadline_seconds` is what is left, by the database's clock; 0 or less when the deadline is past.
-    """
-
-    id: int
-    task: str
-    claim: int
-    attempt: int
-    retry_number: int
-    scheduler_retries: int
-    lapses: int
-    checkpoint: int
-    queue: str
-    metadata: bytes
-    execution_metadata: bytes
-    priority: int
-    scheduled_at_seconds: float
-    woken_by: int
-    version: int
-    deadline_seconds: float | None
-
-
-class Floor(NamedTuple):
-    """Where a claim begins in a band: at this due time and id, since what is before is known to be taken."""
-
-    queue: str
-    priority: int
-    at_seconds: float
-    id: int
-
-
-class Claims(NamedTuple):
-    """What a claim has brought.
-
-    Attributes:
-        jobs: In the order of the line.
-        left_out: Whether a due job was left out, since somebody has its row locked for a moment.
-    """
-
-    jobs: list[Claimed]
-    left_out: bool
 
 
 class Finish(NamedTuple):
@@ -227,38 +177,6 @@ def _used(entries: Sequence[Finish | Release | Persist]) -> dict[str, Packed]:
     return {"event_jobs": int8s([job for job, _ in used]), "event_ids": int8s([event for _, event in used])}
 
 
-def _place_in_line(job: Claimed) -> tuple[int, float, int]:
-    return -job.priority, job.scheduled_at_seconds, job.id
-
-
-def claim(
-    names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None, floors: Sequence[Floor] = ()
-) -> Call[Claims]:
-    """Take up to `want` due jobs of these queues (all, if None), from the floors on."""
-    parameters = {
-        "worker": worker,
-        "want": want,
-        "queues": None if queues is None else list(queues),
-        "floor_queues": [floor.queue for floor in floors],
-        "floor_priorities": int2s([floor.priority for floor in floors]),
-        "floor_ats": [floor.at_seconds for floor in floors],
-        "floor_ids": int8s([floor.id for floor in floors]),
-    }
-
-    def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
-        # The order of "returning" isn't promised, that of the jobs is.
-        jobs = sorted((Claimed(*row) for row in rows if row[0] is not None), key=_place_in_line)
-        return Claims(jobs, len(jobs) < len(rows))
-
-    return Call(names.statements["claim"], parameters, read)
-
-
-def claim_suspect(names: Names, worker: UUID, *, queues: Sequence[str] | None) -> Call[list[Claimed]]:
-    """Take one due suspect, if there is one."""
-    parameters = {"worker": worker, "queues": None if queues is None else list(queues)}
-    return Call(names.statements["claim_suspect"], parameters, lambda rows: [Claimed(*row) for row in rows])
-
-
 def finish(names: Names, worker: UUID, entries: Sequence[Finish], *, holder: UUID | None = None) -> Call[int]:
     """End these jobs for good; answers how many were still this worker's to end.
 
@@ -365,8 +283,8 @@ def put_back(names: Names, worker: UUID, entries: Sequence[PutBack]) -> Call[lis
     return Call(names.statements["put_back"], parameters, _ids)
 
 
-def defer(names: Names, worker: UUID, entries: Sequence[Deferral]) -> Call[list[int]]:
-    """Return claims that this worker can't read; they wait at growing delays."""
+def defer(names: Names, worker: UUID, entries: Sequence[Deferral]) -> Call[list[Released]]:
+    """Return claims that this worker can't read; they wait at growing delays. Answers those that were still its own."""
     ids, claims, last_errors, began = zip(*entries, strict=True)
     parameters = {
         "worker": worker,
@@ -375,7 +293,7 @@ def defer(names: Names, worker: UUID, entries: Sequence[Deferral]) -> Call[list[
         "last_errors": texts(last_errors),
         "began": booleans(began),
     }
-    return Call(names.statements["defer"], parameters, _ids)
+    return Call(names.statements["defer"], parameters, lambda rows: [Released(*row) for row in rows])
 
 
 def settlement(names: Names, ids: Sequence[int]) -> Call[dict[int, Settlement]]:

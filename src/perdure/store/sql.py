@@ -73,7 +73,7 @@ CLAIM_COLUMNS = (
     "version",
     "case when isfinite(deadline_at) then extract(epoch from deadline_at - clock_timestamp())::float8 end as left",
 )
-"""The columns of the claims, in the order of `settles.Claimed`."""
+"""The columns of the claims, in the order of `claims.Claimed`."""
 
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
 _LONGEST_IDENTIFIER = 63

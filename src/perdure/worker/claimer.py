@@ -75,7 +75,8 @@ class Claimer:
             return 0
         room = self._concurrency + self._ahead() - in_hand - self._reserved
         want = min(room, self._batch_size)
-        if want <= 0:
+        # A few slots that came free wait for the large claim under way: its jobs come first.
+        if want <= 0 or want * 2 < self._reserved:
             return 0
         self._reserved += want
         return want

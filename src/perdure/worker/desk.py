@@ -168,6 +168,7 @@ class Desk:
         """Write a checkpoint."""
         if self._is_closed:
             fail_persist(pending)
+            return
         self._persists.append(pending)
         self.wake()
 

@@ -34,14 +34,15 @@ from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import timedelta
 
     from perdure.attempt import Attempt
     from perdure.config import Config
     from perdure.core.decide import Ending
-    from perdure.store.settles import Claimed
+    from perdure.store.claims import Claimed
     from perdure.task import Task
 
-__all__ = ["OUTCOMES", "AnyOutcome", "Rules", "meant", "one_line"]
+__all__ = ["OUTCOMES", "AnyOutcome", "Rules", "deadline_exceeded", "describe", "meant", "one_line"]
 
 AnyOutcome = Completed[Any] | Suspended[Any] | Failed[Any] | Cancelled[Any]
 """What a handler may return to say more than a value."""
@@ -60,6 +61,12 @@ def one_line(text: str) -> bytes:
     if len(line) > _LONGEST_LINE:
         line = line[: _LONGEST_LINE - 1] + "…"
     return line.encode("utf-8", "replace")
+
+
+def deadline_exceeded(deadline: timedelta | None = None) -> DeadlineExceeded:
+    """Return the error of a job that is past its deadline; None: only the job knows it, the code at hand has none."""
+    named = "its deadline" if deadline is None else f"its deadline of {deadline}"
+    return DeadlineExceeded(f"the job wasn't done within {named}, counted from when it was first due")
 
 
 def meant(attempt: Attempt, error: BaseException) -> BaseException:
@@ -153,11 +160,7 @@ class Rules:
                 raised = self.raised(attempt, JobTimeout(f"the attempt ran past its timeout of {timeout}"))
                 return dataclasses.replace(raised, timed_out=True)
             case StopReason.DEADLINE:
-                deadline = attempt.task.options.deadline
-                # None: the code has no deadline any more, but the job was started with one.
-                named = "its deadline" if deadline is None else f"its deadline of {deadline}"
-                exceeded = DeadlineExceeded(f"the job wasn't done within {named}, counted from when it was first due")
-                return self._broken_off(attempt, Deadline(), exceeded)
+                return self._broken_off(attempt, Deadline(), deadline_exceeded(attempt.task.options.deadline))
             case StopReason.CANCEL:
                 ending: Ending = UserCancel()
             case _:

@@ -16,7 +16,7 @@ from perdure.context import BlockingContext, Context
 from perdure.core.states import JobState
 from perdure.errors import LeaseLost, PayloadError
 from perdure.steps import Asleep
-from perdure.store.settles import Claimed, Deferral, Finish, ProgressReport, PutBack
+from perdure.store.settles import Deferral, Finish, ProgressReport, PutBack
 from perdure.worker import endings
 from perdure.worker.reading import read_payloads
 from perdure.worker.threads import Threads
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.port import Port
+    from perdure.store.claims import Claimed
     from perdure.store.running import Upgrade
     from perdure.task import Task
     from perdure.worker.claimer import Claimer

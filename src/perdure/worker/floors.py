@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from perdure.store.settles import Floor
+from perdure.store.claims import Floor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perdure.store.settles import Claimed
+    from perdure.store.claims import Claimed
 
 __all__ = ["Floors"]
 
@@ -50,6 +50,10 @@ class Floors:
     def look_back(self) -> None:
         """Let the next claim look a little way back: something was passed by."""
         self._back_at_seconds = 0.0
+
+    def everywhere_in_seconds(self, now_seconds: float) -> float:
+        """Return how long until the next claim that looks everywhere is due."""
+        return max(0.0, self._everywhere_at_seconds - now_seconds)
 
     def choose(self, now_seconds: float) -> list[Floor]:
         """Return where the next claim begins; nothing is known of a band that isn't named."""

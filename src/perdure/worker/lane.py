@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg
 
 from perdure.core.states import JobState
-from perdure.store import arrays, leases, settles
+from perdure.store import arrays, claims, leases, settles
 from perdure.store.notify import KEEPALIVES
 from perdure.worker.desk import Batch
 from perdure.worker.inquiry import inquire, written
+from perdure.worker.looks import Looks
 from perdure.worker.poison import condemn, is_refusal
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed, Claims, Release, Released
+    from perdure.store.claims import Claimed, Claims
+    from perdure.store.settles import Release, Released
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
     from perdure.worker.desk import Desk
@@ -34,9 +36,6 @@ __all__ = ["Lane", "LaneOwner"]
 _log = logging.getLogger("perdure.worker")
 _WAITING = frozenset({JobState.SUSPENDED.code, JobState.PROCEEDED.code})  # the latter for later, perhaps
 _BACK_OFF_SECONDS = (0.05, 5.0)
-_SHORTEST_LOOK_SECONDS = 0.0005
-_LONGEST_LOOK_SECONDS = 0.1
-_AFTER_SLEEP_SECONDS = 0.1
 _HAS_TRANSACTION_TIMEOUT = 170_000
 
 # Only one plan is sensible for each of these statements; these keep the planner to it on tables it knows nothing of.
@@ -106,7 +105,7 @@ class Lane:
         self._desk = owner.desk
         self._claimer = owner.claimer
         self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._left_out_in_a_row = 0
+        self._looks = Looks(owner.wake)
         self._pokes_at_claim = 0
         self._looks_everywhere = False
         self._has_exchanged = False
@@ -287,7 +286,7 @@ class Lane:
         if want:
             floors = self._claimer.floors.choose(asyncio.get_running_loop().time())
             self._looks_everywhere = not floors
-            sent["claim"] = settles.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors)
+            sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors)
         return sent
 
     async def _send(self, sent: list[Call[Any]]) -> list[Any]:
@@ -316,8 +315,7 @@ class Lane:
         if sleeping is not None:
             self._claimer.sleeping = sleeping
             self._claimer.poke()
-            # A start that is committing just now may have seen the worker awake, and is seen by no claim yet.
-            asyncio.get_running_loop().call_later(_AFTER_SLEEP_SECONDS, self._owner.wake)
+            self._looks.after_sleep()
         try:
             unwritten = self._take_note(batch, answers)
             if unwritten:
@@ -346,10 +344,13 @@ class Lane:
         open_ids = {entry.id for entry in unwritten.settles}
         desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
         if batch.put_backs or batch.deferrals:
-            returned = {*answers.get("put back", ()), *answers.get("defer", ())}
+            deferred: list[Released] = answers.get("defer", [])
+            self._owner.released(deferred)
+            returned = {*answers.get("put back", ()), *(entry.id for entry in deferred)}
             desk.returned(returned)
-            # They are at their old places. Not at once: what couldn't be started here would be claimed over and over.
-            self._claimer.floors.look_everywhere()
+            self._claimer.floors.look_everywhere()  # they are at their old places
+            if batch.put_backs:
+                self._looks.after_put_back()
             unwritten.put_backs = [entry for entry in batch.put_backs if entry.id not in returned]
             unwritten.deferrals = [entry for entry in batch.deferrals if entry.id not in returned]
         return unwritten
@@ -359,17 +360,9 @@ class Lane:
         self._claimer.floors.claimed(claims.jobs)
         if claims.jobs:
             self._owner.take_claimed(claims.jobs, worker_id)
-        self._look_again(left_out=claims.left_out)
-
-    def _look_again(self, *, left_out: bool) -> None:
-        """Claim again soon, when a due job was left out since its row was locked: nobody will notify of it."""
-        if not left_out:
-            self._left_out_in_a_row = 0
-            return
-        self._claimer.floors.look_back()
-        self._left_out_in_a_row = min(self._left_out_in_a_row + 1, 10)
-        seconds = min(_LONGEST_LOOK_SECONDS, _SHORTEST_LOOK_SECONDS * 2**self._left_out_in_a_row)
-        asyncio.get_running_loop().call_later(seconds, self._owner.wake)
+        self._looks.after_left_out(self._claimer.floors, left_out=claims.left_out)
+        if len(claims.jobs) < want and not self._looks_everywhere:
+            self._looks.everywhere(self._claimer.floors)
 
 
 def _release(names: Names, worker_id: UUID, entries: list[Release]) -> dict[str, Call[Any]]:

@@ -16,6 +16,7 @@ from perdure.core.failure import Raised, encode_raised
 from perdure.core.retry import RetryPolicy
 from perdure.errors import PayloadRefused
 from perdure.store.settles import Deferral
+from perdure.worker.endings import one_line
 from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
             _log.error("job %d: not even its failure can be stored, so it waits: %s", entry.id, message)
             desk.settled([entry])
             line = f"neither its outcome nor its failure can be stored: {message}"
-            desk.defer(Deferral(entry.id, entry.claim, " ".join(line.split())[:500].encode(), began=True))
+            desk.defer(Deferral(entry.id, entry.claim, one_line(line), began=True))
         else:
             _fail(entry, f"the outcome can't be stored: {message}", desk, type(error).__name__)
 
@@ -73,6 +74,6 @@ def _fail(entry: Finish | Release, message: str, desk: Desk, kind: str) -> None:
             Fail(retry=False),
             _NO_RETRIES,
             error=encode_raised(raised),
-            last_error=" ".join(str(raised).split())[:500].encode(),
+            last_error=one_line(str(raised)),
         )
     )

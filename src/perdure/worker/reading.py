@@ -8,7 +8,7 @@ from perdure.store.running import Upgrade
 from perdure.upgrading import bring_up, decode_current
 
 if TYPE_CHECKING:
-    from perdure.store.settles import Claimed
+    from perdure.store.claims import Claimed
     from perdure.task import Task
 
 __all__ = ["Payloads", "read_payloads"]

@@ -17,8 +17,9 @@ import psycopg
 from perdure.core.decide import Lapse, Limits, Snapshot
 from perdure.core.failure import Raised, encode_raised
 from perdure.core.states import JobState
-from perdure.store import calls, leases, settles
+from perdure.store import calls, claims, leases, settles
 from perdure.store.settles import Finish
+from perdure.worker.endings import deadline_exceeded, describe
 from perdure.worker.poison import is_refusal
 from perdure.worker.service import Service
 from perdure.worker.verdict import Verdict
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
+    from perdure.store.claims import Claimed
     from perdure.store.leases import LapsedJob
-    from perdure.store.settles import Claimed, Release
+    from perdure.store.settles import Release
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
     from perdure.worker.desk import Desk
@@ -43,7 +45,6 @@ _LONGEST_UNHEARD_SECONDS = 0.8
 _SHORTEST_SLEEP_SECONDS = 0.02
 _SUSPECT_LOOK_SECONDS = 0.1
 _BATCH = 500
-_EXPIRED = "the job wasn't done within its deadline, counted from when it was first due"
 
 
 class RescuerOwner(Protocol):
@@ -101,7 +102,8 @@ class Rescuer(Service):
         worker_id = owner.worker_id
         if worker_id is None:
             return _LONGEST_SLEEP_SECONDS / 4
-        sweep = await owner.desk.run(lambda connection: calls.run(connection, leases.sweep(owner.names, worker_id)))
+        call = leases.sweep(owner.names, worker_id, queues=owner.queues)
+        sweep = await owner.desk.run(functools.partial(calls.run, call=call))
         for job_id in sweep.cancel_requested:  # of which no notification came
             owner.cancel(job_id)
         for lost in sweep.lost:
@@ -126,7 +128,7 @@ class Rescuer(Service):
 
     async def _expire(self) -> None:
         """Fail the jobs that are past their deadline and that no worker holds."""
-        raised = Raised("perdure.errors.DeadlineExceeded", _EXPIRED)
+        raised = describe(deadline_exceeded())
         fields = {"error": encode_raised(raised), "last_error": str(raised).encode()}
         limit, stepped_over = _BATCH, 0
         while True:
@@ -148,7 +150,7 @@ class Rescuer(Service):
         # All of it on the lane: whatever becomes of this service meanwhile, what was claimed is taken or put back.
         owner = self._owner
         try:
-            jobs = await calls.run(connection, settles.claim_suspect(owner.names, worker_id, queues=owner.queues))
+            jobs = await calls.run(connection, claims.claim_suspect(owner.names, worker_id, queues=owner.queues))
         except BaseException:
             owner.claims_uncertain()
             raise

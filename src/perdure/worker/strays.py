@@ -48,9 +48,6 @@ class StraysOwner(Protocol):
     def worker_id(self) -> UUID | None:
         """The id of the current lease, if there is one."""
 
-    def wake(self) -> None:
-        """There may be due jobs."""
-
 
 class Strays(Service):
     """The search for strays."""

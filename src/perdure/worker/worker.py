@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import psycopg
 
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from perdure.app import App
     from perdure.core.decide import Limits
     from perdure.store.calls import Call
-    from perdure.store.settles import Claimed, Released
+    from perdure.store.claims import Claimed
+    from perdure.store.settles import Released
 
 __all__ = ["Worker"]
 
-T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _LANES = 2
 _FLUSH_LOOK_SECONDS = 0.05

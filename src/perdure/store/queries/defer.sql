@@ -14,4 +14,4 @@ where id = any(array(
     and worker_id is not distinct from %(worker)s
     and claim = (%(claims)s::int[])[width_bucket(id, %(ids)s::bigint[])]
     and not cancel_requested
-returning id
+returning id, extract(epoch from scheduled_at - clock_timestamp())::float8

@@ -1,9 +1,9 @@
 -- Marks the leases that have lapsed (from then on their ids are dead), asked under the row's lock by the database's
 -- clock; cuts leases that lie further ahead than they last (the clock was set back); and answers in one row: the ids
 -- just marked; ids that hold jobs without a lease, by a loose scan (one probe a distinct worker), also those of claims
--- that landed after the lapse; seconds until the first lease of another worker ends; whether a suspect is due; this
--- worker's jobs with a cancel request; whether a job that no worker holds is past its deadline, and seconds to the next
--- deadline of such a job.
+-- that landed after the lapse; seconds until the first lease of another worker ends; whether a suspect of the worker's
+-- queues is due; this worker's jobs with a cancel request; whether a job that no worker holds is past its deadline, and
+-- seconds to the next deadline of such a job.
 -- Ids marked just now may hold jobs, too: their jobs are seen by the next sweep.
 -- Locks: the workers' rows, skipping locked ones (a renewal on its way keeps its lease). Index: jobs_held, jobs_suspect,
 -- jobs_cancelling, jobs_deadline.
@@ -44,6 +44,7 @@ select
     exists (
         select from {schema}.jobs
         where state in (0, 3, 4, 5) and scheduled_at is not null and suspect and scheduled_at <= statement_timestamp()
+            and (%(queues)s::text[] is null or queue = any(%(queues)s::text[]))
     ),
     array(select id from {schema}.jobs where cancel_requested and worker_id = %(worker)s),
     exists (select from {schema}.jobs where worker_id is null and deadline_at <= statement_timestamp()),

@@ -1,0 +1,93 @@
+"""The calls by which a worker claims jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from perdure.store.arrays import int2s, int8s
+from perdure.store.calls import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from perdure.store.sql import Names
+
+__all__ = ["Claimed", "Claims", "Floor", "claim", "claim_suspect"]
+
+
+class Claimed(NamedTuple):
+    """A job that this worker has just claimed; payloads are JSON.
+
+    `deadline_seconds` is what is left, by the database's clock; 0 or less when the deadline is past.
+    """
+
+    id: int
+    task: str
+    claim: int
+    attempt: int
+    retry_number: int
+    scheduler_retries: int
+    lapses: int
+    checkpoint: int
+    queue: str
+    metadata: bytes
+    execution_metadata: bytes
+    priority: int
+    scheduled_at_seconds: float
+    woken_by: int
+    version: int
+    deadline_seconds: float | None
+
+
+class Floor(NamedTuple):
+    """Where a claim begins in a band: at this due time and id, since what is before is known to be taken."""
+
+    queue: str
+    priority: int
+    at_seconds: float
+    id: int
+
+
+class Claims(NamedTuple):
+    """What a claim has brought.
+
+    Attributes:
+        jobs: In the order of the line.
+        left_out: Whether a due job was left out, since somebody has its row locked for a moment.
+    """
+
+    jobs: list[Claimed]
+    left_out: bool
+
+
+def _place_in_line(job: Claimed) -> tuple[int, float, int]:
+    return -job.priority, job.scheduled_at_seconds, job.id
+
+
+def claim(
+    names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None, floors: Sequence[Floor] = ()
+) -> Call[Claims]:
+    """Take up to `want` due jobs of these queues (all, if None), from the floors on."""
+    parameters = {
+        "worker": worker,
+        "want": want,
+        "queues": None if queues is None else list(queues),
+        "floor_queues": [floor.queue for floor in floors],
+        "floor_priorities": int2s([floor.priority for floor in floors]),
+        "floor_ats": [floor.at_seconds for floor in floors],
+        "floor_ids": int8s([floor.id for floor in floors]),
+    }
+
+    def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
+        # The order of "returning" isn't promised, that of the jobs is.
+        jobs = sorted((Claimed(*row) for row in rows if row[0] is not None), key=_place_in_line)
+        return Claims(jobs, len(jobs) < len(rows))
+
+    return Call(names.statements["claim"], parameters, read)
+
+
+def claim_suspect(names: Names, worker: UUID, *, queues: Sequence[str] | None) -> Call[list[Claimed]]:
+    """Take one due suspect, if there is one."""
+    parameters = {"worker": worker, "queues": None if queues is None else list(queues)}
+    return Call(names.statements["claim_suspect"], parameters, lambda rows: [Claimed(*row) for row in rows])

@@ -1,0 +1,96 @@
+"""Due jobs that nobody is notified of are found all the same, long before the next poll."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest_asyncio
+
+from perdure import App, Context, JobState
+from perdure.worker.claimer import Claimer
+from tests.support.jobs import is_in, job_until, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+OLD = "scheduled_at = now() - interval '1 d'"
+
+
+@dataclass
+class Length:
+    is_long: bool
+
+
+@pytest_asyncio.fixture
+async def app(migrated_database: str) -> AsyncIterator[App]:
+    """An open app whose workers as good as never poll."""
+    async with App(migrated_database, scheduling={"polling_delay": timedelta(days=1)}) as app:
+        yield app
+
+
+async def change(app: App, assignments: str, job_id: int) -> None:
+    """Change a job behind everybody's back."""
+    async with app.pool.connection() as connection:
+        await connection.execute(f"update background_tasks.jobs set {assignments} where id = {job_id}")
+
+
+async def test_a_job_that_came_to_an_old_place_is_found_after_the_next_claim(app: App) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    async with app.worker():
+        await (await task.start()).result(timeout=10)
+        old = await task.start(at=timedelta(hours=1))
+        await change(app, OLD, old.id)
+        await (await task.start()).result(timeout=10)  # by a claim that begins behind it
+        await old.result(timeout=10)
+
+
+async def test_a_job_that_could_not_be_read_is_tried_again_when_it_is_due(app: App) -> None:
+    @app.task("t")
+    async def task(ctx: Context[int, None]) -> int:
+        return ctx.metadata
+
+    job = await task.start(7)
+    await change(app, """metadata = '"no number"'""", job.id)
+    async with app.worker():
+        await job_until(job, lambda job: job.last_error is not None)
+        await change(app, "metadata = '8'", job.id)
+        assert await job.result(timeout=10) == 8
+
+
+async def test_what_was_put_back_is_looked_for_again(app: App) -> None:
+    release = asyncio.Event()
+
+    @app.task("mixed")
+    async def mixed(ctx: Context[Length, None]) -> None:
+        if ctx.metadata.is_long:
+            await release.wait()
+
+    async with app.worker(concurrency=2) as worker:
+        # Short ones first, so that the worker measures that it may claim ahead.
+        for job in await mixed.start_many([Length(is_long=False)] * 300):
+            await job.result(timeout=10)
+        long_ones = await mixed.start_many([Length(is_long=True)] * 2)
+        for job in long_ones:
+            await is_in(job, JobState.RUNNING)
+        ahead = await mixed.start(Length(is_long=False))
+        await until(lambda: worker.in_hand == 3, "it is claimed ahead")
+        await until(lambda: worker.in_hand == 2, "it is put back")
+        release.set()
+        for job in (*long_ones, ahead):
+            await job.result(timeout=10)
+
+
+def test_a_few_free_slots_wait_for_the_large_claim_under_way() -> None:
+    claimer = Claimer(concurrency=100, batch_size=100)
+    claimer.open = True
+    assert claimer.want(0) == 100
+    claimer.claimed(100, 100, pokes=claimer.pokes)
+    assert claimer.want(40) == 60
+    assert claimer.want(30) == 0  # these ten would get what comes after the sixty
+    claimer.claimed(60, 60, pokes=claimer.pokes)
+    assert claimer.want(90) == 10
