@@ -6,8 +6,11 @@ or kill a server take a private one.
 
 from __future__ import annotations
 
+import compileall
 import itertools
 import os
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -19,7 +22,6 @@ from tests.support.processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 # How fast an example runs is the machine's business, which may be a busy one.
 hypothesis.settings.register_profile(
@@ -27,13 +29,18 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("perdure")
 
+_SOURCES = Path(__file__).parents[1] / "src"
 _RUN = pytest.StashKey[TestRun]()
 _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Own the run's servers in the main process; know the owner's folder in the others."""
+    _let_children_be_interrupted()
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker is None:
+        # Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each process would compile perdure again.
+        compileall.compile_dir(_SOURCES, quiet=1)
     config.stash[_RUN] = TestRun.begin() if worker is None else TestRun.join(worker["perdure_run"])
 
 
@@ -126,6 +133,15 @@ def processes() -> Iterator[Processes]:
     """Start real processes; at the test's end all must be gone, and their children too."""
     with Processes() as started:
         yield started
+
+
+def _let_children_be_interrupted() -> None:
+    """Keep children from inheriting that SIGINT is ignored, as it is in a background job of a script.
+
+    A handler, unlike that, isn't inherited. This one does nothing: a Ctrl-C still isn't meant for this run.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda _number, _frame: None)
 
 
 def _database(cluster: Cluster, template: str = "template0") -> Iterator[str]:

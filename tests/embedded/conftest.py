@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,11 +15,10 @@ from tests.support.account import public_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.cluster import TestRun
     from tests.support.processes import Processes
-
-_ENOUGH_BYTES = 1_000_000_000
 
 
 @pytest.fixture
@@ -29,7 +26,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that every user of the machine can reach, with a short path."""
     for variable in [key for key in os.environ if key.startswith("PERDURE_")]:
         monkeypatch.delenv(variable)
-    folder = _fast_folder()
+    folder = public_folder("perdure-e-")
     yield folder
     shutil.rmtree(folder)
 
@@ -55,16 +52,6 @@ def home(fresh_home: Home, test_run: TestRun) -> Home:
             return fresh_home
     subprocess.run(["/bin/cp", "-a", pristine, fresh_home.path], check=True)
     return fresh_home
-
-
-def _fast_folder() -> Path:
-    """Make a folder in memory, where there is enough of it: a first set-up writes a thousand files, and syncs them."""
-    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes it safe
-    if not memory.is_dir() or shutil.disk_usage(memory).free < _ENOUGH_BYTES:
-        return public_folder("perdure-e-")
-    folder = Path(tempfile.mkdtemp(prefix="perdure-e-", dir=memory))
-    folder.chmod(0o755)
-    return folder
 
 
 def _end(home: Home) -> None:
