@@ -1,9 +1,9 @@
-"""perdure beside bare psycopg, in one run on one server: what `make bench` runs.
+"""perdure beside bare psycopg and beside its peers, in one run on one server: what `make bench` runs.
 
-    python -m benchmarks [--rounds N] [--jobs N] [--loop asyncio|uvloop] [--out FILE]
+    python -m benchmarks [--works drain,start] [--rounds 3] [--scale 0.1] …
 
-Both sides take turns, so that what else the machine does hits both; ratios are the medians of the rounds' ratios.
-Only ratios are worth comparing, and only those of a machine that is doing little else.
+The contenders take turns, so that what else the machine does hits all; who begins changes from round to round. Only
+ratios are worth comparing, and only those of one run, on a machine that is doing little else.
 """
 
 from __future__ import annotations
@@ -12,72 +12,116 @@ import argparse
 import asyncio
 import json
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from benchmarks.loops import LOOPS, loop_factory
-from benchmarks.report import headline, table
-from benchmarks.server import server
-from benchmarks.works import SIDES, Works
+from benchmarks.bench import Bench
+from benchmarks.contenders import missing
+from benchmarks.machine import describe
+from benchmarks.report import read, tables
+from benchmarks.server import cluster
+from benchmarks.sides.base import LOOPS, loop_factory
+from benchmarks.works import WORKS
 
 if TYPE_CHECKING:
-    from benchmarks.report import Rounds
-    from benchmarks.works import Figures
+    from collections.abc import Container
+
+    from benchmarks.contenders import Contender
+    from benchmarks.works import Work
+
+_RESULTS = Path("benchmarks/results")
 
 
-async def measure(works: Works, rounds: int) -> Rounds:
-    """Do all works on both sides, so many times; the side that begins changes from round to round."""
-    measured: Rounds = {}
+async def measure(bench: Bench, works: dict[Work, list[Contender]], rounds: int, out: TextIO) -> None:
+    """Do all works, so many times; write every figure as soon as it is there."""
     for number in range(rounds):
-        for work in ("drain 100", "drain 1000", "start", "latency", "persist", "transact"):
-            _say(f"round {number + 1} of {rounds}: {work}")
-            sides = SIDES if number % 2 == 0 else SIDES[::-1]
-            for side, figures in (await _measure(works, work, sides)).items():
-                measured.setdefault(work, {}).setdefault(side, []).append(figures)
-    _say("")
-    return measured
+        for work, contenders in works.items():
+            if work.most_rounds is not None and number >= work.most_rounds:
+                continue
+            turn = number % len(contenders)
+            before = time.perf_counter()
+            for name, figures in (await work.measure(bench, contenders[turn:] + contenders[:turn])).items():
+                bench.measured.setdefault(work.name, {}).setdefault(name, []).append(figures)
+                _write(out, work=work.name, contender=name, round=number + 1, figures=figures)
+            _say(f"round {number + 1} of {rounds}: {work.name} ({work.about}): {time.perf_counter() - before:.0f} s")
 
 
-async def _measure(works: Works, work: str, sides: tuple[str, ...]) -> dict[str, Figures]:
-    kind, _, concurrency = work.partition(" ")
-    if kind == "start":
-        return await works.start()
-    if kind == "latency":
-        return await works.latency()
-    if kind == "drain":
-        return {side: await works.drain(side, int(concurrency)) for side in sides}
-    return {side: await works.steps(side, work) for side in sides}
+async def run(options: argparse.Namespace, out: TextIO) -> None:
+    """Measure on a server that is ours."""
+    left_out = missing(options.peers)
+    with cluster() as one:
+        scales = {"scale": options.scale, "history_scale": options.history_scale}
+        async with Bench(one, peers=options.peers, loop=options.loop, **scales) as bench:
+            works = _works_to_do(options, left_out)
+            sides = {one.side for contenders in works.values() for one in contenders}
+            settings = {key: getattr(options, key) for key in ("works", "rounds", "scale", "history_scale", "loop")}
+            facts = {side: await bench.facts(side) for side in sorted(sides)}
+            _write(out, **describe(bench.server), settings=settings, sides=facts, left_out=left_out)
+            for reason in sorted(set(left_out.values())):
+                _say(f"left out: {', '.join(name for name in left_out if left_out[name] == reason)}: {reason}")
+            await measure(bench, works, options.rounds, out)
+
+
+def _works_to_do(options: argparse.Namespace, left_out: Container[str]) -> dict[Work, list[Contender]]:
+    """Return what is to be done by whom."""
+    works = {}
+    for work in (WORKS[name] for name in options.works):
+        there = [one for one in work.contenders if one.side not in left_out]
+        works[work] = [one for one in there if not options.contenders or one.name in options.contenders]
+    return {work: contenders for work, contenders in works.items() if contenders}
+
+
+def _write(out: TextIO, **line: object) -> None:
+    out.write(json.dumps(line) + "\n")
+    out.flush()
 
 
 def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _works(text: str) -> list[str]:
+    names = [name for name, work in WORKS.items() if work.by_default] if text == "all" else _names(text)
+    if unknown := [name for name in names if name not in WORKS]:
+        message = f"no such work: {', '.join(unknown)}; there are {', '.join(WORKS)}"
+        raise argparse.ArgumentTypeError(message)
+    return names
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--works", type=_works, default="all", help=f"some of {', '.join(WORKS)} (%(default)s)")
+    parser.add_argument("--contenders", type=_names, metavar="NAMES", help="only these, as results call them")
+    parser.add_argument("--rounds", type=int, default=3, help="how often all is measured (%(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="what part of the full sizes (%(default)s)")
+    parser.add_argument(
+        "--history-scale", type=float, default=0.1, help="what part of 10 M finished and 5 M waiting jobs (%(default)s)"
+    )
+    parser.add_argument("--loop", choices=LOOPS, default="uvloop", help="the event loop, but where said (%(default)s)")
+    parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), help="the peers' environment (%(default)s)")
+    name = f"{datetime.now(UTC):%Y-%m-%d-%H%M}.jsonl"
+    parser.add_argument("--out", type=Path, default=_RESULTS / name, help="where lines of JSON go (%(default)s)")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often all is measured (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=20_000, help="how many are drained (%(default)s)")
-    parser.add_argument(
-        "--loop", choices=LOOPS, default="asyncio", help="the event loop of all processes (%(default)s)"
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="append every round's figures, as lines of JSON")
-    options = parser.parse_args()
-    with server() as dsn:
-        works = Works(dsn, jobs=options.jobs, loop=options.loop)
-        head = headline(dsn, options.loop, options.rounds, options.jobs)
-        with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:
-            measured = runner.run(measure(works, options.rounds))
-    print(f"{head}\n\n{table(measured)}")
-    if options.out:
-        with options.out.open("a", encoding="utf-8") as file:
-            for work, sides in measured.items():
-                for side, runs in sides.items():
-                    for number, figures in enumerate(runs):
-                        line = {"work": work, "side": side, "round": number + 1, "loop": options.loop, **figures}
-                        file.write(json.dumps(line) + "\n")
+    """Measure, and print tables."""
+    options = _options()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        options.out.open("w", encoding="utf-8") as out,
+        asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner,
+    ):
+        runner.run(run(options, out))
+    print(tables(read(options.out)))
+    print(f"\nThe figures are in {options.out}.")
 
 
 if __name__ == "__main__":

@@ -1,81 +1,179 @@
-"""The figures as a table, in Markdown, which reads well on a terminal too."""
+"""Figures as tables, in Markdown, which reads well on a terminal too.
+
+    python -m benchmarks.report FILE.jsonl [--into docs/performance.md]
+
+Needs nothing but the file: with `--into`, the tables replace what is between the two markers in a page.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-from dataclasses import dataclass
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import psycopg
-
-from perdure import __version__
+from benchmarks.rows import COMPARED, OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
-    from benchmarks.works import Figures
+    from benchmarks.rows import Row
 
-__all__ = ["ROWS", "Rounds", "Row", "headline", "table"]
+__all__ = ["Results", "read", "tables"]
 
-Rounds: TypeAlias = "dict[str, dict[str, list[Figures]]]"
+_MARKERS = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
+_OWN = ("perdure", "bare")
+_NOTHING = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the table.
+class Results:
+    """A run.
 
     Attributes:
-        title: What it shows, with the unit.
-        work: Where its figure was measured; several have it when they did the same.
-        figure: The figure's name.
-        digits: Decimal places.
+        head: When, on what, with what.
+        rounds: A figure by work, contender and name, in the order of the rounds.
     """
 
-    title: str
-    works: tuple[str, ...]
-    figure: str
-    digits: int = 0
+    head: dict[str, Any]
+    rounds: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
+
+    def figures(self, row: Row, contender: str) -> list[float]:
+        """Return what a contender did in a row's work, round by round; nothing where it took no part."""
+        return self.rounds.get((row.work, contender, row.figure), [])
+
+    def peers(self) -> list[str]:
+        """Return the peers that took part."""
+        return [side for side in self.head["sides"] if side not in _OWN]
 
 
-ROWS = (
-    Row("drain, 1 worker, concurrency 100: jobs/s", ("drain 100",), "drain"),
-    Row("drain, 1 worker, concurrency 1,000: jobs/s", ("drain 1000",), "drain"),
-    Row("worker's CPU, concurrency 100: µs a job", ("drain 100",), "cpu_us", 1),
-    Row("worker's CPU, concurrency 1,000: µs a job", ("drain 1000",), "cpu_us", 1),
-    Row("start_many: jobs/s", ("drain 100", "drain 1000"), "start_many"),
-    Row("start, one by one: jobs/s", ("start",), "start"),
-    Row("latency from start to handler, idle worker, p50: ms", ("latency",), "p50_ms", 2),
-    Row("latency from start to handler, idle worker, p99: ms", ("latency",), "p99_ms", 2),
-    Row("ctx.persist(), 20 jobs at once: checkpoints/s", ("persist",), "persist"),
-    Row("ctx.transaction() with a row, 20 jobs at once: checkpoints/s", ("transact",), "transact"),
-)
+def read(path: Path) -> Results:
+    """Read a run's lines."""
+    with path.open(encoding="utf-8") as file:
+        results = Results(json.loads(next(file)))
+        for line in file:
+            one = json.loads(line)
+            for name, value in one["figures"].items():
+                results.rounds.setdefault((one["work"], one["contender"], name), []).append(value)
+    return results
 
 
-def headline(dsn: str, loop: str, rounds: int, jobs: int) -> str:
+def tables(results: Results) -> str:
+    """Return all that can be told of a run."""
+    parts = [headline(results), "\n".join(_compared(results)), "\n".join(_ours(results))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def headline(results: Results) -> str:
     """Say what was measured on what."""
-    with psycopg.connect(dsn) as connection:
-        version = connection.info.server_version
-    return (
-        f"perdure {__version__} and bare psycopg {psycopg.__version__} ({psycopg.pq.__impl__}) on "
-        f"PostgreSQL {version // 10000}.{version % 10000}; Python {platform.python_version()}, {loop}; "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {rounds} rounds of {jobs:,} jobs"
-    )
-
-
-def table(measured: Mapping[str, Mapping[str, list[Figures]]]) -> str:
-    """Return medians, and the median, least and greatest of the rounds' ratios."""
-    lines = ["| | perdure to bare psycopg (least to greatest) | perdure | bare |", "|---|---|---|---|"]
-    for row in ROWS:
-        ours, theirs = _figures(measured, row, "perdure"), _figures(measured, row, "bare")
-        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-        lines.append(
-            f"| {row.title} | {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"| {median(ours):,.{row.digits}f} | {median(theirs):,.{row.digits}f} |"
-        )
+    head, machine, settings = results.head, results.head["machine"], results.head["settings"]
+    versions = {name: version for side in head["sides"].values() for name, version in side["versions"].items()}
+    lines = [
+        (
+            f"{head['at']}, rounds: {settings['rounds']}, sizes: {settings['scale']:g} of the full ones, "
+            f"{settings['history_scale']:g} of the long history; PostgreSQL {head['postgresql']}, "
+            f"Python {head['python']}, {settings['loop']}; "
+            f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, {machine['system']}, "
+            f"load at the beginning {machine['load']}."
+        ),
+        "",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
+        "",
+        "PostgreSQL's settings: "
+        + ", ".join(f"`{key} = {value}`" for key, value in head["postgresql_settings"].items())
+        + ".",
+        "",
+        *(f"- {name}: {side['about']}" for name, side in head["sides"].items()),
+        *(f"- {name} took no part: {reason}" for name, reason in head["left_out"].items()),
+    ]
     return "\n".join(lines)
 
 
-def _figures(measured: Mapping[str, Mapping[str, list[Figures]]], row: Row, side: str) -> list[float]:
-    return [figures[row.figure] for work in row.works for figures in measured[work][side]]
+def _compared(results: Results) -> Iterator[str]:
+    """What others do, too: medians; ratios are the medians of the rounds' ratios, with the least and the greatest."""
+    peers = results.peers()
+    rows = [row for row in COMPARED if results.figures(row, row.contender)]
+    if not rows:
+        return
+    columns = ["", "perdure", "to bare psycopg", "to the best peer", "bare psycopg", *peers]
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for row in rows:
+        ours = results.figures(row, row.contender)
+        theirs = {name: figures for name in peers if (figures := results.figures(row, name))}
+        cells = [
+            row.title,
+            _number(ours, row),
+            _ratio(ours, results.figures(row, row.bare)),
+            _best(ours, theirs, row),
+            _number(results.figures(row, row.bare), row),
+            *(_number(theirs.get(name, []), row) for name in peers),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _ours(results: Results) -> Iterator[str]:
+    """What perdure alone is measured at."""
+    rows = [row for row in OURS if results.figures(row, row.contender)]
+    if not rows:
+        return
+    yield "| perdure alone | median | least to greatest |"
+    yield "|---|---|---|"
+    for row in rows:
+        figures = results.figures(row, row.contender)
+        spread = f"{min(figures):,.{row.digits}f} to {max(figures):,.{row.digits}f}"
+        yield f"| {row.title} | {_number(figures, row)} | {spread} |"
+
+
+def _number(figures: list[float], row: Row) -> str:
+    return f"{median(figures):,.{row.digits}f}" if figures else _NOTHING
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> str:
+    ratios = [one / other for one, other in zip(ours, theirs, strict=False) if other]
+    if not ratios:
+        return _NOTHING
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _best(ours: list[float], theirs: dict[str, list[float]], row: Row) -> str:
+    if not theirs:
+        return _NOTHING
+    best = (min if row.less_is_better else max)(theirs, key=lambda name: median(theirs[name]))
+    return f"{_ratio(ours, theirs[best])}, {best}"
+
+
+def _replace(page: str, text: str) -> str:
+    """Return the page with other figures in it.
+
+    Raises:
+        ValueError: It has no markers.
+    """
+    begin, end = _MARKERS
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        message = f"the page has no lines {begin!r} and {end!r}"
+        raise ValueError(message)
+    return f"{before}{begin}\n{text}\n\n{end}{after}"
+
+
+def main() -> None:
+    """Print the tables, or put them into a page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("results", type=Path, metavar="FILE.jsonl")
+    parser.add_argument("--into", type=Path, metavar="PAGE.md", help="a page to put the tables into")
+    options = parser.parse_args()
+    text = tables(read(options.results))
+    if options.into:
+        page = options.into.read_text(encoding="utf-8")
+        options.into.write_text(_replace(page, f"From `{options.results}`.\n\n{text}"), encoding="utf-8")
+    else:
+        sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What a piece of work is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from benchmarks.bench import Bench, Figures
+from benchmarks.contenders import Contender
+
+__all__ = ["Measure", "Work", "in_turn"]
+
+Measure: TypeAlias = Callable[[Bench, Sequence[Contender]], Awaitable[dict[str, Figures]]]
+"""Does the work once for each contender, in the order given, and returns their figures by name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """A piece of work that is measured.
+
+    Attributes:
+        name: As it is asked for.
+        about: What is done.
+        measure: Does it.
+        contenders: Who does it; those that aren't installed are left out.
+        most_rounds: How often, if not in every round: for what takes minutes.
+        by_default: Whether it is done when nothing is asked for.
+    """
+
+    name: str
+    about: str
+    measure: Measure
+    contenders: tuple[Contender, ...]
+    most_rounds: int | None = None
+    by_default: bool = True
+
+
+def in_turn(one: Callable[[Bench, Contender], Awaitable[Figures]]) -> Measure:
+    """Let one contender do it after the other."""
+
+    async def measure(bench: Bench, contenders: Sequence[Contender]) -> dict[str, Figures]:
+        return {contender.name: await one(bench, contender) for contender in contenders}
+
+    return measure
