@@ -7,14 +7,15 @@ TESTS ?= tests
 ARGS ?=
 
 BIN := $(VENV)/bin
+PEERS := $(VENV)-peers
 READY := $(VENV)/.ready
 SOURCES := src tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench format lock clean
+.PHONY: help demo test lint types docs bench bench-peers bench-report format lock clean
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## See a job being killed and going on where it was (ARGS="--seed 7 --faults 9")
 	@$(BIN)/perdure demo $(ARGS)
@@ -39,8 +40,14 @@ types: $(READY) ## Check the types with mypy and pyright, both strict
 docs: $(READY) ## Run every example of README.md and docs/
 	@$(BIN)/python -m pytest tests/docs $(ARGS)
 
-bench: $(READY) ## Measure, beside bare psycopg in the same run
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(READY) ## Measure, beside bare psycopg and the peers that are there (ARGS="--works drain --rounds 1")
+	@$(BIN)/python -m benchmarks --peers $(PEERS) $(ARGS)
+
+bench-peers: $(READY) ## Make the peers' environment, for bench and its plots
+	@scripts/make-peers $(BIN)/python $(PEERS)
+
+bench-report: $(READY) ## Put a run's figures into docs/performance.md (RESULTS=benchmarks/results/….jsonl)
+	@$(BIN)/python -m benchmarks.report $(RESULTS) --into docs/performance.md
 
 format: $(READY) ## Put the code into its form, and mend what can be mended by itself
 	@$(BIN)/ruff check --fix-only .
@@ -51,7 +58,7 @@ lock: $(READY) ## Renew requirements-dev.txt: the newest versions that fit pypro
 
 clean: ## Remove the environment, caches and the demo's database
 	@if [ -x $(BIN)/perdure ] && [ -d .perdure ]; then $(BIN)/perdure db stop || true; fi
-	rm -rf $(VENV) .perdure build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .perdure build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The requirements decide what is in the environment, pyproject.toml which commands it has.

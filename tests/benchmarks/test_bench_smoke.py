@@ -23,8 +23,9 @@ _WORKS = ("drain", "start", "latency", "events")
 def test_a_short_run_has_a_figure_for_every_row_of_its_works(tmp_path: Path) -> None:
     out = tmp_path / "figures.jsonl"
     options = ["--rounds", "1", "--scale", "0.001", "--contenders", "perdure,bare", "--works", ",".join(_WORKS)]
+    options += ["--peers", str(tmp_path / "none"), "--out", str(out)]
 
-    options += ["--peers", str(tmp_path / "none"), "--out", str(out)]    command = [sys.executable, "-m", "benchmarks", *options]
+    command = [sys.executable, "-m", "benchmarks", *options]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=100)
 
     assert done.returncode == 0, done.stderr
