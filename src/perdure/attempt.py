@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from perdure.cancelling import held
 from perdure.errors import LeaseLost, MisuseError
 from perdure.store.settles import Persist
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
     from uuid import UUID
 
     from perdure.core.codec import Codec
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempt", "StopReason"]
 
-T = TypeVar("T")
 _LONGEST_KEY = 200
 
 
@@ -56,6 +54,7 @@ class Attempt:
         closed: Nothing that the handler does is written any more (its outcome is decided, or it was left behind).
         ended: The handler has ended: what its other tasks have not begun to write isn't written any more.
         started: Whether the handler has begun.
+        write_lock: See `writing`; None until something is written.
         entry: The execution metadata at the entry of the open transaction, encoded.
         handed: The events that the handler has been given since the last checkpoint: the next one consumes them.
         took_events: Whether a checkpoint of this attempt has consumed an event.
@@ -65,38 +64,27 @@ class Attempt:
         unreadable: Why an event or a step's result couldn't be read: the job waits for other code, if it ends so.
     """
 
-    __slots__ = (
-        "_before_events",
-        "_handed_at_entry",
-        "_port",
-        "_step_keys",
-        "_writing",
-        "baseline",
-        "checkpoint",
-        "closed",
-        "ended",
-        "entry",
-        "execution_metadata",
-        "handed",
-        "handle",
-        "in_transaction",
-        "job",
-        "loop",
-        "metadata",
-        "next_progress",
-        "progress_at_seconds",
-        "sleeps",
-        "started",
-        "started_at_seconds",
-        "steps",
-        "stop_reason",
-        "task",
-        "timers",
-        "took_events",
-        "unreadable",
-        "upgrade",
-        "worker_id",
-    )
+    # As every attempt begins. On the class, since most attempts of short jobs change few of them.
+    stop_reason: StopReason | None = None
+    closed = False
+    ended = False
+    started = False
+    in_transaction = False
+    entry = b""
+    started_at_seconds = 0.0
+    handle: asyncio.Task[None] | None = None
+    timers: list[asyncio.TimerHandle] | None = None
+    next_progress: bytes | None = None
+    progress_at_seconds = float("-inf")
+    handed: tuple[int, ...] = ()
+    took_events = False
+    sleeps = 0
+    steps: dict[str, bytes] | None = None
+    unreadable: PayloadError | None = None
+    write_lock: asyncio.Lock | None = None
+    _before_events = b""
+    _handed_at_entry = 0
+    _step_keys: set[str] | None = None
 
     def __init__(
         self,
@@ -105,41 +93,16 @@ class Attempt:
         worker_id: UUID,
         port: Port,
         loop: asyncio.AbstractEventLoop,
-        metadata: Any,
-        execution_metadata: Any,
-        baseline: bytes,
+        payloads: tuple[Any, Any, bytes, Upgrade | None],
     ) -> None:
-        """Begin as the claim found the job."""
+        """Begin as the claim found the job; the payloads are those that `perdure.worker.reading` has read."""
         self.job = job
         self.task = task
         self.worker_id = worker_id
-        self.metadata = metadata
-        self.execution_metadata = execution_metadata
-        self.baseline = baseline
+        self.metadata, self.execution_metadata, self.baseline, self.upgrade = payloads
         self.checkpoint = job.checkpoint
-        self.stop_reason: StopReason | None = None
-        self.closed = False
-        self.ended = False
-        self.started = False
-        self.in_transaction = False
-        self.entry = b""
-        self.started_at_seconds = 0.0
-        self.handle: asyncio.Task[None] | None = None
-        self.timers: list[asyncio.TimerHandle] | None = None
         self.loop = loop
-        self.next_progress: bytes | None = None
-        self.progress_at_seconds = float("-inf")
-        self.handed: tuple[int, ...] = ()
-        self.took_events = False
-        self.sleeps = 0
-        self.steps: dict[str, bytes] | None = None
-        self.unreadable: PayloadError | None = None
-        self.upgrade: Upgrade | None = None
         self._port = port
-        self._writing: asyncio.Lock | None = None
-        self._before_events = b""
-        self._handed_at_entry = 0
-        self._step_keys: set[str] | None = None
 
     @property
     def codec(self) -> Codec[Any]:
@@ -158,23 +121,20 @@ class Attempt:
         So do what belongs to one: to hand out an event, to begin and to end a transaction. It is never held while the
         handler's own code runs, which may wait for whoever waits for it.
         """
-        if self._writing is None:
-            self._writing = asyncio.Lock()
-        return self._writing
+        if self.write_lock is None:
+            self.write_lock = asyncio.Lock()
+        return self.write_lock
 
-    async def run(self, handler: Awaitable[T]) -> T:
-        """Run the handler; and until it is known what has become of a checkpoint that another task of it is writing.
+    async def settle_writing(self) -> None:
+        """Wait until it is known what has become of a checkpoint that another task of the ended handler is writing.
 
         For its outcome follows that one. Steps whose function has ended are stored as well; nothing else begins to be
         written, and a stop changes nothing any more.
         """
-        try:
-            return await handler
-        finally:
-            if self._writing is not None and self._writing.locked():
-                self.ended = True
-                with contextlib.suppress(asyncio.CancelledError):
-                    await held(self._pass_writing())
+        if self.write_lock is not None and self.write_lock.locked():
+            self.ended = True
+            with contextlib.suppress(asyncio.CancelledError):
+                await held(self._pass_writing())
 
     async def _pass_writing(self) -> None:
         async with self.writing:
@@ -199,6 +159,17 @@ class Attempt:
             PayloadRefused: It can't be stored without loss, or is too large.
         """
         return self.entry if self.in_transaction else self.encode()
+
+    def changed_at_end(self) -> bytes | None:
+        """Encode the execution metadata as `encode_at_end`; None when it is as stored, as with most jobs.
+
+        Raises:
+            PayloadRefused: It can't be stored without loss, or is too large.
+        """
+        if self.execution_metadata is None and self.baseline == b"null" and not self.in_transaction:
+            return None
+        data = self.encode_at_end()
+        return None if data == self.baseline else data
 
     def used_at_end(self) -> tuple[int, ...]:
         """The events that go with `encode_at_end`."""

@@ -81,7 +81,7 @@ def claim(
 
     def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
         # The order of "returning" isn't promised, that of the jobs is.
-        jobs = sorted((Claimed(*row) for row in rows if row[0] is not None), key=_place_in_line)
+        jobs = sorted([Claimed._make(row) for row in rows if row[0] is not None], key=_place_in_line)
         return Claims(jobs, len(jobs) < len(rows))
 
     return Call(names.statements["claim"], parameters, read)

@@ -224,9 +224,9 @@ class Rules:
         if keep_checkpoint:
             if is_stopped:
                 encoded = attempt.encode_when_stopped()
+                execution_metadata = None if encoded == attempt.baseline else encoded
             else:
-                encoded, events = attempt.encode_at_end(), attempt.used_at_end()
-            execution_metadata = None if encoded == attempt.baseline else encoded
+                execution_metadata, events = attempt.changed_at_end(), attempt.used_at_end()
         return Verdict(
             job.id,
             job.claim,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from perdure.attempt import Attempt, StopReason
@@ -17,7 +16,8 @@ from perdure.core.states import JobState
 from perdure.errors import LeaseLost, PayloadError
 from perdure.steps import Asleep
 from perdure.store.settles import Deferral, Finish, ProgressReport, PutBack
-from perdure.worker import endings
+from perdure.worker import eager, endings
+from perdure.worker.ahead import Ahead
 from perdure.worker.reading import read_payloads
 from perdure.worker.threads import Threads
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from perdure.store.claims import Claimed
     from perdure.store.running import Upgrade
     from perdure.task import Task
+    from perdure.worker.ahead import Waiting
     from perdure.worker.claimer import Claimer
     from perdure.worker.desk import Desk
     from perdure.worker.endings import AnyOutcome, Rules
@@ -39,8 +40,6 @@ __all__ = ["Executor", "ExecutorOwner"]
 _log = logging.getLogger("perdure.worker")
 _COMPLETED = JobState.COMPLETED.code
 _CANCELLED = JobState.CANCELLED.code
-# What was claimed ahead and couldn't be started for so long goes back.
-_LONGEST_IN_BUFFER_SECONDS = 1.0
 
 
 class ExecutorOwner(Protocol):
@@ -69,7 +68,7 @@ class Executor:
         self._concurrency = concurrency
         # A suspect waits for a slot of its own, which isn't filled with anything else.
         self.keeps_slot_free = False
-        self._buffer: deque[tuple[Claimed, UUID, float]] = deque()
+        self._ahead = Ahead()
         self._threads = Threads(threads, self._fill)
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
@@ -80,7 +79,7 @@ class Executor:
     @property
     def in_hand(self) -> int:
         """How many jobs are running or claimed ahead, and the slot that is kept free."""
-        return len(self.running) + len(self._buffer) + self.keeps_slot_free
+        return len(self.running) + len(self._ahead) + self.keeps_slot_free
 
     @property
     def has_room_for_suspect(self) -> bool:
@@ -99,7 +98,7 @@ class Executor:
 
     def known_ids(self) -> Iterable[int]:
         """The jobs in hand."""
-        return [*self.running, *(job.id for job, _worker_id, _at in self._buffer)]
+        return [*self.running, *(waiting.job.id for waiting in self._ahead)]
 
     async def wait_until_idle(self) -> None:
         """Wait until no attempt runs."""
@@ -109,12 +108,11 @@ class Executor:
 
     def take(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start claimed jobs, or keep them until a slot, and for a `def` handler a thread, is free."""
-        now_seconds = time.monotonic()
         for job in jobs:
             if self._has_room_for(job):
                 self._begin(job, worker_id)
             else:
-                self._buffer.append((job, worker_id, now_seconds))
+                self._ahead.add(job, worker_id)
 
     def _has_room_for(self, job: Claimed) -> bool:
         if len(self.running) + self.keeps_slot_free >= self._concurrency:
@@ -126,17 +124,17 @@ class Executor:
 
     def _fill(self) -> None:
         """Start what was claimed ahead: in its order, but that nothing else waits for what waits for a thread."""
-        waiting: list[tuple[Claimed, UUID, float]] = []
-        while self._buffer and len(self.running) + self.keeps_slot_free < self._concurrency:
-            entry = self._buffer.popleft()
-            job, worker_id, _at = entry
-            if worker_id != self._owner.worker_id:
-                continue
-            if self._has_room_for(job):
-                self._begin(job, worker_id)
-            else:
-                waiting.append(entry)
-        self._buffer.extendleft(reversed(waiting))
+        self._ahead.begin(self._begin_waiting)
+
+    def _begin_waiting(self, waiting: Waiting) -> bool | None:
+        if len(self.running) + self.keeps_slot_free >= self._concurrency:
+            return None
+        if waiting.worker_id != self._owner.worker_id:
+            return True  # its lease is lost: it is rescued
+        if not self._has_room_for(waiting.job):
+            return False
+        self._begin(waiting.job, waiting.worker_id)
+        return True
 
     def put_back(self, jobs: list[Claimed]) -> None:
         """Return claimed jobs untouched."""
@@ -145,12 +143,10 @@ class Executor:
 
     def put_back_stale(self, *, everything: bool = False) -> None:
         """Return what was claimed ahead and couldn't be started in a second; or all of it."""
-        oldest_seconds = time.monotonic() - _LONGEST_IN_BUFFER_SECONDS
-        while self._buffer and (everything or self._buffer[0][2] < oldest_seconds):
-            job, worker_id, _at = self._buffer.popleft()
+        for waiting in self._ahead.take_stale(everything=everything):
             self._owner.claimer.misjudged()
-            if worker_id == self._owner.worker_id:
-                self._owner.desk.put_back(PutBack(job.id, job.claim))
+            if waiting.worker_id == self._owner.worker_id:
+                self._owner.desk.put_back(PutBack(waiting.job.id, waiting.job.claim))
 
     def _begin(self, job: Claimed, worker_id: UUID) -> None:
         owner = self._owner
@@ -166,8 +162,7 @@ class Executor:
             kind = "" if isinstance(error, PayloadError) else f"its payloads can't be read: {type(error).__name__}: "
             self._defer(job, f"{job.task}: {kind}{error}")
             return
-        attempt = Attempt(job, task, worker_id, self._port, self._loop, *payloads[:3])
-        attempt.upgrade = payloads.upgrade
+        attempt = Attempt(job, task, worker_id, self._port, self._loop, payloads)
         if job.deadline_seconds is not None and job.deadline_seconds <= 0:
             owner.desk.settle(owner.rules.stopped(attempt, StopReason.DEADLINE, keep_checkpoint=False))
             return
@@ -177,13 +172,13 @@ class Executor:
         attempt.started_at_seconds = time.monotonic()
         if job.deadline_seconds is not None:
             self._arm(attempt, job.deadline_seconds, lambda: self.stop(attempt, StopReason.DEADLINE))
+        if task.options.timeout is not None:
+            self._arm(attempt, task.options.timeout.total_seconds(), lambda: self.stop(attempt, StopReason.TIMEOUT))
         if task.is_async:
-            attempt.handle = self._loop.create_task(self._run(attempt))
+            attempt.handle = eager.start(self._run(attempt), self._loop)
         else:
             self._threads.take()
             attempt.handle = self._loop.create_task(self._run_in_thread(attempt))
-        if task.options.timeout is not None:
-            self._arm(attempt, task.options.timeout.total_seconds(), lambda: self.stop(attempt, StopReason.TIMEOUT))
 
     def _defer(self, job: Claimed, reason: str) -> None:
         _log.warning("job %d can't be read here: %s", job.id, reason)
@@ -197,7 +192,11 @@ class Executor:
             if attempt.upgrade is not None:
                 await self._upgrade(attempt, attempt.upgrade)
             handler = attempt.task.bind(self._owner.resolver)
-            outcome = await attempt.run(handler(Context(attempt, self._port)))
+            try:
+                outcome = await handler(Context(attempt, self._port))
+            finally:
+                if attempt.write_lock is not None:
+                    await attempt.settle_writing()
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises ends its attempt, not the worker
             self._raised(attempt, error)
         else:
@@ -218,7 +217,10 @@ class Executor:
                 except BaseException:
                     self._threads.give_back()
                     raise
-            outcome = await attempt.run(self._threads.run(call, f"perdure job {attempt.job.id}"))
+            try:
+                outcome = await self._threads.run(call, f"perdure job {attempt.job.id}")
+            finally:
+                await attempt.settle_writing()
         except BaseException as error:  # noqa: BLE001 - as above
             self._raised(attempt, error)
         else:
@@ -246,20 +248,10 @@ class Executor:
                 # The common case, without an object for its own sake: `decide` would say just this.
                 job, task = attempt.job, attempt.task
                 result = task.result.encode(outcome, what="result", limit=self._port.max_payload_bytes)
-                checkpoint, events = attempt.encode_at_end(), attempt.used_at_end()
+                checkpoint, events = attempt.changed_at_end(), attempt.used_at_end()
                 self._release_slot(attempt)
                 owner.desk.finish(
-                    Finish(
-                        job.id,
-                        job.claim,
-                        attempt.checkpoint,
-                        _COMPLETED,
-                        None if checkpoint == attempt.baseline else checkpoint,
-                        result,
-                        None,
-                        None,
-                        events,
-                    )
+                    Finish(job.id, job.claim, attempt.checkpoint, _COMPLETED, checkpoint, result, None, None, events)
                 )
                 return
         except Exception as error:  # noqa: BLE001 - a payload that can't be stored, or the user's own code in it
@@ -347,12 +339,9 @@ class Executor:
         if attempt is not None:
             self.stop(attempt, StopReason.CANCEL)
             return
-        for entry in self._buffer:
-            job, worker_id, _at = entry
-            if job.id == job_id and worker_id == self._owner.worker_id:
-                self._buffer.remove(entry)
-                self._owner.desk.finish(Finish(job.id, job.claim, job.checkpoint, _CANCELLED, None, None, None, None))
-                return
+        job = self._ahead.take(job_id, self._owner.worker_id)
+        if job is not None:
+            self._owner.desk.finish(Finish(job.id, job.claim, job.checkpoint, _CANCELLED, None, None, None, None))
 
     def stop_all(self, reason: StopReason) -> None:
         """Ask every running attempt to end."""
@@ -361,8 +350,7 @@ class Executor:
 
     def lose_lease(self, worker_id: UUID) -> list[int]:
         """Stop what runs under a lost lease, forget what was claimed ahead, and return the jobs of both."""
-        ahead = [job.id for job, holder, _at in self._buffer if holder == worker_id]
-        self._buffer = deque(entry for entry in self._buffer if entry[1] != worker_id)
+        ahead = self._ahead.drop(worker_id)
         lost = [attempt for attempt in self.running.values() if attempt.worker_id == worker_id]
         for attempt in lost:
             self.stop(attempt, StopReason.LEASE_LOST)

@@ -72,13 +72,10 @@ class Floors:
         ]
 
     def claimed(self, jobs: Sequence[Claimed]) -> None:
-        """Take note of what a claim has brought: what is before it in its band is taken."""
-        last: dict[tuple[str, int], tuple[float, int]] = {}
-        for job in jobs:
-            band, position = (job.queue, job.priority), (job.scheduled_at_seconds - _PRECISION_SECONDS, job.id)
-            if position > last.get(band, (float("-inf"), 0)):
-                last[band] = position
-        for band, position in last.items():
+        """Take note of what a claim has brought, in the line's order: what is before the last of a band is taken."""
+        last = {(job.queue, job.priority): job for job in jobs}
+        for band, job in last.items():
+            position = (job.scheduled_at_seconds - _PRECISION_SECONDS, job.id)
             self._reached.setdefault(band, deque(maxlen=_CLAIMS)).append(position)
 
     def looked_everywhere(self, took_seconds: float, now_seconds: float) -> None:
