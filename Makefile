@@ -47,6 +47,7 @@ bench-peers: $(READY) ## Make the peers' environment, for bench and its plots
 	@scripts/make-peers $(BIN)/python $(PEERS)
 
 bench-report: $(READY) ## Put a run's figures into docs/performance.md (RESULTS=benchmarks/results/….jsonl)
+	@$(PEERS)/bin/python -m benchmarks.plots $(RESULTS) --into docs/images
 	@$(BIN)/python -m benchmarks.report $(RESULTS) --into docs/performance.md
 
 format: $(READY) ## Put the code into its form, and mend what can be mended by itself

@@ -60,6 +60,8 @@ class Bench:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End the producers."""
+        for database in self.kept.values():
+            await database.close()
         await self._stack.aclose()
 
     def size(self, full: int, least: int = 2) -> int:
@@ -88,6 +90,7 @@ class Bench:
         try:
             yield database
         finally:
+            await database.close()
             self.server.drop(database)
 
     @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["BARE", "MANY", "PEERS", "PERDURE", "PLAIN", "Contender", "missing", "python_of"]
+__all__ = ["BARE", "MANY", "OWN", "PEERS", "PERDURE", "PLAIN", "TABLES", "Contender", "missing", "python_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ PERDURE = Contender("perdure", "perdure", 40_000)
 MANY = PERDURE.having("perdure 1000", concurrency=1000)
 PLAIN = replace(PERDURE, name="perdure asyncio", loop="asyncio")
 BARE = Contender("bare", "bare", 60_000)
+TABLES = Contender("tables", "tables", 60_000)
+OWN = (PERDURE.side, BARE.side, TABLES.side)
 PEERS = (
     Contender("pgqueuer", "pgqueuer", 20_000),
     Contender("oban", "oban", 10_000),
@@ -52,7 +54,7 @@ PEERS = (
 
 def python_of(side: str, peers: Path) -> str:
     """Return the Python that a side runs on."""
-    return sys.executable if side in (PERDURE.side, BARE.side) else str(peers / "bin" / "python")
+    return sys.executable if side in OWN else str(peers / "bin" / "python")
 
 
 def missing(peers: Path) -> dict[str, str]:

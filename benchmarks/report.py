@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.contenders import OWN
 from benchmarks.rows import COMPARED, OURS
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Results", "read", "tables"]
 
 _MARKERS = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
-_OWN = ("perdure", "bare")
 _NOTHING = "-"
 
 
@@ -47,7 +47,7 @@ class Results:
 
     def peers(self) -> list[str]:
         """Return the peers that took part."""
-        return [side for side in self.head["sides"] if side not in _OWN]
+        return [side for side in self.head["sides"] if side not in OWN]
 
 
 def read(path: Path) -> Results:
@@ -86,10 +86,14 @@ def headline(results: Results) -> str:
         + ", ".join(f"`{key} = {value}`" for key, value in head["postgresql_settings"].items())
         + ".",
         "",
-        *(f"- {name}: {side['about']}" for name, side in head["sides"].items()),
+        *(f"- {name}: {side['about']}{_other_python(side, head)}" for name, side in head["sides"].items()),
         *(f"- {name} took no part: {reason}" for name, reason in head["left_out"].items()),
     ]
     return "\n".join(lines)
+
+
+def _other_python(side: dict[str, Any], head: dict[str, Any]) -> str:
+    return "" if side["python"] == head["python"] else f"; on Python {side['python']}"
 
 
 def _compared(results: Results) -> Iterator[str]:
@@ -146,6 +150,15 @@ def _best(ours: list[float], theirs: dict[str, list[float]], row: Row) -> str:
     return f"{_ratio(ours, theirs[best])}, {best}"
 
 
+def _images(folder: Path) -> list[str]:
+    """Return what shows the plots that `benchmarks.plots` has drawn beside a page."""
+    return [
+        f"![{path.stem}](images/{path.name})"
+        for path in sorted(folder.glob("images/*.png"))
+        if path.with_suffix(".svg").exists()
+    ]
+
+
 def _replace(page: str, text: str) -> str:
     """Return the page with other figures in it.
 
@@ -170,7 +183,8 @@ def main() -> None:
     text = tables(read(options.results))
     if options.into:
         page = options.into.read_text(encoding="utf-8")
-        options.into.write_text(_replace(page, f"From `{options.results}`.\n\n{text}"), encoding="utf-8")
+        parts = [f"From `{options.results}`.", text, *_images(options.into.parent)]
+        options.into.write_text(_replace(page, "\n\n".join(parts)), encoding="utf-8")
     else:
         sys.stdout.write(f"{text}\n")
 

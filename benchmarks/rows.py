@@ -48,6 +48,7 @@ COMPARED = (
     Row("drain, 1 worker, defaults: jobs/s", "drain", "jobs_per_second"),
     Row("drain, 1 worker, defaults on plain asyncio: jobs/s", "drain", "jobs_per_second", "perdure asyncio"),
     Row("drain, 1 worker, concurrency 1,000: jobs/s", "drain", "jobs_per_second", "perdure 1000"),
+    Row("… beside psycopg on tables of this shape", "drain", "jobs_per_second", "perdure 1000", "tables"),
     Row("drain, 2 workers, defaults: jobs/s", "drain2", "jobs_per_second"),
     Row("drain, 2 workers, concurrency 1,000: jobs/s", "drain2", "jobs_per_second", "perdure 1000"),
     *_cost("worker's CPU: µs a job", "worker_us", 1),

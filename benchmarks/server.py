@@ -41,19 +41,30 @@ class Database:
         """Name it."""
         self.name = name
         self.dsn = dsn
+        self._connection: psycopg.AsyncConnection[Any] | None = None  # one for all looks: to connect costs the server
 
     async def value(self, query: str, *parameters: Any) -> Any:
         """Return the first column of the first row."""
-        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
-            row = await (await connection.execute(query.encode(), parameters or None)).fetchone()
+        connection = await self._connected()
+        row = await (await connection.execute(query.encode(), parameters or None)).fetchone()
         assert row is not None  # noqa: S101 - such queries always have a row
         return row[0]
 
     async def execute(self, *statements: str) -> None:
         """Run statements, each outside any transaction."""
-        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
-            for statement in statements:
-                await connection.execute(statement.encode())
+        connection = await self._connected()
+        for statement in statements:
+            await connection.execute(statement.encode())
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        if self._connection is None:
+            self._connection = await psycopg.AsyncConnection.connect(self.dsn, autocommit=True, prepare_threshold=0)
+        return self._connection
 
     async def settle_down(self) -> None:
         """Let no side pay for what filling has left to do: statistics, visibility, dirty pages."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks.contenders import BARE, MANY, PEERS, PERDURE, PLAIN
+from benchmarks.contenders import BARE, MANY, PEERS, PERDURE, PLAIN, TABLES
 from benchmarks.works import checkpoints, draining, history, latency, pinned, starting, stopping, waking, weight
 from benchmarks.works.base import Work, in_turn
 
@@ -15,11 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["WORKS", "Work"]
 
 _PEER = {peer.name: peer for peer in PEERS}
-_SLEEPY = replace(_PEER["pgqueuer"], jobs=10_000).having(task="sleepy")
 _STEPS = (PERDURE, PERDURE.having("perdure step", task="step"), BARE, _PEER["dbos"].having(times=20), _PEER["absurd"])
 
 _ALL = (
-    Work("drain", "empty a full queue by one worker", in_turn(draining.drain), (PERDURE, PLAIN, MANY, BARE, *PEERS)),
+    Work(
+        "drain",
+        "empty a full queue by one worker",
+        in_turn(draining.drain),
+        (PERDURE, PLAIN, MANY, BARE, TABLES, *PEERS),
+    ),
     Work("drain2", "empty a full queue by two workers", in_turn(draining.drain_by_two), (PERDURE, MANY, BARE, *PEERS)),
     Work("start", "start jobs one by one", starting.start, (PERDURE, BARE, *PEERS)),
     Work("start_many", "start many jobs", in_turn(starting.start_many), (PERDURE, BARE, *PEERS)),

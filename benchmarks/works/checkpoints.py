@@ -16,7 +16,7 @@ __all__ = ["checkpoints", "transactions"]
 
 _JOBS = 50
 _TIMES = 100
-_LOOK_SECONDS = 0.005
+_LOOK_SECONDS = 0.010
 
 
 async def checkpoints(bench: Bench, contender: Contender) -> Figures:

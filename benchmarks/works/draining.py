@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["big", "drain", "drain_by_two", "half_load_per_second", "sleepy", "watch_drain"]
 
-_LOOK_SECONDS = 0.005
+_LOOK_SECONDS = 0.010
 _SLEEP_SECONDS = 0.020
 _MOST_LOAD = 20_000
 _BIG_JOBS = 60

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["idle_cost", "latency_idle", "latency_under_load"]
 
-_LONE_JOBS = 200
+_LONE_JOBS = 150
 _PAUSE_SECONDS = 0.020
 _WARM_UP = 20
 _LOAD_SECONDS = 3.0
@@ -70,9 +70,10 @@ async def idle_cost(bench: Bench, contenders: Sequence[Contender]) -> dict[str, 
         idle = {}
         for one in contenders:
             database = await stack.enter_async_context(bench.database(one.side))
-            workers = await stack.enter_async_context(bench.workers(one, database, work="idle"))
+            idle[one.name] = database, bench.workers(one, database, work="idle")
+        await asyncio.gather(*(stack.enter_async_context(workers) for _, workers in idle.values()))
+        for _, workers in idle.values():
             await workers.go()
-            idle[one.name] = database, workers
         await asyncio.sleep(min(_UNTIL_IDLE_SECONDS, seconds))
         before = {name: _cost(bench, *both) for name, both in idle.items()}
         await asyncio.sleep(seconds)

@@ -45,6 +45,7 @@ async def pinned(bench: Bench, contender: Contender) -> Figures:
         "last_per_second": rates[-1],
         "last_of_first": rates[-1] / max(1.0, rates[0]),
         "least_backlog": least,
+        **{f"window_{number}_per_second": rate for number, rate in enumerate(rates, 1)},
     }
 
 

@@ -23,7 +23,7 @@ _LONE_JOBS = 150
 _MANY_JOBS = 3_000
 _CALLERS = 50
 _PAUSE_SECONDS = 0.010
-_LOOK_SECONDS = 0.005
+_LOOK_SECONDS = 0.010
 _RESUMING_JOBS = 2_000
 _TIMES = 4
 _SUSPENDED = "select count(*) from background_tasks.jobs where state = 4"

@@ -20,7 +20,7 @@ __all__ = ["memory", "results"]
 
 _JOBS = 1_000, 10_000
 _WAITING = 10_000
-_LOOK_SECONDS = 0.005
+_LOOK_SECONDS = 0.010
 _TIMEOUT_SECONDS = 120
 _AWAITED = "select count(*) from background_tasks.jobs where awaited"
 _MIB = 1 << 20
