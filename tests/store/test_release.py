@@ -184,11 +184,12 @@ def test_deferred_jobs_wait_at_growing_delays_of_a_minute_at_most(every_bench: W
         assert (claimed.claim, claimed.attempt) == (number, 1)
         entry = Deferral(job_id, claimed.claim, "unknown task 'ü'".encode())
         began_at = bench.now()
-        assert bench.run(settles.defer(bench.names, worker, [entry])) == [job_id]
+        assert [each.id for each in bench.run(settles.defer(bench.names, worker, [entry]))] == [job_id]
         row = bench.job(job_id)
         delays.append(round((row["scheduled_at"] - began_at).total_seconds()))
         assert (row["state"], row["last_error"], row["unreadable"]) == (PENDING, "unknown task 'ü'", number)
     assert delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     bench.sql("update {s}.jobs set unreadable = 32767, scheduled_at = created_at")
     (claimed,) = bench.claim(worker)
-    assert bench.run(settles.defer(bench.names, worker, [Deferral(job_id, claimed.claim, b"still")])) == [job_id]
+    deferrals = [Deferral(job_id, claimed.claim, b"still")]
+    assert [each.id for each in bench.run(settles.defer(bench.names, worker, deferrals))] == [job_id]
