@@ -60,21 +60,21 @@ def test_it_says_ready_once_and_what_it_serves(start_worker: Callable[..., Proce
 def test_either_signal_ends_it_with_0_and_the_job_keeps_its_checkpoint(
     start_worker: Callable[..., Process], perdure_db: CommandLine, number: signal.Signals
 ) -> None:
-    perdure_db("jobs", "start", "--app", "shop:app", "orders.wait")
+    perdure_db.inside("jobs", "start", "--app", "shop:app", "orders.wait")
     worker = start_worker()
     worker.wait_for_line("waiting in process")
     worker.send(number)
     assert worker.wait() == 0, worker.output
     assert "Traceback" not in worker.output
-    assert perdure_db("jobs", "show", "1", "--output", "json").json["state"] == "pending"
+    assert perdure_db.inside("jobs", "show", "1", "--output", "json").json["state"] == "pending"
 
 
 def test_queues_are_the_only_ones_that_it_serves(start_worker: Callable[..., Process], perdure_db: CommandLine) -> None:
-    perdure_db("jobs", "start", "--app", "shop:app", "orders.import", '{"shop": "riga"}')
-    perdure_db("jobs", "start", "--app", "shop:app", "orders.import", '{"shop": "riga"}', "--queue", "slow")
+    perdure_db.inside("jobs", "start", "--app", "shop:app", "orders.import", '{"shop": "riga"}')
+    perdure_db.inside("jobs", "start", "--app", "shop:app", "orders.import", '{"shop": "riga"}', "--queue", "slow")
     worker = start_worker("shop:app", "--queues", "slow")
-    assert perdure_db("jobs", "watch", "2").code == 0
-    assert perdure_db("jobs", "show", "1", "--output", "json").json["state"] == "pending"
+    assert perdure_db.inside("jobs", "watch", "2").code == 0
+    assert perdure_db.inside("jobs", "show", "1", "--output", "json").json["state"] == "pending"
     worker.terminate()
     assert worker.wait() == 0
 
@@ -109,7 +109,7 @@ def test_a_schema_that_is_behind_ends_it_with_1_and_a_line(start_worker: Callabl
 
 
 def test_what_jobs_log_is_written_plainly(start_worker: Callable[..., Process], perdure_db: CommandLine) -> None:
-    perdure_db("jobs", "start", "--app", "shop:app", "orders.raise")
+    perdure_db.inside("jobs", "start", "--app", "shop:app", "orders.raise")
     worker = start_worker()
     worker.wait_for_line(rf"^\d{{4}}-\d\d-\d\d [\d:,]+ \w+ perdure[\w.]* \[{worker.pid}\] .*orders\.raise")
     worker.terminate()
@@ -155,8 +155,8 @@ def test_one_that_is_killed_is_started_again_and_serves(
     worker.wait_for_line(rf"worker process 1 \({killed}\) was killed by SIGKILL; it is started again in 0\.\d s")
     worker.wait_for_line(r"worker process 1 \(\d+\) serves again")
     assert killed not in [child.pid for child in _children(worker)]
-    perdure_db("jobs", "start", "--app", "shop:app", "orders.import", '{"shop": "riga"}')
-    assert perdure_db("jobs", "watch", "1").code == 0
+    perdure_db.inside("jobs", "start", "--app", "shop:app", "orders.import", '{"shop": "riga"}')
+    assert perdure_db.inside("jobs", "watch", "1").code == 0
     worker.terminate()
     assert worker.wait() == 0, worker.output
 
@@ -182,7 +182,7 @@ def test_a_second_signal_is_passed_on_and_skips_the_grace(
     _wait_for_jobs(folder)
     worker = start_worker("shop:app", "--processes", "2")
     worker.wait_for_line("^ready")
-    perdure_db("jobs", "start", "--app", "shop:app", "orders.wait")
+    perdure_db.inside("jobs", "start", "--app", "shop:app", "orders.wait")
     worker.wait_for_line("waiting in process")
     worker.terminate()
     for _process in range(2):
@@ -191,7 +191,7 @@ def test_a_second_signal_is_passed_on_and_skips_the_grace(
     assert worker.wait() == 0, worker.output
     assert "SIGTERM again: stopping without further grace" in worker.output
     worker.assert_no_child_left()
-    assert perdure_db("jobs", "show", "1", "--output", "json").json["state"] == "pending"
+    assert perdure_db.inside("jobs", "show", "1", "--output", "json").json["state"] == "pending"
 
 
 def test_ctrl_c_in_a_terminal_which_signals_the_whole_group_counts_once(
@@ -200,7 +200,7 @@ def test_ctrl_c_in_a_terminal_which_signals_the_whole_group_counts_once(
     _wait_for_jobs(folder)
     worker = start_worker("shop:app", "--processes", "2")
     worker.wait_for_line("^ready")
-    perdure_db("jobs", "start", "--app", "shop:app", "orders.wait")
+    perdure_db.inside("jobs", "start", "--app", "shop:app", "orders.wait")
     worker.wait_for_line("waiting in process")
     assert worker.pid not in {os.getpgid(child.pid) for child in _children(worker)}
     os.killpg(worker.pid, signal.SIGINT)

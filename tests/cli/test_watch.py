@@ -32,10 +32,10 @@ async def slow(ctx: Context[None, Progress]) -> int:
             if (await (await connection.execute("{_WATCHED}")).fetchone())[0]:
                 break
         await asyncio.sleep(0.05)
-    for page in range(1, 5):
-        await ctx.progress(page * 100, 400, f"[b]page[/b] {{page}}")
+    for page in range(1, 4):
+        await ctx.progress(page * 100, 300, f"[b]page[/b] {{page}}")
         await asyncio.sleep(1.05)
-    return 4
+    return 3
 """
 
 
@@ -72,7 +72,7 @@ def test_in_a_pipe_each_change_is_a_line_with_rate_and_remaining_time(perdure_db
     assert lines[-1].startswith("job 1 (orders.slow): completed")
     told = [line for line in lines if "running" in line]
     assert any(
-        re.search(r"\d00 of 400 \(\d\d%\), [\d.]+/s, 0:00:0\d left, \[b\]page\[/b\] \d", line) for line in told
+        re.search(r"\d00 of 300 \(\d\d%\), [\d.]+/s, 0:00:0\d left, \[b\]page\[/b\] \d", line) for line in told
     ), lines
     assert len(lines) == len(set(lines)), "a line is printed for a change, and only then"
 
@@ -85,11 +85,11 @@ def test_on_a_terminal_a_live_bar_shows_rate_and_remaining_time(perdure_db: Comm
     assert "━" in ended.out
     plain = _without_escapes(ended.out)
     assert re.search(
-        r"job 1 orders\.slow ━+.* running, \d00 of 400 \(\d\d%\), [\d.]+/s, 0:00:0\d left, "
+        r"job 1 orders\.slow ━+.* running, \d00 of 300 \(\d\d%\), [\d.]+/s, 0:00:0\d left, "
         r"\[b\]page\[/b\] \d",
         plain,
     )
-    assert plain.rstrip().endswith("completed, 400 of 400 (100%), [b]page[/b] 4")
+    assert plain.rstrip().endswith("completed, 300 of 300 (100%), [b]page[/b] 3")
 
 
 @pytest.mark.usefixtures("worker")
@@ -97,7 +97,7 @@ def test_on_a_narrow_terminal_the_note_is_cut_off_before_the_remaining_time(perd
     _start(perdure_db, "orders.slow")
     ended = on_terminal(_watching(perdure_db), "jobs", "watch", "1", "--interval", "0.1", columns=80)
     frames = _without_escapes(ended.out).replace("\r", "\n").splitlines()
-    assert any(re.search(r"running, \d00 of 400 \(\d\d%\), [\d.]+/s, 0:00:0\d left", frame) for frame in frames), frames
+    assert any(re.search(r"running, \d00 of 300 \(\d\d%\), [\d.]+/s, 0:00:0\d left", frame) for frame in frames), frames
     assert all(len(frame) <= 80 for frame in frames)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.conftest import SHOP, CommandLine
+from tests.support.account import public_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def perdure_embedded() -> Iterator[CommandLine]:
     """The command line in a folder of its own that has an app and no settings; its server is stopped afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="perdure-cli-"))
-    folder.chmod(0o755)
+    folder = public_folder("perdure-cli-")
     (folder / "shop.py").write_text(SHOP, encoding="utf-8")
     perdure = CommandLine(folder, {})
     yield perdure
