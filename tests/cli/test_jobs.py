@@ -50,7 +50,7 @@ def start(perdure_db: CommandLine) -> Callable[..., dict[str, Any]]:
 def test_a_job_is_started_with_the_types_of_the_task(perdure_db: CommandLine) -> None:
     ended = perdure_db(*IMPORT, '{"shop": "riga"}')
     assert (ended.code, ended.out) == (0, "job 1 (orders.import) started\n")
-    job = perdure_db("jobs", "show", "1", "--output", "json").json
+    job = perdure_db.inside("jobs", "show", "1", "--output", "json").json
     assert job["metadata"]["shop"] == "riga"
     assert job["execution_metadata"] == {"page": 0}
     assert job["state"] == "pending"
@@ -178,7 +178,7 @@ def test_a_jobs_text_is_never_read_as_markup_nor_by_the_terminal(
     perdure_db: CommandLine, start: Callable[..., Any]
 ) -> None:
     start("orders.raise")
-    assert perdure_db("jobs", "watch", "1").code == 1
+    assert perdure_db.inside("jobs", "watch", "1").code == 1
     for command in (["list"], ["show", "1"], ["watch", "1"], ["list", "--output", "json"]):
         shown = perdure_db("jobs", *command, FORCE_COLOR="", TERM="xterm").out
         assert "[red]no[/red]" in shown, command
@@ -271,10 +271,10 @@ def test_what_can_not_proceed_or_be_cancelled_is_said_for_each_job(
     ended = perdure_db("jobs", "proceed", "1", "99")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == ("job 1 (orders.approve) is pending; nothing was changed\njob 99: there is no such job\n")
-    ended = perdure_db("jobs", "cancel", "1", "99", "2")
+    ended = perdure_db.inside("jobs", "cancel", "1", "99", "2")
     assert ended.code == 1
     assert ended.out == "job 1 (orders.approve) is cancelled\njob 2 (orders.approve) is cancelled\n"
-    answers = perdure_db("jobs", "cancel", "1", "99", "--output", "json")
+    answers = perdure_db.inside("jobs", "cancel", "1", "99", "--output", "json")
     assert answers.code == 1
     assert [(answer["id"], answer["answer"]) for answer in answers.json] == [(1, "JobEnded"), (99, "JobNotFound")]
     assert answers.json[0]["job"]["state"] == "cancelled"
