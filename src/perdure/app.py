@@ -15,13 +15,11 @@ from perdure.config import load
 from perdure.connections import BlockingPool, connect
 from perdure.decorator import TaskDecorator
 from perdure.durations import parse_duration
-from perdure.embedded import acquire
 from perdure.errors import DefinitionError, MisuseError
 from perdure.operating import Operating
 from perdure.store import migrate
 from perdure.store.sql import names_of
 from perdure.task import define, mark
-from perdure.worker.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from perdure.store.migrate import Migration
     from perdure.store.sql import Names
     from perdure.task import Resolver, Task
+    from perdure.worker.worker import Worker
 
 __all__ = ["App"]
 
@@ -227,6 +226,8 @@ class App(Operating):
         if grace is not None and grace < timedelta(0):
             message = f"worker: shutdown_grace={shutdown_grace!r} isn't allowed; it is 0 or more"
             raise MisuseError(message)
+        from perdure.worker.worker import Worker  # noqa: PLC0415 - a starter of jobs doesn't need it
+
         return Worker(
             self,
             queues=None if queues is None else list(queues),
@@ -300,6 +301,8 @@ class App(Operating):
 
 async def _acquire() -> EmbeddedServer:
     """Start or join the embedded server; a cancelled opening doesn't stay its user until the process ends."""
+    from perdure.embedded import acquire  # noqa: PLC0415 - whoever names a database doesn't need it
+
     acquiring = asyncio.ensure_future(asyncio.to_thread(acquire))
     try:
         return await asyncio.shield(acquiring)

@@ -43,6 +43,19 @@ def test_help_loads_neither_the_driver_nor_the_codec_nor_any_command(processes: 
     assert "loaded: []" in process.output, process.output
 
 
+def test_an_app_that_only_starts_jobs_loads_no_worker_and_no_server(processes: Processes) -> None:
+    unneeded = ["perdure.worker", "perdure.embedded", "perdure.cli", "perdure.demo", "perdure.machine", "pydantic"]
+    code = (
+        "import sys\n"
+        "from perdure import App\n"
+        "App('postgresql://nowhere/jobs')\n"
+        f"print('loaded:', [name for name in {unneeded!r} if name in sys.modules])\n"
+    )
+    process = processes.python("-c", code)
+    assert process.wait() == 0, process.output
+    assert "loaded: []" in process.output, process.output
+
+
 def test_version(perdure: CommandLine) -> None:
     assert perdure("--version").out == f"perdure {__version__}\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_every_key_is_in_the_page_and_no_other() -> None:
 
 @pytest.mark.parametrize("section", SECTIONS.values(), ids=str)
 def test_every_attribute_of_a_section_is_documented(section: type[object]) -> None:
-    described = re.findall(r"^ {8}(\w+): ", section.__doc__ or "", re.MULTILINE)
+    described = re.findall(r"^ {4}(\w+): ", inspect.getdoc(section) or "", re.MULTILINE)
     assert described == list(SECTIONS[section.__name__.removesuffix("Config").lower()].rules())
 
 
