@@ -6,7 +6,6 @@ Reads names, not values: whether a value is allowed is the rules' business.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -107,6 +106,8 @@ def _parse(file: Path) -> object:
     try:
         match file.suffix.lower():
             case ".toml":
+                import tomllib  # noqa: PLC0415 - most apps have no such file
+
                 return tomllib.loads(text)
             case ".json":
                 return json.loads(text, object_pairs_hook=_without_repeats)

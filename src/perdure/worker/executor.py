@@ -71,8 +71,7 @@ class Executor:
         self._ahead = Ahead()
         self._threads = Threads(threads, self._fill)
         self._loop = asyncio.get_running_loop()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None  # made by whoever waits for it
         # A handler that was left behind may still run: its task is kept from being collected.
         self._left_behind: set[asyncio.Task[None]] = set()
 
@@ -102,7 +101,9 @@ class Executor:
 
     async def wait_until_idle(self) -> None:
         """Wait until no attempt runs."""
-        await self._idle.wait()
+        if self.running:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
 
     # ---- resolve and decode
 
@@ -167,8 +168,6 @@ class Executor:
             owner.desk.settle(owner.rules.stopped(attempt, StopReason.DEADLINE, keep_checkpoint=False))
             return
         self.running[job.id] = attempt
-        if self._idle.is_set():
-            self._idle.clear()
         attempt.started_at_seconds = time.monotonic()
         if job.deadline_seconds is not None:
             self._arm(attempt, job.deadline_seconds, lambda: self.stop(attempt, StopReason.DEADLINE))
@@ -307,7 +306,7 @@ class Executor:
             del self.running[attempt.job.id]
         self._owner.claimer.measure(time.monotonic() - attempt.started_at_seconds)
         self._fill()
-        if not self.running:
+        if self._idle is not None and not self.running:
             self._idle.set()
 
     # ---- stop
