@@ -6,6 +6,7 @@ A pooled connection is in autocommit mode, so a single statement needs no commit
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import threading
@@ -144,6 +145,8 @@ class BlockingPool:
             # A forked process must not use its parent's sockets: it gets a pool of its own.
             if self._pool is None or self._process_id != os.getpid():
                 self._process_id = os.getpid()
+                # Else its threads are waited for in vain when the interpreter ends (from 3.13 on for many seconds).
+                atexit.register(self.close)
                 self._pool = TriedBlockingPool(
                     dsn, _parameters(dsn), max_size=self.max_connections, wait_seconds=WAIT_SECONDS
                 )
@@ -152,6 +155,7 @@ class BlockingPool:
     def close(self) -> None:
         """Close the pool, if there is one."""
         with self._lock:
+            atexit.unregister(self.close)
             pool, self._pool = self._pool, None
             if pool is not None and self._process_id == os.getpid():
                 pool.close()

@@ -46,11 +46,12 @@ async def test_a_drain_shares_its_round_trips_and_writes_little(
     own_database: str, observer: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = App(own_database, execution={"concurrency": 500})
-    sent: list[int] = []
+    settling = 0
     send = Lane._send
 
     async def counted(lane: Lane, calls: list[Any]) -> list[Any]:
-        sent.append(len(calls))
+        nonlocal settling
+        settling += any(call.statement is app.names.statements["finish"] for call in calls)
         return await send(lane, calls)
 
     monkeypatch.setattr(Lane, "_send", counted)
@@ -67,7 +68,8 @@ async def test_a_drain_shares_its_round_trips_and_writes_little(
             for job in jobs:
                 await job.result(timeout=30)
         ended = await wal_bytes(observer)
-    # Measured: 15 round trips; 335 and 804 bytes of WAL a job, without full pages, which a checkpoint would add.
-    assert len(sent) <= 40
+    # Measured: 10 to 15 round trips that settle; 335 and 804 bytes of WAL a job, without full pages, which a
+    # checkpoint would add.
+    assert 0 < settling <= 40
     assert (started - before) / JOBS < 500
     assert (ended - started) / JOBS < 1_200
