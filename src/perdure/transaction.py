@@ -100,7 +100,7 @@ class Transaction(_Base):
         try:
             self._connection = await self._stack.enter_async_context(self._port.connection())
             # Not by `connection.transaction()`, whose COMMIT is a message of its own.
-            await self._connection.execute(self._begin_statement())
+            await self._connection.execute(self._begin_statement(), prepare=False)
         except BaseException:
             attempt.in_transaction = False
             await self._stack.aclose()
@@ -144,7 +144,7 @@ class Transaction(_Base):
             raise
         try:
             async with psycopg.AsyncClientCursor(connection, row_factory=tuple_row) as cursor:
-                await cursor.execute(fence.statement + _COMMIT, fence.parameters)
+                await cursor.execute(fence.statement + _COMMIT, fence.parameters, prepare=False)
         except psycopg.Error as error:
             if connection.closed and await self._has_landed(entry):
                 self._attempt.wrote(entry)
@@ -178,7 +178,7 @@ class BlockingTransaction(_Base):
         self._begin()
         try:
             self._connection = self._stack.enter_context(self._port.blocking_connection())
-            self._connection.execute(self._begin_statement())
+            self._connection.execute(self._begin_statement(), prepare=False)
         except BaseException:
             self._attempt.in_transaction = False
             self._stack.close()
@@ -214,7 +214,7 @@ class BlockingTransaction(_Base):
             raise
         try:
             with psycopg.ClientCursor(connection, row_factory=tuple_row) as cursor:
-                cursor.execute(fence.statement + _COMMIT, fence.parameters)
+                cursor.execute(fence.statement + _COMMIT, fence.parameters, prepare=False)
         except psycopg.Error as error:
             if connection.closed and self._has_landed(entry):
                 self._attempt.wrote(entry)

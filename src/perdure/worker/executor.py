@@ -19,6 +19,7 @@ from perdure.store.settles import Deferral, Finish, ProgressReport, PutBack
 from perdure.worker import eager, endings
 from perdure.worker.ahead import Ahead
 from perdure.worker.reading import read_payloads
+from perdure.worker.seldom import Seldom
 from perdure.worker.threads import Threads
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Executor:
         # A suspect waits for a slot of its own, which isn't filled with anything else.
         self.keeps_slot_free = False
         self._ahead = Ahead()
+        self._unread = Seldom()
         self._threads = Threads(threads, self._fill)
         self._loop = asyncio.get_running_loop()
         self._idle: asyncio.Event | None = None  # made by whoever waits for it
@@ -180,7 +182,7 @@ class Executor:
             attempt.handle = self._loop.create_task(self._run_in_thread(attempt))
 
     def _defer(self, job: Claimed, reason: str) -> None:
-        _log.warning("job %d can't be read here: %s", job.id, reason)
+        self._unread.warn(job.task, "job %d can't be read here: %s", job.id, reason)
         self._owner.desk.defer(Deferral(job.id, job.claim, endings.one_line(reason)))
 
     # ---- run
@@ -283,7 +285,7 @@ class Executor:
 
     def _defer_begun(self, attempt: Attempt, error: BaseException) -> None:
         job = attempt.job
-        _log.warning("job %d (%s) can't be read on here: %s", job.id, job.task, error)
+        self._unread.warn(job.task, "job %d (%s) can't be read on here: %s", job.id, job.task, error)
         self._release_slot(attempt)
         self._owner.desk.defer(Deferral(job.id, job.claim, endings.one_line(f"{job.task}: {error}"), began=True))
 
