@@ -175,7 +175,7 @@ async def test_the_reasons_of_a_shutdown_and_a_timeout_are_told(app: App) -> Non
 async def test_a_deadline_ends_a_running_job(app: App) -> None:
     seen = list[Any]()
 
-    @app.task("t", deadline=timedelta(milliseconds=100), scheduler_retry_count=5)
+    @app.task("t", deadline=timedelta(milliseconds=700), scheduler_retry_count=5)
     async def task(ctx: Context[None, Progress]) -> None:
         ctx.execution_metadata.done = 1
         try:
