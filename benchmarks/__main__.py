@@ -34,22 +34,49 @@ if TYPE_CHECKING:
 _RESULTS = Path("benchmarks/results")
 
 
-async def measure(bench: Bench, works: dict[Work, list[Contender]], rounds: int, out: TextIO) -> None:
-    """Do all works, so many times; write every figure as soon as it is there."""
+async def measure(bench: Bench, works: dict[Work, list[Contender]], rounds: int, out: TextIO) -> int:
+    """Do all works, so many times; return how often one has failed."""
+    failed = 0
     for number in range(rounds):
         for work, contenders in works.items():
             if work.most_rounds is not None and number >= work.most_rounds:
                 continue
             turn = number % len(contenders)
             before = time.perf_counter()
-            for name, figures in (await work.measure(bench, contenders[turn:] + contenders[:turn])).items():
-                bench.measured.setdefault(work.name, {}).setdefault(name, []).append(figures)
-                _write(out, work=work.name, contender=name, round=number + 1, figures=figures)
+            for group in _groups(work, contenders[turn:] + contenders[:turn]):
+                failed += not await _measure(bench, work, group, number + 1, out)
             _say(f"round {number + 1} of {rounds}: {work.name} ({work.about}): {time.perf_counter() - before:.0f} s")
 
+    return failed
 
-async def run(options: argparse.Namespace, out: TextIO) -> None:
-    """Measure on a server that is ours."""
+
+async def _measure(bench: Bench, work: Work, contenders: list[Contender], number: int, out: TextIO) -> bool:
+    """Do a work; write its figures as soon as they are there, or why there are none."""
+    try:
+        measured = await work.measure(bench, contenders)
+    except Exception as error:  # noqa: BLE001 - whatever it was: it is told, and all others are measured
+        names, text = ", ".join(one.name for one in contenders), _told(error)
+        _say(f"FAILED: {work.name}, {names}: {text}")
+        _write(out, work=work.name, contender=names, round=number, error=text)
+        return False
+    for name, figures in measured.items():
+        bench.measured.setdefault(work.name, {}).setdefault(name, []).append(figures)
+        _write(out, work=work.name, contender=name, round=number, figures=figures)
+    return True
+
+
+def _told(error: Exception) -> str:
+    while isinstance(error, ExceptionGroup):  # of a group, the first says enough
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
+def _groups(work: Work, contenders: list[Contender]) -> list[list[Contender]]:
+    return [contenders] if work.together else [[one] for one in contenders]
+
+
+async def run(options: argparse.Namespace, out: TextIO) -> int:
+    """Measure on a server that is ours; return how often something has failed."""
     left_out = missing(options.peers)
     with cluster() as one:
         scales = {"scale": options.scale, "history_scale": options.history_scale}
@@ -61,7 +88,7 @@ async def run(options: argparse.Namespace, out: TextIO) -> None:
             _write(out, **describe(bench.server), settings=settings, sides=facts, left_out=left_out)
             for reason in sorted(set(left_out.values())):
                 _say(f"left out: {', '.join(name for name in left_out if left_out[name] == reason)}: {reason}")
-            await measure(bench, works, options.rounds, out)
+            return await measure(bench, works, options.rounds, out)
 
 
 def _works_to_do(options: argparse.Namespace, left_out: Container[str]) -> dict[Work, list[Contender]]:
@@ -88,7 +115,7 @@ def _names(text: str) -> list[str]:
 
 
 def _works(text: str) -> list[str]:
-    names = [name for name, work in WORKS.items() if work.by_default] if text == "all" else _names(text)
+    names = list(WORKS) if text == "all" else _names(text)
     if unknown := [name for name in names if name not in WORKS]:
         message = f"no such work: {', '.join(unknown)}; there are {', '.join(WORKS)}"
         raise argparse.ArgumentTypeError(message)
@@ -111,18 +138,19 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Measure, and print tables."""
+def main() -> int:
+    """Measure, and print tables; 1 if something has failed."""
     options = _options()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with (
         options.out.open("w", encoding="utf-8") as out,
         asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner,
     ):
-        runner.run(run(options, out))
+        failed = runner.run(run(options, out))
     print(tables(read(options.out)))
     print(f"\nThe figures are in {options.out}.")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

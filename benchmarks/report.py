@@ -35,11 +35,13 @@ class Results:
 
     Attributes:
         head: When, on what, with what.
+        errors: What has failed, as sentences.
         rounds: A figure by work, contender and name, in the order of the rounds.
     """
 
     head: dict[str, Any]
     rounds: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
 
     def figures(self, row: Row, contender: str) -> list[float]:
         """Return what a contender did in a row's work, round by round; nothing where it took no part."""
@@ -56,6 +58,9 @@ def read(path: Path) -> Results:
         results = Results(json.loads(next(file)))
         for line in file:
             one = json.loads(line)
+            if "error" in one:
+                results.errors.append(f"{one['work']}, {one['contender']}, round {one['round']}: {one['error']}")
+                continue
             for name, value in one["figures"].items():
                 results.rounds.setdefault((one["work"], one["contender"], name), []).append(value)
     return results
@@ -63,7 +68,8 @@ def read(path: Path) -> Results:
 
 def tables(results: Results) -> str:
     """Return all that can be told of a run."""
-    parts = [headline(results), "\n".join(_compared(results)), "\n".join(_ours(results))]
+    errors = "\n".join(f"- failed: {error}" for error in results.errors)
+    parts = [headline(results), errors, "\n".join(_compared(results)), "\n".join(_ours(results))]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -66,7 +66,7 @@ COMPARED = (
     Row("idle worker: its CPU, ms/s", "idle", "worker_ms_per_second", digits=1, less_is_better=True),
     Row("idle worker: its connections' CPU, ms/s", "idle", "server_ms_per_second", digits=1, less_is_better=True),
     Row("jobs of 1 MiB, start_many: MiB/s", "big", "start_mib_per_second", digits=1),
-    Row("jobs of 1 MiB, drain: MiB/s", "big", "drain_mib_per_second", digits=1),
+    Row("jobs of 1 MiB, from start_many until all have ended: MiB/s", "big", "through_mib_per_second", digits=1),
     Row("pinned snapshot, first 10 s of 60: jobs/s", "pinned", "first_per_second", "perdure 1000"),
     Row("pinned snapshot, last 10 s of 60: jobs/s", "pinned", "last_per_second", "perdure 1000"),
     Row("pinned snapshot, last of first", "pinned", "last_of_first", "perdure 1000", digits=2),

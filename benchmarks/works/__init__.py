@@ -24,13 +24,13 @@ _ALL = (
         (PERDURE, PLAIN, MANY, BARE, TABLES, *PEERS),
     ),
     Work("drain2", "empty a full queue by two workers", in_turn(draining.drain_by_two), (PERDURE, MANY, BARE, *PEERS)),
-    Work("start", "start jobs one by one", starting.start, (PERDURE, BARE, *PEERS)),
+    Work("start", "start jobs one by one", starting.start, (PERDURE, BARE, *PEERS), together=True),
     Work("start_many", "start many jobs", in_turn(starting.start_many), (PERDURE, BARE, *PEERS)),
     Work("latency", "start a job for an idle worker", in_turn(latency.latency_idle), (PERDURE, BARE, *PEERS)),
     Work(
         "load", "start jobs at half the rate of the drain", in_turn(latency.latency_under_load), (PERDURE, BARE, *PEERS)
     ),
-    Work("idle", "be idle", latency.idle_cost, (PERDURE, BARE, *PEERS)),
+    Work("idle", "be idle", latency.idle_cost, (PERDURE, BARE, *PEERS), together=True),
     Work("sleepy", "run handlers that sleep", in_turn(draining.sleepy), (PERDURE, MANY)),
     Work("checkpoints", "store checkpoints", in_turn(checkpoints.checkpoints), _STEPS),
     Work("transactions", "store a row and a checkpoint", in_turn(checkpoints.transactions), (PERDURE, BARE)),

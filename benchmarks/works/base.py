@@ -24,16 +24,16 @@ class Work:
         about: What is done.
         measure: Does it.
         contenders: Who does it; those that aren't installed are left out.
+        together: Whether it is done for all contenders by one call, and not one after the other.
         most_rounds: How often, if not in every round: for what takes minutes.
-        by_default: Whether it is done when nothing is asked for.
     """
 
     name: str
     about: str
     measure: Measure
     contenders: tuple[Contender, ...]
+    together: bool = False
     most_rounds: int | None = None
-    by_default: bool = True
 
 
 def in_turn(one: Callable[[Bench, Contender], Awaitable[Figures]]) -> Measure:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["events", "proceed", "resume", "retry"]
 
 _LONE_JOBS = 150
-_MANY_JOBS = 3_000
+_MANY_JOBS = 2_000
 _CALLERS = 50
 _PAUSE_SECONDS = 0.010
 _LOOK_SECONDS = 0.010

@@ -56,14 +56,15 @@ async def results(bench: Bench, contender: Contender) -> Figures:
         tasks = Tasks(database.dsn)
         async with tasks.app, bench.workers(contender, database) as workers:
             started = await tasks["noop"].start_many([order(number) for number in range(jobs)])
-            waiting = [asyncio.create_task(job.result(timeout=_TIMEOUT_SECONDS)) for job in started]
-            while await database.value(_AWAITED) < jobs:  # noqa: ASYNC110 - nothing would tell
-                await asyncio.sleep(_LOOK_SECONDS)
-            await database.settle_down()
-            gc.collect()
-            cpu_seconds = time.process_time()
-            await workers.go()
-            found = await asyncio.gather(*waiting)
+            async with asyncio.TaskGroup() as group:
+                waiting = [group.create_task(job.result(timeout=_TIMEOUT_SECONDS)) for job in started]
+                while await database.value(_AWAITED) < jobs:  # noqa: ASYNC110 - nothing would tell
+                    await asyncio.sleep(_LOOK_SECONDS)
+                await database.settle_down()
+                gc.collect()
+                cpu_seconds = time.process_time()
+                await workers.go()
+            found = [task.result() for task in waiting]
             seconds = time.monotonic() - workers.first_at_seconds
             cpu_seconds = time.process_time() - cpu_seconds
     if [one.number for one in found] != list(range(jobs)):

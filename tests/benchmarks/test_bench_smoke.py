@@ -47,7 +47,7 @@ def test_every_work_has_a_row_and_every_row_a_work_and_contenders_that_do_it() -
         assert row.contender in {one.name for one in WORKS[row.work].contenders}, row
 
 
-def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path: Path) -> None:
+def test_a_page_gets_tables_whose_ratios_are_the_medians_of_the_rounds_ratios(tmp_path: Path) -> None:
     out = tmp_path / "figures.jsonl"
     rates = {"perdure": (50, 30, 100), "bare": (100, 100, 100), "pgqueuer": (10, 10, 10), "dbos": (1, 1, 1)}
     head = {
@@ -65,10 +65,25 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios(tmp_path: Path) -> None:
         for side, all_rates in rates.items()
         for number, rate in enumerate(all_rates)
     ]
+    lines.append({"work": "drain", "contender": "dbos", "round": 2, "error": "RuntimeError: 1 of 2"})
     out.write_text("\n".join(json.dumps(line) for line in (head, *lines)), encoding="utf-8")
+    page = tmp_path / "performance.md"
+    page.write_text((_ROOT / "docs/performance.md").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    for name in ("drain.png", "drain.svg"):
+        (tmp_path / "images" / name).touch()
 
-    text = tables(read(out))
+    command = [sys.executable, "-m", "benchmarks.report", str(out), "--into", str(page)]
+    subprocess.run(command, cwd=_ROOT, check=True, timeout=30)
+
+    text = page.read_text(encoding="utf-8")
+    assert tables(read(out)) in text
 
     ratios = "0.50 (0.30 to 1.00) | 5.00 (3.00 to 10.00), pgqueuer"
     assert f"| start, one by one: jobs/s | 50 | {ratios} | 100 | 10 | 1 |" in text
     assert "oban took no part: no such thing" in text
+    assert "failed: drain, dbos, round 2: RuntimeError: 1 of 2" in text
+    assert "(images/drain.png)" in text
+    assert text.startswith("# Performance\n")
+    assert text.count("<!-- figures") == 2
+    assert "## What to expect" in text
