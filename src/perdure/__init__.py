@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from perdure.app import App
     from perdure.attempt import StopReason
+    from perdure.classes import BackgroundTask
     from perdure.context import Context
     from perdure.core.codec import Tag
     from perdure.core.failure import Raised
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from perdure.machine import MachineState, StateMachine, on
     from perdure.outcome import Cancelled, Completed, Failed, Suspended
     from perdure.query import JobQuery
-    from perdure.task import BackgroundTask, Task
+    from perdure.task import Task
 
 __all__ = [
     "App",
@@ -91,6 +92,7 @@ _NAMES_OF: Final = {
     ),
     "perdure.app": ("App",),
     "perdure.attempt": ("StopReason",),
+    "perdure.classes": ("BackgroundTask",),
     "perdure.context": ("Context",),
     "perdure.core.codec": ("Tag",),
     "perdure.core.failure": ("Raised",),
@@ -101,7 +103,7 @@ _NAMES_OF: Final = {
     "perdure.machine": ("MachineState", "StateMachine", "on"),
     "perdure.outcome": ("Cancelled", "Completed", "Failed", "Suspended"),
     "perdure.query": ("JobQuery",),
-    "perdure.task": ("BackgroundTask", "Task"),
+    "perdure.task": ("Task",),
 }
 _MODULE_OF: Final = {name: module for module, names in _NAMES_OF.items() for name in names}
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from perdure.blocking import Blocking
+from perdure.classes import define, mark
 from perdure.client import Client
 from perdure.config import load
 from perdure.connections import BlockingPool, connect
@@ -19,7 +20,6 @@ from perdure.errors import DefinitionError, MisuseError
 from perdure.operating import Operating
 from perdure.store import migrate
 from perdure.store.sql import names_of
-from perdure.task import define, mark
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from psycopg import AsyncConnection, Connection
 
+from perdure.classes import BlockingBackgroundTask as BackgroundTask
+from perdure.classes import task_of
 from perdure.connections import explained
 from perdure.context import BlockingContext as Context
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
 from perdure.store import calls
-from perdure.task import BlockingBackgroundTask as BackgroundTask
-from perdure.task import task_of
 from perdure.verbs import Together
 from perdure.verbs.checking import Place
 
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from perdure.answers import CancelAnswer, ProceedAnswer, ProceedAnswerOf, RetryAnswer, SendAnswer
+    from perdure.classes import TaskClass
     from perdure.due import Due
     from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.options import PlaceOptions
     from perdure.resuming import ResumeProblem
     from perdure.store.jobs import JobRow
-    from perdure.task import Task, TaskClass
+    from perdure.task import Task
     from perdure.verbs import Step, Verb, Verbs
 
 __all__ = ["BackgroundTask", "Blocking", "Context"]

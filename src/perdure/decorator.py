@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
-from perdure.task import TaskClass
+from perdure.classes import TaskClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping

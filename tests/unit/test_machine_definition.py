@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from perdure import App, Completed, Context, MachineState, StateMachine, Suspended, Tag, on
+from perdure.classes import task_of
 from perdure.errors import PayloadRefused
-from perdure.task import task_of
 from tests.unit.machine_samples import (
     AwaitingPayment,
     Counted,

@@ -9,8 +9,8 @@ import pytest
 
 import perdure.blocking
 from perdure import App, BackgroundTask, Context, Failed, Suspended
+from perdure.classes import task_of
 from perdure.errors import DefinitionError, MisuseError, PayloadRefused
-from perdure.task import task_of
 from tests.support.clients import Imported, Meta, Progress, ShopClosed
 from tests.unit.definitions import refused
 

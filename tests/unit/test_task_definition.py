@@ -12,8 +12,8 @@ from typing_extensions import TypeAliasType  # Python 3.12 has it; type checkers
 
 import perdure.blocking
 from perdure import App, Cancelled, Completed, Context, Failed, Suspended, Task
+from perdure.classes import task_of
 from perdure.errors import DefinitionError, PayloadRefused
-from perdure.task import task_of
 from tests.support.clients import Imported, Meta, Progress, ShopClosed
 from tests.unit.definitions import refused
 

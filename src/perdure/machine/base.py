@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from perdure.classes import TaskClass
 from perdure.errors import MisuseError
 from perdure.machine.reading import read_machine
 from perdure.machine.running import run
 from perdure.machine.state import MachineState
-from perdure.task import TaskClass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

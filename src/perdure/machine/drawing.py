@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from perdure.classes import task_of
 from perdure.errors import MisuseError
 from perdure.machine.handlers import show
-from perdure.task import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
