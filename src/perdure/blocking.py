@@ -23,7 +23,7 @@ from perdure.verbs import Together
 from perdure.verbs.checking import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
     from typing import Unpack
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from perdure.store.jobs import JobRow
     from perdure.task import Task
     from perdure.verbs import Step, Verb, Verbs
+    from perdure.verbs.starting import Batches
 
 __all__ = ["BackgroundTask", "Blocking", "Context"]
 
@@ -150,6 +151,42 @@ class Blocking:
             task_of(task), metadata, execution_metadata, in_callers_transaction=own is not None, **place
         )
         return self._drive("start_many", verb, own)
+
+    @overload
+    def start_batches(
+        self,
+        task: Task[M, X, R, E],
+        metadata: Iterable[M],
+        execution_metadata: X | None = None,
+        *,
+        connection: object = None,
+        **place: Unpack[PlaceOptions],
+    ) -> Generator[list[Job[M, X, R, E]]]: ...
+    @overload
+    def start_batches(
+        self,
+        task: type[TaskClass[M, X, R, E]],
+        metadata: Iterable[M],
+        execution_metadata: X | None = None,
+        *,
+        connection: object = None,
+        **place: Unpack[PlaceOptions],
+    ) -> Generator[list[Job[M, X, R, E]]]: ...
+    def start_batches(
+        self,
+        task: Any,
+        metadata: Iterable[Any],
+        execution_metadata: Any = None,
+        *,
+        connection: object = None,
+        **place: Unpack[PlaceOptions],
+    ) -> Any:
+        """Start jobs batch by batch, as `Task.start_batches` does: `for jobs in app.blocking.start_batches(…)`."""
+        own = _driver_connection("start_batches", connection)
+        batches = self._verbs.batches(
+            task_of(task), execution_metadata, in_callers_transaction=own is not None, **place
+        )
+        return self._store(batches, metadata, own)
 
     @overload
     def proceed(
@@ -277,6 +314,13 @@ class Blocking:
             return False  # the transaction that it was started in may be open
         job.show(row)
         return job.state.is_final
+
+    def _store(
+        self, batches: Batches[M, X, R, E], metadata: Iterable[M], own: Connection[Any] | None
+    ) -> Generator[list[Job[M, X, R, E]]]:
+        with batches.noted("start_batches"):
+            for storing in batches.of(metadata):
+                yield self._drive("start_batches", storing, own)
 
     def _drive(self, purpose: str, verb: Verb[T], own: Connection[Any] | None = None) -> T:
         return _drive(verb, lambda step: self._run(purpose, step, own))

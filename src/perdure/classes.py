@@ -13,7 +13,7 @@ from perdure.signatures import read_class, read_function
 from perdure.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
     from typing import Unpack
 
     from psycopg import AsyncConnection
@@ -70,6 +70,16 @@ class TaskClass(Generic[M, X, R, E]):
     ) -> list[Job[M, X, R, E]]:
         """Start many jobs, as `Task.start_many` does."""
         return await task_of(cls).start_many(metadata, execution_metadata, **options)
+
+    @classmethod
+    def start_batches(
+        cls,
+        metadata: Iterable[M] | AsyncIterable[M],
+        execution_metadata: X | None = None,
+        **options: Unpack[StartOptions],
+    ) -> AsyncGenerator[list[Job[M, X, R, E]]]:
+        """Start jobs batch by batch, as `Task.start_batches` does."""
+        return task_of(cls).start_batches(metadata, execution_metadata, **options)
 
     @classmethod
     async def proceed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import AsyncConnection, Connection
@@ -17,7 +18,7 @@ from perdure.verbs.checking import Place
 from perdure.waiting import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
     from typing import Unpack
 
     from perdure.answers import CancelAnswer, ProceedAnswer, ProceedAnswerOf, RetryAnswer, SendAnswer
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from perdure.store.sql import Names
     from perdure.task import Task
     from perdure.verbs import Step, Verb
+    from perdure.verbs.starting import Batches
 
     RunStep = Callable[[Step], Awaitable[Any]]
 
@@ -132,6 +134,20 @@ class Client:
         )
         return await self._drive("start_many", verb, own)
 
+    def start_batches(
+        self,
+        task: Task[M, X, R, E],
+        metadata: Iterable[M] | AsyncIterable[M],
+        execution_metadata: X | None = None,
+        *,
+        connection: AsyncConnection[Any] | None = None,
+        **place: Unpack[PlaceOptions],
+    ) -> AsyncGenerator[list[Job[M, X, R, E]]]:
+        """Start jobs batch by batch; see `Task.start_batches`."""
+        own = _check_connection("start_batches", connection)
+        batches = self.verbs.batches(task, execution_metadata, in_callers_transaction=own is not None, **place)
+        return self._store(batches, metadata, own)
+
     async def proceed(
         self, which: int | JobQuery, modification: Callable[[Any], Any] | None = None, *, at: Due | None = None
     ) -> ProceedAnswer:
@@ -225,6 +241,14 @@ class Client:
             message = "result: the app was closed"
             raise MisuseError(message)
         return await self._waiters.read_ended(job_id, timeout_seconds, may_appear=may_appear)
+
+    async def _store(
+        self, batches: Batches[M, X, R, E], metadata: Iterable[M] | AsyncIterable[M], own: AsyncConnection[Any] | None
+    ) -> AsyncGenerator[list[Job[M, X, R, E]]]:
+        with batches.noted("start_batches"):
+            async with aclosing(batches.of_any(metadata)) as verbs:
+                async for storing in verbs:
+                    yield await self._drive("start_batches", storing, own)
 
     async def _drive(self, purpose: str, verb: Verb[T], own: AsyncConnection[Any] | None = None) -> T:
         async def run_own(step: Step) -> Any:

@@ -14,7 +14,7 @@ from perdure.core.codec import codec_for
 from perdure.errors import DefinitionError, MisuseError, PayloadRefused, PayloadUndecodable
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable
     from typing import Unpack
 
     from psycopg import AsyncConnection
@@ -128,9 +128,23 @@ class Task(Generic[M, X, R, E]):
         """Start a job for each metadata, in batches; the jobs come in the same order.
 
         Each batch is stored as a whole, and when one can't be, those before it stay: pass `connection=` for all or
-        none. Arguments and errors are those of `start`.
+        none. Arguments and errors are those of `start`. For more jobs than fit into memory: `start_batches`.
         """
         return await self._client.start_many(self, metadata, execution_metadata, **options)
+
+    def start_batches(
+        self,
+        metadata: Iterable[M] | AsyncIterable[M],
+        execution_metadata: X | None = None,
+        **options: Unpack[StartOptions],
+    ) -> AsyncGenerator[list[Job[M, X, R, E]]]:
+        """Start a job for each metadata, however many: `async for jobs in task.start_batches(rows)`.
+
+        Reads a batch, of 1,000 or of 8 MiB, stores it and yields its jobs, in the same order, before it reads on. So it
+        holds one batch at a time, and no connection while the caller has its jobs. Nothing is stored before it is
+        iterated over, nor after the iteration is broken off. Arguments, errors and what stays are as for `start_many`.
+        """
+        return self._client.start_batches(self, metadata, execution_metadata, **options)
 
     async def proceed(
         self, which: int | JobQuery, modification: Callable[[X], X] | None = None, *, at: Due | None = None

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import contextlib
 import subprocess
 import sys
 import threading
@@ -79,6 +81,51 @@ def test_a_job_is_started_without_opening_the_app(app: App, task: Any) -> None:
     assert len(list(app.blocking.jobs())) == 1501
 
 
+def test_batches_are_read_stored_and_told_one_after_another(app: App, task: Any) -> None:
+    source = (Meta(str(number)) for number in range(2500))
+    batches = app.blocking.start_batches(task, source, Progress(3), queue="slow")
+    first = next(batches)
+    assert [job.id for job in app.blocking.jobs()] == [job.id for job in first]
+    assert next(source) == Meta("1000")
+    jobs = [*first, *(job for jobs in batches for job in jobs)]
+    assert [int(job.metadata.shop) for job in jobs] == [*range(1000), *range(1001, 2500)]
+    stored = [(job.id, job.metadata, job.queue, job.execution_metadata) for job in app.blocking.jobs()]
+    assert stored == [(job.id, job.metadata, "slow", Progress(3)) for job in jobs]
+
+
+def test_batches_that_are_broken_off_hold_no_connection(migrated_database: str, own: Any) -> None:
+    alone = App(migrated_database, execution={"max_connections": 1})
+
+    @alone.task("echo")
+    async def echo(ctx: Context[str, None]) -> str:
+        return ctx.metadata
+
+    with contextlib.closing(alone.blocking.start_batches(echo, map(str, range(5000)))) as batches:
+        for jobs in batches:
+            alone.blocking.refresh(jobs[-1])  # on the only connection
+            break
+    assert len(list(alone.blocking.jobs())) == 1000
+    own.execute("lock table background_tasks.jobs in access exclusive mode nowait")  # nobody has a transaction open
+    own.rollback()
+    alone.blocking.close()
+
+
+def test_a_batch_that_is_refused_is_noted_unless_it_is_in_the_callers_transaction(
+    app: App, task: Any, own: Any
+) -> None:
+    metadata: list[Any] = [*(Meta(str(number)) for number in range(1500)), Progress(1)]
+    with pytest.raises(PayloadRefused) as refusal:
+        collections.deque(app.blocking.start_batches(task, metadata), maxlen=0)
+    stored = list(app.blocking.jobs())
+    assert len(stored) == 1000
+    noted = f"start_batches: 1000 jobs, the ids {stored[0].id} to {stored[-1].id}, are stored already"
+    assert refusal.value.__notes__ == [noted]
+    with pytest.raises(PayloadRefused) as refusal, own.transaction():
+        collections.deque(app.blocking.start_batches(task, metadata, connection=own), maxlen=0)
+    assert not hasattr(refusal.value, "__notes__")
+    assert len(list(app.blocking.jobs())) == 1000
+
+
 def test_a_class_is_started_as_well(app: App) -> None:
     @app.task("class")
     class Import(BackgroundTask[Meta, Progress, int, str]):
@@ -87,6 +134,7 @@ def test_a_class_is_started_as_well(app: App) -> None:
 
     assert app.blocking.start(Import, Meta("riga")).name == "class"
     assert [job.name for job in app.blocking.start_many(Import, [Meta("riga")])] == ["class"]
+    assert [len(jobs) for jobs in app.blocking.start_batches(Import, [Meta("riga")])] == [1]
     no_task: Any = Meta
     with pytest.raises(MisuseError, match=r"Meta is no task: decorate it with @app\.task"):
         app.blocking.start(no_task, Meta("riga"))
@@ -97,9 +145,11 @@ def test_a_job_started_in_the_callers_transaction_shares_its_fate(app: App, task
     own.execute("create table orders (id int)")
     app.blocking.start(task, Meta("riga"), connection=own)
     app.blocking.start_many(task, [Meta("a"), Meta("b")], connection=own)
+    sizes = [len(jobs) for jobs in app.blocking.start_batches(task, [Meta("c")] * 1001, connection=own)]
+    assert sizes == [1000, 1]
     assert list(app.blocking.jobs()) == []
     getattr(own, ending)()
-    assert len(list(app.blocking.jobs())) == (3 if ending == "commit" else 0)
+    assert len(list(app.blocking.jobs())) == (1004 if ending == "commit" else 0)
 
 
 def test_a_connection_of_djangos_may_be_given(app: App, task: Any, migrated_database: str) -> None:

@@ -1,8 +1,10 @@
-"""Start one job, or many."""
+"""Start one job, or many, a batch at a time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+import contextlib
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from perdure.core.states import JobState, WokenBy
 from perdure.due import split_due
@@ -13,14 +15,14 @@ from perdure.store.jobs import JobRow
 from perdure.verbs.basis import Basis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterable
     from typing import Unpack
 
     from perdure.store.jobs import Started, StartedMany
     from perdure.task import Task
     from perdure.verbs.basis import Verb
 
-__all__ = ["Starting"]
+__all__ = ["Batches", "Starting"]
 
 M = TypeVar("M")
 X = TypeVar("X")
@@ -61,24 +63,100 @@ class Starting(Basis):
         **options: Unpack[PlaceOptions],
     ) -> Verb[list[Job[M, X, R, E]]]:
         """Store many jobs, a batch a call."""
+        batches = self.batches(task, execution_metadata, in_callers_transaction=in_callers_transaction, **options)
+        handles: list[Job[M, X, R, E]] = []
+        with batches.noted("start_many"):
+            for storing in batches.of(metadata):
+                handles += yield from storing
+        return handles
+
+    def batches(
+        self,
+        task: Task[M, X, R, E],
+        execution_metadata: X | None = None,
+        *,
+        in_callers_transaction: bool,
+        **options: Unpack[PlaceOptions],
+    ) -> Batches[M, X, R, E]:
+        """Prepare storing jobs in batches; the options are checked at once."""
         place = _place(task, options, in_callers_transaction=in_callers_transaction)
         checkpoint = self.encode_checkpoint(task, execution_metadata)
-        handles: list[Job[M, X, R, E]] = []
+        return Batches(self, task, checkpoint, place, is_certain=not in_callers_transaction)
+
+
+class Batches(Generic[M, X, R, E]):
+    """Jobs of one task that are stored in batches, for sync and async loops alike.
+
+    Holds no more than the batch that is being collected, and what to tell of those that are stored.
+    """
+
+    def __init__(
+        self, basis: Basis, task: Task[M, X, R, E], checkpoint: bytes, place: dict[str, Any], *, is_certain: bool
+    ) -> None:
+        """Begin with an empty batch."""
+        self._basis = basis
+        self._task = task
+        self._checkpoint = checkpoint
+        self._place = place
+        self._is_certain = is_certain
+        self._batch: list[bytes] = []
+        self._size_bytes = 0
+        self._stored = 0
+        self._first_id = self._last_id = 0
+
+    def of(self, metadata: Iterable[M]) -> Generator[Verb[list[Job[M, X, R, E]]]]:
+        """Read one batch, and yield the verb that stores it, before anything more is read."""
+        for item in metadata:
+            if self._add(item):
+                yield self._store()
+        if self._batch:
+            yield self._store()
+
+    async def of_any(self, metadata: Iterable[M] | AsyncIterable[M]) -> AsyncGenerator[Verb[list[Job[M, X, R, E]]]]:
+        """Do as `of` does, with async iterables too; what is both, as a queryset of Django's, is read as async."""
+        if not isinstance(metadata, AsyncIterable):
+            for storing in self.of(metadata):
+                yield storing
+            return
+        async for item in metadata:
+            if self._add(item):
+                yield self._store()
+        if self._batch:
+            yield self._store()
+
+    @contextlib.contextmanager
+    def noted(self, purpose: str) -> Generator[None]:
+        """Note on an error which jobs are stored, unless that is for the caller's transaction to say."""
         try:
-            for batch in _batches(self.encode_metadata(task, item) for item in metadata):
-                started: StartedMany = yield jobs.start_many(
-                    self.names, metadata=batch, execution_metadata=checkpoint, **place
-                )
-                for job_id, data in zip(started.ids, batch, strict=True):
-                    row = _new_row(place, job_id, started, data, checkpoint)
-                    handles.append(Job(row, task, self.source, is_certain=not in_callers_transaction))
+            yield
         except BaseException as error:
-            if handles and not in_callers_transaction:
+            if self._stored and self._is_certain:
                 error.add_note(
-                    f"start_many: {len(handles)} jobs, the ids {handles[0].id} to {handles[-1].id}, are stored already"
+                    f"{purpose}: {self._stored} jobs, the ids {self._first_id} to {self._last_id}, are stored already"
                 )
             raise
-        return handles
+
+    def _add(self, metadata: M) -> bool:
+        """Take one more; return whether the batch is to be stored, which is neither long nor large."""
+        data = self._basis.encode_metadata(self._task, metadata)
+        self._batch.append(data)
+        self._size_bytes += len(data)
+        return len(self._batch) >= _BATCH or self._size_bytes >= _BATCH_BYTES
+
+    def _store(self) -> Verb[list[Job[M, X, R, E]]]:
+        batch, self._batch, self._size_bytes = self._batch, [], 0
+        started: StartedMany = yield jobs.start_many(
+            self._basis.names, metadata=batch, execution_metadata=self._checkpoint, **self._place
+        )
+        if not self._stored:
+            self._first_id = started.ids[0]
+        self._last_id = started.ids[-1]
+        self._stored += len(batch)
+        rows = (
+            _new_row(self._place, job_id, started, data, self._checkpoint)
+            for job_id, data in zip(started.ids, batch, strict=True)
+        )
+        return [Job(row, self._task, self._basis.source, is_certain=self._is_certain) for row in rows]
 
 
 def _place(task: Task[Any, Any, Any, Any], given: PlaceOptions, *, in_callers_transaction: bool) -> dict[str, Any]:
@@ -129,16 +207,3 @@ def _new_row(
         deadline_at=started.deadline_at,
         version=place["version"],
     )
-
-
-def _batches(items: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Cut into batches that are neither long nor large, whatever the payloads are."""
-    for first in items:
-        batch, size = [first], len(first)
-        if size < _BATCH_BYTES:
-            for item in items:
-                batch.append(item)
-                size += len(item)
-                if len(batch) >= _BATCH or size >= _BATCH_BYTES:
-                    break
-        yield batch

@@ -44,6 +44,8 @@ from tests.typing.samples.inferred_tasks import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import psycopg
 
 
@@ -60,6 +62,10 @@ async def starts(own: psycopg.AsyncConnection) -> None:
     assert_type(job.state, JobState)
     await fails.start(Meta("riga"), Progress(7), at=datetime.now(UTC), queue="slow", priority=5, connection=own)
     assert_type(await fails.start_many(Meta(shop) for shop in "ab"), list[Job[Meta, Progress, Imported, ShopClosed]])
+    async for jobs in fails.start_batches((Meta(shop) for shop in "ab"), Progress(7), queue="slow", connection=own):
+        assert_type(jobs, list[Job[Meta, Progress, Imported, ShopClosed]])
+    async for jobs in fails.start_batches(shops()):
+        assert_type(jobs, list[Job[Meta, Progress, Imported, ShopClosed]])
 
     quiet = await result.start(Meta("riga"))
     assert_type(quiet.error, Raised | None)
@@ -69,6 +75,8 @@ async def starts(own: psycopg.AsyncConnection) -> None:
     made = await Import.start(Meta("riga"), Progress(7), at=timedelta(hours=1))
     assert_type(made, Job[Meta, Progress, Imported, ShopClosed])
     assert_type(await Import.start_many([Meta("riga")]), list[Job[Meta, Progress, Imported, ShopClosed]])
+    async for jobs in Import.start_batches([Meta("riga")]):
+        assert_type(jobs, list[Job[Meta, Progress, Imported, ShopClosed]])
     assert_type(await BlockingImport.start(Meta("riga")), Job[Meta, Progress, Imported, ShopClosed])
     assert_type(await Quiet.start(), Job[None, None, None, Never])
     Import(Shops())
@@ -79,7 +87,13 @@ async def starts(own: psycopg.AsyncConnection) -> None:
     assert_type(await order.result(), Imported)
     await Fulfil.start(Meta("riga"), MachineState(AwaitingPayment("x")), at=timedelta(hours=1))
     assert_type(await Fulfil.start_many([Meta("riga")]), list[Job[Meta, MachineState[States], Imported, ShopClosed]])
+    async for orders in Fulfil.start_batches(shops()):
+        assert_type(orders, list[Job[Meta, MachineState[States], Imported, ShopClosed]])
     await Counting.start(None, Counted(Paid(datetime.now(UTC)), count=3))
+
+
+async def shops() -> AsyncIterator[Meta]:
+    yield Meta("riga")
 
 
 async def answers(job: Job[Meta, Progress, Imported, ShopClosed]) -> None:
@@ -180,6 +194,10 @@ def from_sync_code(own: psycopg.Connection) -> None:
     assert_type(app.blocking.start(Import, Meta("riga")), Job[Meta, Progress, Imported, ShopClosed])
     jobs = app.blocking.start_many(fails, [Meta("riga")], at=timedelta(hours=1), queue="slow")
     assert_type(jobs, list[Job[Meta, Progress, Imported, ShopClosed]])
+    for batch in app.blocking.start_batches(fails, [Meta("riga")], at=timedelta(hours=1), connection=own):
+        assert_type(batch, list[Job[Meta, Progress, Imported, ShopClosed]])
+    for batch in app.blocking.start_batches(Import, [Meta("riga")]):
+        assert_type(batch, list[Job[Meta, Progress, Imported, ShopClosed]])
     assert_type(app.blocking.result(jobs[0], timeout=3), Imported)
     outcome = app.blocking.proceed(jobs[0].id, count, task=fails)
     if isinstance(outcome, NotSuspended):

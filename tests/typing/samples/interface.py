@@ -214,6 +214,8 @@ async def start(connection: psycopg.AsyncConnection[Any], tomorrow: datetime) ->
         await import_orders.start(ImportOrders("oslo"), connection=connection, at=tomorrow)
     jobs = await import_orders.start_many([ImportOrders(shop) for shop in ("a", "b")], at=tomorrow)
     assert [job.metadata.shop for job in jobs] == ["a", "b"]
+    async for batch in import_orders.start_batches((ImportOrders(shop) for shop in ("c", "d")), at=tomorrow):
+        assert [job.metadata.shop for job in batch] == ["c", "d"]
     why: object = None
     try:
         await (await import_orders.start(ImportOrders("closed"))).result(timeout=30)

@@ -1,8 +1,9 @@
 """What type checkers must refuse: each line that ends with `# refused`, and no other."""
-# ruff: noqa: ARG002, ARG005, B018, TC002 - the code is there to be wrong, in one way each
+# ruff: noqa: ARG002, ARG005, B018, TC002, TC003 - the code is there to be wrong, in one way each
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import psycopg
@@ -108,6 +109,10 @@ class Fulfil(StateMachine[Meta, Placed | Paid, Imported, ShopClosed]):
         return state
 
 
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
 async def starts(sync: psycopg.Connection) -> None:
     await import_orders.start()  # refused
     await import_orders.start(Progress(1))  # refused
@@ -118,6 +123,13 @@ async def starts(sync: psycopg.Connection) -> None:
     await import_orders.start(Meta("riga"), quue="slow")  # refused
     await import_orders.start(Meta("riga"), connection=sync)  # refused
     await import_orders.start_many([Progress(1)])  # refused
+    import_orders.start_batches([Progress(1)])  # refused
+    import_orders.start_batches(Progress(each) async for each in numbers())  # refused
+    await import_orders.start_batches([Meta("riga")])  # refused
+    import_orders.start_batches([Meta("riga")], connection=sync)  # refused
+    ImportOrders.start_batches([Progress(1)])  # refused
+    app.blocking.start_batches(import_orders, [Progress(1)])  # refused
+    app.blocking.start_batches(import_orders, (Meta(str(each)) async for each in numbers()))  # refused
     await ImportOrders.start(Progress(1))  # refused
     await Fulfil.start(Progress(1))  # refused
     await Fulfil.start(Meta("riga"), Placed())  # refused
