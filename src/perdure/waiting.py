@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from perdure.cancelling import cancel_and_wait
 from perdure.core.states import JobState
+from perdure.gathering import Gathered
 from perdure.store import jobs
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Waiters:
         self._run = run
         self._listener = listener
         self._polling_seconds = polling_seconds
+        self._asked: Gathered[None] = Gathered(self._ask_many)
+        self._rows: Gathered[JobRow] = Gathered(self._read_many)
         self._waiters_of: dict[int, list[_Waiter]] = {}
         self._look = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
@@ -94,20 +97,20 @@ class Waiters:
                 while True:
                     was_there = waiter.is_there
                     # First ask to be told, then look: an end in between is seen by the one or the other.
-                    await self._run(_PURPOSE, jobs.await_end(self._names, [job_id]))
-                    row = await self._read(job_id)
+                    await self._asked.of(job_id)
+                    row = await self._rows.of(job_id)
                     if not waiter.is_over(row):
                         if waiter.is_there and not was_there:
                             continue  # it has appeared in between: nobody was asked
                         await waiter.told.wait()
                         waiter.told.clear()
-                        row = await self._read(job_id)
+                        row = await self._rows.of(job_id)
                     if waiter.is_over(row):
                         return row
         except TimeoutError:
             if not limit.expired():
                 raise
-            return await self._read(job_id)
+            return await self._rows.of(job_id)
         finally:
             self._leave(job_id, waiter)
 
@@ -116,11 +119,17 @@ class Waiters:
         poller, self._poller = self._poller, None
         if poller is not None:
             await cancel_and_wait([poller])
+        await self._asked.stop()
+        await self._rows.stop()
         await self._listener.stop()
 
-    async def _read(self, job_id: int) -> JobRow | None:
-        row: JobRow | None = await self._run(_PURPOSE, jobs.get(self._names, job_id))
-        return row
+    async def _ask_many(self, job_ids: list[int]) -> dict[int, None]:
+        await self._run(_PURPOSE, jobs.await_end(self._names, job_ids))
+        return {}
+
+    async def _read_many(self, job_ids: list[int]) -> dict[int, JobRow]:
+        rows: dict[int, JobRow] = await self._run(_PURPOSE, jobs.get_many(self._names, job_ids))
+        return rows
 
     def _start(self) -> None:
         self._listener.start()

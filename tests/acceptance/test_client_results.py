@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from perdure import App, Context, Failed, JobCancelled, JobFailed, JobState, Raised, Suspended
+from perdure.client import Client
 from perdure.errors import JobNotFoundError, PayloadUndecodable
 from perdure.store.sql import names_of
 from perdure.waiting import Waiters
@@ -154,6 +155,27 @@ async def test_all_who_wait_share_one_listening_connection_that_comes_back(app: 
         assert await asyncio.gather(*waiting) == [Imported(1)] * 40
 
 
+async def test_a_thousand_who_wait_need_one_connection_and_few_statements(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(migrated_database, execution={"max_connections": 1})
+    task = define(app)
+    run, statements = Client.run, 0
+
+    async def counted(client: Client, purpose: str, call: Any) -> Any:
+        nonlocal statements
+        statements += 1
+        return await run(client, purpose, call)
+
+    monkeypatch.setattr(Client, "run", counted)
+    async with app:
+        jobs = await task.start_many([None] * 1000)
+        waiting = [asyncio.create_task(job.result(timeout=30)) for job in jobs]
+        async with app.worker():
+            assert await asyncio.gather(*waiting) == [Imported(1)] * 1000
+    assert statements < 200
+
+
 async def test_a_result_that_does_not_come_in_time_is_a_timeout_and_the_job_goes_on(app: App, worker: Any) -> None:
     job = await define_and_start(app)
     await worker.execute("update background_tasks.jobs set state = 3")
@@ -273,23 +295,21 @@ async def test_a_job_started_in_an_open_transaction_is_waited_for_until_it_is_th
 async def test_a_job_that_appears_between_asking_and_looking_is_asked_for_again(
     migrated_database: str, worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        App(migrated_database, scheduling={"polling_delay": timedelta(days=1)}) as app,
-        await psycopg.AsyncConnection.connect(migrated_database) as own,
-    ):
-        job = await define(app).start(connection=own)
-        read = Waiters._read
+    read = Waiters._read_many
+    async with await psycopg.AsyncConnection.connect(migrated_database) as own:
 
-        async def commit_and_read(self: Waiters, job_id: int) -> Any:
+        async def commit_and_read(self: Waiters, job_ids: list[int]) -> Any:
             await own.commit()
-            return await read(self, job_id)
+            return await read(self, job_ids)
 
-        monkeypatch.setattr(Waiters, "_read", commit_and_read)
+        monkeypatch.setattr(Waiters, "_read_many", commit_and_read)
         monkeypatch.setattr(Waiters, "_not_there_yet", lambda _: [])  # the poller has looked just before
-        waiting = asyncio.create_task(job.result(timeout=30))
-        await until_awaited(worker, [job.id])
-        await end(worker, job.id, result='{"rows": 5}')
-        assert await waiting == Imported(5)
+        async with App(migrated_database, scheduling={"polling_delay": timedelta(days=1)}) as app:
+            job = await define(app).start(connection=own)
+            waiting = asyncio.create_task(job.result(timeout=30))
+            await until_awaited(worker, [job.id])
+            await end(worker, job.id, result='{"rows": 5}')
+            assert await waiting == Imported(5)
 
 
 async def test_a_job_of_a_transaction_that_is_not_committed_in_time_is_not_found(

@@ -43,6 +43,7 @@ PATHS = {
     "finished": BY_ID,
     "forgive": BY_ID,
     "get": BOTH_BY_ID,
+    "get_many": BOTH_BY_ID,
     "heal_bands": {"jobs_ready"},
     "lapsed_jobs": {"jobs_held"},
     "list": BOTH_BY_ID,

@@ -29,6 +29,7 @@ __all__ = [
     "find",
     "finished",
     "get",
+    "get_many",
     "history",
     "hold",
     "lock",
@@ -193,6 +194,15 @@ def start_many(  # noqa: PLR0913 - an argument a column
 def get(names: Names, job_id: int) -> Call[JobRow | None]:
     """Read one job."""
     return Call(names.statements["get"], {"id": job_id}, lambda rows: JobRow(*rows[0]) if rows else None)
+
+
+def get_many(names: Names, job_ids: Sequence[int]) -> Call[dict[int, JobRow]]:
+    """Read those of these jobs that there are."""
+
+    def read(rows: Sequence[tuple[Any, ...]]) -> dict[int, JobRow]:
+        return {row.id: row for row in map(JobRow._make, rows)}
+
+    return Call(names.statements["get_many"], {"ids": list(job_ids)}, read)
 
 
 def page(

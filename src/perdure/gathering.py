@@ -1,0 +1,80 @@
+"""One statement for what many ask at once of single jobs, so that ten thousand don't queue for ten connections.
+
+No timer gathers: while one statement is under way, what is asked meanwhile waits for the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from perdure.cancelling import cancel_and_wait
+from perdure.errors import MisuseError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+__all__ = ["Gathered"]
+
+T = TypeVar("T")
+# Rows may be large: so many of the largest must fit into memory.
+_BATCH = 100
+
+
+class Gathered(Generic[T]):
+    """Asks for many jobs at a time."""
+
+    def __init__(self, ask: Callable[[list[int]], Awaitable[Mapping[int, T]]]) -> None:
+        """Prepare; `ask` is given some jobs' ids, sorted, and answers for those that there are."""
+        self._ask = ask
+        self._waiting: dict[int, asyncio.Future[T | None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def of(self, job_id: int) -> T | None:
+        """Ask for one job, by a statement that begins after this call; None when there is none.
+
+        Raises:
+            MisuseError: The app is closed meanwhile.
+            PerdureError: As the statement has raised it.
+        """
+        answer = self._waiting.get(job_id)
+        if answer is None:
+            answer = self._waiting[job_id] = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(_mark_as_seen)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name="perdure gathering")
+        return await asyncio.shield(answer)
+
+    async def stop(self) -> None:
+        """End what is under way; whoever waits for it is told."""
+        if self._task is not None:
+            await cancel_and_wait([self._task])
+        self._fail(self._waiting, MisuseError("the app was closed"))
+
+    async def _work(self) -> None:
+        while self._waiting:
+            ids = sorted(itertools.islice(self._waiting, _BATCH))
+            answers = {job_id: self._waiting.pop(job_id) for job_id in ids}
+            try:
+                found = await self._ask(ids)
+            except asyncio.CancelledError:
+                self._waiting |= answers
+                raise
+            except Exception as error:  # noqa: BLE001 - it is theirs who have asked
+                self._fail(answers, error)
+            else:
+                for job_id, answer in answers.items():
+                    answer.set_result(found.get(job_id))
+
+    @staticmethod
+    def _fail(answers: Mapping[int, asyncio.Future[T | None]], error: Exception) -> None:
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(error)
+
+
+def _mark_as_seen(answer: asyncio.Future[T]) -> None:
+    """Let nobody complain about an error of which nobody is left to be told."""
+    if not answer.cancelled():
+        answer.exception()
