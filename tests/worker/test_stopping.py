@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -256,3 +257,17 @@ async def test_timeouts_and_task_groups_of_a_handler_behave_as_everywhere(app: A
 
     async with app.worker():
         assert await (await task.start()).result(timeout=10) == "[0, 1, 2]"
+
+
+async def test_a_lease_that_comes_when_all_has_ended_is_no_error(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    worker = app.worker()
+    async with worker:
+        await (await task.start()).result(timeout=10)
+    worker._on_lease(uuid4())
+    await asyncio.sleep(0)  # whatever that begins has begun
+    await asyncio.sleep(0)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    assert not worker.claimer.open

@@ -93,7 +93,11 @@ class Batch:
 
 
 class Desk:
-    """The worker's outbox."""
+    """The worker's outbox.
+
+    Attributes:
+        is_closed: Whether nothing is written any more.
+    """
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -111,7 +115,7 @@ class Desk:
         self._deferrals: list[Deferral] = []
         self._delayed: dict[asyncio.TimerHandle, PendingPersist | None] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
-        self._is_closed = False
+        self.is_closed = False
 
     @property
     def is_empty(self) -> bool:
@@ -166,7 +170,7 @@ class Desk:
 
     def persist(self, pending: PendingPersist) -> None:
         """Write a checkpoint."""
-        if self._is_closed:
+        if self.is_closed:
             fail_persist(pending)
             return
         self._persists.append(pending)
@@ -191,7 +195,7 @@ class Desk:
 
     async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         """Run something on a lane's connection, and return or raise what it does."""
-        if self._is_closed:
+        if self.is_closed:
             raise LeaseLost(_STOPPED)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.errands.append(Errand(work, done))
@@ -281,7 +285,7 @@ class Desk:
 
     def close(self) -> None:
         """Let nobody wait for what won't be written any more: the lanes have ended."""
-        self._is_closed = True
+        self.is_closed = True
         self.clear()
         while self.errands:
             done = self.errands.popleft().done

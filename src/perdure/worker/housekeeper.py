@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.store import calls, leases
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Housekeeper", "HousekeeperOwner"]
 
 _INTERVAL_SECONDS = 10.0
+_FORGET_EVERY_SECONDS = 600.0
 
 
 class HousekeeperOwner(Protocol):
@@ -36,6 +38,7 @@ class Housekeeper(Service):
         """Prepare the rounds."""
         super().__init__()
         self._owner = owner
+        self._forget_at_seconds = 0.0
 
     async def run_once(self) -> float:
         """Make the rounds once."""
@@ -43,5 +46,8 @@ class Housekeeper(Service):
         healed = await owner.desk.run(lambda connection: calls.run(connection, leases.heal_bands(owner.names)))
         if healed:
             owner.wake()
-        await owner.desk.run(lambda connection: calls.run(connection, leases.forget_workers(owner.names)))
+        now_seconds = time.monotonic()
+        if now_seconds >= self._forget_at_seconds:
+            await owner.desk.run(lambda connection: calls.run(connection, leases.forget_workers(owner.names)))
+            self._forget_at_seconds = now_seconds + _FORGET_EVERY_SECONDS
         return _INTERVAL_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - so that workers don't go in step

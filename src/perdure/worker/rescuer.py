@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Rescuer", "RescuerOwner", "rescue"]
 
 _log = logging.getLogger("perdure.worker")
-_LONGEST_SLEEP_SECONDS = 2.0
+_LONGEST_SLEEP_SECONDS = 2.5
 _LONGEST_UNHEARD_SECONDS = 0.8
 _SHORTEST_SLEEP_SECONDS = 0.02
 _SUSPECT_LOOK_SECONDS = 0.1

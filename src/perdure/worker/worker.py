@@ -338,6 +338,8 @@ class Worker:
         )
 
     def _on_lease(self, worker_id: UUID) -> None:
+        if self.desk.is_closed:  # it came too late: the heartbeat gives it back
+            return
         self._worker_id = worker_id
         self.claimer.reset()
         self.claimer.open = not self.stopping
