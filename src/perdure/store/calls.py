@@ -47,7 +47,7 @@ async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
         if call.packs:
             arrays.register(cursor)
         await cursor.execute(call.statement, call.parameters, binary=True)
-        return call.read(await cursor.fetchall() if cursor.description else [])
+        return call.read(await cursor.fetchall() if cursor.rownumber is not None else [])
 
 
 def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
@@ -56,4 +56,4 @@ def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
         if call.packs:
             arrays.register(cursor)
         cursor.execute(call.statement, call.parameters, binary=True)
-        return call.read(cursor.fetchall() if cursor.description else [])
+        return call.read(cursor.fetchall() if cursor.rownumber is not None else [])

@@ -151,17 +151,17 @@ class Names:
         """The schema's statements."""
         return Statements(self.schema_name)
 
-    @property
+    @cached_property
     def work_channel(self) -> str:
         """The channel that tells workers of due jobs; the payload is the queue."""
         return self._channel("work")
 
-    @property
+    @cached_property
     def done_channel(self) -> str:
         """The channel that tells waiters of a job's end; the payload is the job's id."""
         return self._channel("done")
 
-    @property
+    @cached_property
     def cancel_channel(self) -> str:
         """The channel that tells workers of cancel requests; the payload is the job's id."""
         return self._channel("cancel")

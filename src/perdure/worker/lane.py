@@ -294,13 +294,13 @@ class Lane:
         assert connection is not None  # noqa: S101 - narrows the type
         if len(sent) == 1:
             cursor = await psycopg.AsyncCursor(connection).execute(sent[0].statement, sent[0].parameters, binary=True)
-            return [sent[0].read(await cursor.fetchall() if cursor.description else ())]
+            return [sent[0].read(await cursor.fetchall() if cursor.rownumber is not None else ())]
         cursors = [psycopg.AsyncCursor(connection) for _ in sent]
         async with connection.pipeline():
             for cursor, call in zip(cursors, sent, strict=True):
                 await cursor.execute(call.statement, call.parameters, binary=True)
         return [
-            call.read(await cursor.fetchall() if cursor.description else ())
+            call.read(await cursor.fetchall() if cursor.rownumber is not None else ())
             for cursor, call in zip(cursors, sent, strict=True)
         ]
 
