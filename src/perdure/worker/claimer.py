@@ -14,6 +14,8 @@ _AHEAD_SECONDS = 0.1
 _SMOOTHING = 0.05
 # So many full claims in a row mean that there is a backlog, and starters needn't notify.
 _BUSY_CLAIMS = 3
+# So many pokes while every slot is taken mean that it stays so: starters needn't notify whoever has no room.
+_VAIN_POKES = 3
 
 
 class Claimer:
@@ -37,6 +39,7 @@ class Claimer:
         self._maybe_due = True
         self._reserved = 0
         self._full_claims = 0
+        self._pokes_at_claim = 0
         self._mean_seconds: float | None = None
 
     def poke(self) -> None:
@@ -73,8 +76,7 @@ class Claimer:
         """
         if not (self.open and self._maybe_due):
             return 0
-        room = self._concurrency + self._ahead() - in_hand - self._reserved
-        want = min(room, self._batch_size)
+        want = min(self._room(in_hand), self._batch_size)
         # A few slots that came free wait for the large claim under way: its jobs come first.
         if want <= 0 or want * 2 < self._reserved:
             return 0
@@ -84,6 +86,7 @@ class Claimer:
     def claimed(self, want: int, got: int, *, pokes: int) -> None:
         """Take note of how many jobs a claim has brought; `pokes` is the count when it was sent."""
         self._reserved -= want
+        self._pokes_at_claim = pokes
         if got < want:
             self._maybe_due = self.pokes != pokes
             self._full_claims = 0
@@ -94,18 +97,28 @@ class Claimer:
         """Give up a reservation whose claim failed."""
         self._reserved -= want
 
-    def next_sleeping(self) -> bool | None:
+    def next_sleeping(self, in_hand: int) -> bool | None:
         """Return what the worker's row should say from now on, if that is something else.
 
         Whoever sets it must claim once more afterwards (`poke`): a job may have come between the last claim and now.
+
+        Args:
+            in_hand: How many are running or claimed already.
         """
         if not self.open:
             return None
         if not self._maybe_due and not self.sleeping:
             return True
-        if self.sleeping and self._full_claims >= _BUSY_CLAIMS:
+        if self.sleeping and (self._full_claims >= _BUSY_CLAIMS or self._is_woken_in_vain(in_hand)):
             return False
         return None
+
+    def _is_woken_in_vain(self, in_hand: int) -> bool:
+        """Whether it has no room, so that it looks anyway when it has some again, and is told of jobs all the same."""
+        return self._room(in_hand) <= 0 and not self._reserved and self.pokes - self._pokes_at_claim >= _VAIN_POKES
+
+    def _room(self, in_hand: int) -> int:
+        return self._concurrency + self._ahead() - in_hand - self._reserved
 
     def _ahead(self) -> int:
         if self._mean_seconds is None:

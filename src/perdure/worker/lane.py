@@ -169,7 +169,7 @@ class Lane:
             worker_id = owner.worker_id
             if worker_id is not None:
                 batch = desk.take()
-                sleeping = None if batch else self._claimer.next_sleeping()
+                sleeping = None if batch else self._claimer.next_sleeping(owner.in_hand)
                 want = self._claimer.want(owner.in_hand) if sleeping is None else 0
                 if batch or want or sleeping is not None:
                     await self._exchange(worker_id, batch, want, sleeping)
