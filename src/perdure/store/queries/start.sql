@@ -1,4 +1,4 @@
--- Store one job; tell sleeping workers when it is due now.
+-- Store one job; tell the sleeping workers of its queue when it is due now.
 -- Locks: none that lasts (bands isn't unique: see the migration). Index: none but for inserting.
 -- $notify: notify whoever sleeps (a caller's transaction may last: then it can't be known who sleeps at its end).
 with clock as materialized (
@@ -19,6 +19,9 @@ with clock as materialized (
 )
 select id, created_at, scheduled_at, deadline_at,
     case when scheduled_at = created_at
-        and (%(notify)s::boolean or exists (select from {schema}.workers where sleeping and lapsed_at is null))
+        and (%(notify)s::boolean or exists (
+            select from {schema}.workers
+            where sleeping and lapsed_at is null and (queues is null or %(queue)s::text = any(queues))
+        ))
     then pg_notify(%(channel)s::text, %(queue)s::text) is null end
 from job

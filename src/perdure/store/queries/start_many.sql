@@ -21,6 +21,9 @@ with clock as materialized (
 )
 select (select array_agg(id order by place) from input), now, scheduled_at, scheduled_at + %(deadline)s::interval,
     case when scheduled_at = now
-        and (%(notify)s::boolean or exists (select from {schema}.workers where sleeping and lapsed_at is null))
+        and (%(notify)s::boolean or exists (
+            select from {schema}.workers
+            where sleeping and lapsed_at is null and (queues is null or %(queue)s::text = any(queues))
+        ))
     then pg_notify(%(channel)s::text, %(queue)s::text) is null end
 from due
