@@ -132,13 +132,14 @@ async def test_eight_processes_share_two_queues(counted_database: str, processes
             assert held_now.keys() - own.keys() == {"perdure"}
             assert held_now["perdure"] <= PROCESSES * app.config.execution.max_connections
 
-            # Once it is quiet, a start has each process claim once, or once more where another's claim had the row.
+            # Once it is quiet, a start has each process claim once; now and then once more, behind its floors, or where
+            # another's claim had the row.
             await until(lambda: observer.count(_SLEEPERS) == PROCESSES, "all sleep again")
             claims = observer.count(CLAIMS)
             for number in range(10):
                 job = await held.start(number, queue=QUEUES[number % 2])
                 await job.result(timeout=15)
-            assert observer.count(CLAIMS) - claims <= 10 * 2 * PROCESSES
+            assert observer.count(CLAIMS) - claims <= 10 * 3 * PROCESSES
             assert observer.notified() >= 10
             assert observer.count(_DEADLOCKS) == 0
         finally:
