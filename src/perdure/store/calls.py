@@ -43,17 +43,17 @@ class Call(Generic[T]):
 
 async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     """Run a call on an async connection, in whatever transaction that is in."""
-    async with AsyncCursor(connection, row_factory=tuple_row) as cursor:
-        if call.packs:
-            arrays.register(cursor)
-        await cursor.execute(call.statement, call.parameters, binary=True)
-        return call.read(await cursor.fetchall() if cursor.rownumber is not None else [])
+    cursor = AsyncCursor(connection, row_factory=tuple_row)  # of the client only: there is nothing to close
+    if call.packs:
+        arrays.register(cursor)
+    await cursor.execute(call.statement, call.parameters, binary=True)
+    return call.read(await cursor.fetchall() if cursor.rownumber is not None else [])
 
 
 def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
     """Run a call on a sync connection, in whatever transaction that is in."""
-    with Cursor(connection, row_factory=tuple_row) as cursor:
-        if call.packs:
-            arrays.register(cursor)
-        cursor.execute(call.statement, call.parameters, binary=True)
-        return call.read(cursor.fetchall() if cursor.rownumber is not None else [])
+    cursor = Cursor(connection, row_factory=tuple_row)  # as above
+    if call.packs:
+        arrays.register(cursor)
+    cursor.execute(call.statement, call.parameters, binary=True)
+    return call.read(cursor.fetchall() if cursor.rownumber is not None else [])

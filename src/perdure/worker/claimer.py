@@ -9,8 +9,10 @@ from perdure.worker.floors import Floors
 
 __all__ = ["Claimer"]
 
-# What will start within this time, by the durations measured, is claimed ahead: slots don't wait for a round trip.
+# What will start within this time, by the durations measured, is claimed ahead: slots don't wait for a round trip. At
+# most a batch for each of two lanes, so that one claims while the other settles, however few slots there are.
 _AHEAD_SECONDS = 0.1
+_AHEAD_BATCHES = 2
 _SMOOTHING = 0.05
 # So many full claims in a row mean that there is a backlog, and starters needn't notify.
 _BUSY_CLAIMS = 3
@@ -123,4 +125,6 @@ class Claimer:
     def _ahead(self) -> int:
         if self._mean_seconds is None:
             return 0
-        return int(min(self._batch_size, self._concurrency * _AHEAD_SECONDS / max(self._mean_seconds, 1e-6)))
+        return int(
+            min(_AHEAD_BATCHES * self._batch_size, self._concurrency * _AHEAD_SECONDS / max(self._mean_seconds, 1e-6))
+        )
