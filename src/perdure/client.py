@@ -236,7 +236,7 @@ class Client:
 
     async def read_ended(self, job_id: int, timeout_seconds: float | None, *, may_appear: bool) -> JobRow | None:
         """Wait for a job's end, as `Waiters.read_ended` does."""
-        self.pool("result")
+        self.pool("result").check_loop("result")
         if self._waiters is None:
             message = "result: the app was closed"
             raise MisuseError(message)

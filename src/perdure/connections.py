@@ -6,10 +6,10 @@ A pooled connection is in autocommit mode, so a single statement needs no commit
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -138,6 +138,7 @@ class BlockingPool:
         self._lock = threading.Lock()
         self._pool: TriedBlockingPool | None = None
         self._process_id = 0
+        self._finalizer: weakref.finalize[..., Any] | None = None
 
     def pool(self, dsn: str) -> TriedBlockingPool:
         """Return the pool, opened."""
@@ -145,20 +146,20 @@ class BlockingPool:
             # A forked process must not use its parent's sockets: it gets a pool of its own.
             if self._pool is None or self._process_id != os.getpid():
                 self._process_id = os.getpid()
-                # Else its threads are waited for in vain when the interpreter ends (from 3.13 on for many seconds).
-                atexit.register(self.close)
                 self._pool = TriedBlockingPool(
                     dsn, _parameters(dsn), max_size=self.max_connections, wait_seconds=WAIT_SECONDS
                 )
+                # With this, or when the interpreter ends: there its threads would be waited for in vain (from Python
+                # 3.13 on for many seconds).
+                self._finalizer = weakref.finalize(self, _close_here, self._pool, self._process_id)
             return self._pool
 
     def close(self) -> None:
         """Close the pool, if there is one."""
         with self._lock:
-            atexit.unregister(self.close)
-            pool, self._pool = self._pool, None
-            if pool is not None and self._process_id == os.getpid():
-                pool.close()
+            self._pool = None
+            if self._finalizer is not None:
+                self._finalizer()
 
     @contextlib.contextmanager
     def connection(self, dsn: str, purpose: str) -> Generator[Connection[Any]]:
@@ -173,6 +174,12 @@ class BlockingPool:
                 yield connection
         finally:
             pool.putconn(connection)
+
+
+def _close_here(pool: TriedBlockingPool, process_id: int) -> None:
+    """Close a pool in the process that has opened it: a forked one has none of its threads."""
+    if process_id == os.getpid():
+        pool.close()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ __all__ = ["Gathered"]
 T = TypeVar("T")
 # Rows may be large: so many of the largest must fit into memory.
 _BATCH = 100
+_CLOSED = "the app was closed"
 
 
 class Gathered(Generic[T]):
@@ -50,7 +51,8 @@ class Gathered(Generic[T]):
         """End what is under way; whoever waits for it is told."""
         if self._task is not None:
             await cancel_and_wait([self._task])
-        self._fail(self._waiting, MisuseError("the app was closed"))
+        waiting, self._waiting = self._waiting, {}
+        self._fail(waiting, MisuseError(_CLOSED))
 
     async def _work(self) -> None:
         while self._waiting:
@@ -59,13 +61,14 @@ class Gathered(Generic[T]):
             try:
                 found = await self._ask(ids)
             except asyncio.CancelledError:
-                self._waiting |= answers
+                self._fail(answers, MisuseError(_CLOSED))
                 raise
             except Exception as error:  # noqa: BLE001 - it is theirs who have asked
                 self._fail(answers, error)
             else:
                 for job_id, answer in answers.items():
-                    answer.set_result(found.get(job_id))
+                    if not answer.done():
+                        answer.set_result(found.get(job_id))
 
     @staticmethod
     def _fail(answers: Mapping[int, asyncio.Future[T | None]], error: Exception) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from perdure.cancelling import cancel_and_wait
 from perdure.core.states import JobState
+from perdure.errors import MisuseError
 from perdure.gathering import Gathered
 from perdure.store import jobs
 
@@ -28,8 +29,11 @@ __all__ = ["Waiters"]
 
 _log = logging.getLogger("perdure")
 _PURPOSE = "result"
+_CLOSED = "result: the app was closed"
 _APPEARING_SECONDS: Final = 0.5
 """How long the commit of a job that somebody waits for may go unnoticed."""
+_SHORTEST_LOCKED_SECONDS: Final = 0.002
+_LONGEST_LOCKED_SECONDS: Final = 0.1
 
 
 class _Waiter:
@@ -70,9 +74,10 @@ class Waiters:
         self._run = run
         self._listener = listener
         self._polling_seconds = polling_seconds
-        self._asked: Gathered[None] = Gathered(self._ask_many)
+        self._asked: Gathered[bool] = Gathered(self._ask_many)
         self._rows: Gathered[JobRow] = Gathered(self._read_many)
         self._waiters_of: dict[int, list[_Waiter]] = {}
+        self._is_stopped = False
         self._look = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
         listener.add(names.done_channel, self._notified)
@@ -97,13 +102,15 @@ class Waiters:
                 while True:
                     was_there = waiter.is_there
                     # First ask to be told, then look: an end in between is seen by the one or the other.
-                    await self._asked.of(job_id)
+                    await self._ask(job_id)
                     row = await self._rows.of(job_id)
                     if not waiter.is_over(row):
                         if waiter.is_there and not was_there:
                             continue  # it has appeared in between: nobody was asked
                         await waiter.told.wait()
                         waiter.told.clear()
+                        if self._is_stopped:
+                            raise MisuseError(_CLOSED)
                         row = await self._rows.of(job_id)
                     if waiter.is_over(row):
                         return row
@@ -115,17 +122,27 @@ class Waiters:
             self._leave(job_id, waiter)
 
     async def stop(self) -> None:
-        """Stop polling and listening."""
+        """Stop polling and listening, and tell all who wait."""
+        self._is_stopped = True
         poller, self._poller = self._poller, None
         if poller is not None:
             await cancel_and_wait([poller])
         await self._asked.stop()
         await self._rows.stop()
+        for job_id in self._waiters_of:
+            self._tell(job_id)
         await self._listener.stop()
 
-    async def _ask_many(self, job_ids: list[int]) -> dict[int, None]:
-        await self._run(_PURPOSE, jobs.await_end(self._names, job_ids))
-        return {}
+    async def _ask(self, job_id: int) -> None:
+        """Ask to be told of a job's end: again and again while somebody has its row locked."""
+        delay_seconds = _SHORTEST_LOCKED_SECONDS
+        while await self._asked.of(job_id):
+            await asyncio.sleep(delay_seconds)
+            delay_seconds = min(_LONGEST_LOCKED_SECONDS, delay_seconds * 2)
+
+    async def _ask_many(self, job_ids: list[int]) -> dict[int, bool]:
+        locked: list[int] = await self._run(_PURPOSE, jobs.await_end(self._names, job_ids))
+        return dict.fromkeys(locked, True)
 
     async def _read_many(self, job_ids: list[int]) -> dict[int, JobRow]:
         rows: dict[int, JobRow] = await self._run(_PURPOSE, jobs.get_many(self._names, job_ids))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import gc
 import subprocess
 import sys
 import threading
@@ -269,6 +270,15 @@ def test_without_its_tables_a_verb_says_to_migrate(database: str) -> None:
     with pytest.raises(SchemaOutdated, match="perdure migrate"):
         list(app.blocking.jobs())
     app.blocking.close()
+
+
+def test_an_app_that_is_dropped_unclosed_leaves_no_pool(migrated_database: str) -> None:
+    app = App(migrated_database)
+    list(app.blocking.jobs())
+    pool = app.blocking_pool()
+    del app
+    gc.collect()
+    assert pool.closed
 
 
 async def test_closing_the_app_closes_the_sync_pool(migrated_database: str) -> None:

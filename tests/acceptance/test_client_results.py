@@ -13,7 +13,7 @@ import pytest
 
 from perdure import App, Context, Failed, JobCancelled, JobFailed, JobState, Raised, Suspended
 from perdure.client import Client
-from perdure.errors import JobNotFoundError, PayloadUndecodable
+from perdure.errors import JobNotFoundError, MisuseError, PayloadUndecodable
 from perdure.store.sql import names_of
 from perdure.waiting import Waiters
 
@@ -174,6 +174,41 @@ async def test_a_thousand_who_wait_need_one_connection_and_few_statements(
         async with app.worker():
             assert await asyncio.gather(*waiting) == [Imported(1)] * 1000
     assert statements < 200
+
+
+async def test_a_locked_row_holds_up_no_other_waiter(app: App, migrated_database: str, worker: Any) -> None:
+    locked, other = await app.tasks["orders.import"].start_many([None] * 2)
+    async with await psycopg.AsyncConnection.connect(migrated_database) as own:
+        await own.execute("update background_tasks.jobs set progress = null where id = %s", [locked.id])
+        waiting = [asyncio.create_task(job.result(timeout=30)) for job in (locked, other)]
+        await until_awaited(worker, [other.id])
+        await end(worker, other.id, result='{"rows": 5}')
+        assert await waiting[1] == Imported(5)
+        await own.rollback()
+    await until_awaited(worker, [locked.id])
+    await end(worker, locked.id, result='{"rows": 6}')
+    assert await waiting[0] == Imported(6)
+
+
+async def test_who_waits_when_the_app_is_closed_is_told(migrated_database: str, worker: Any) -> None:
+    app = App(migrated_database)
+    task = define(app)
+    async with app:
+        job = await task.start()
+        waiting = asyncio.create_task(job.result())
+        await until_awaited(worker, [job.id])
+    with pytest.raises(MisuseError, match=r"the app (was closed|isn't open)"):
+        await waiting
+
+
+async def test_a_wait_in_another_event_loop_is_refused_and_harms_nobody(app: App, worker: Any) -> None:
+    job = await app.tasks["orders.import"].start()
+    with pytest.raises(MisuseError, match="opened in another event loop"):
+        await asyncio.to_thread(lambda: asyncio.run(job.result(timeout=10)))
+    waiting = asyncio.create_task(job.result(timeout=30))
+    await until_awaited(worker, [job.id])
+    await end(worker, job.id, result='{"rows": 5}')
+    assert await waiting == Imported(5)
 
 
 async def test_a_result_that_does_not_come_in_time_is_a_timeout_and_the_job_goes_on(app: App, worker: Any) -> None:

@@ -88,3 +88,22 @@ async def test_a_stop_tells_all_who_wait() -> None:
     for task in waiting:
         with pytest.raises(MisuseError, match="the app was closed"):
             await task
+
+
+async def test_a_stop_tells_who_asks_anew_for_what_is_being_asked() -> None:
+    begun = asyncio.Event()
+
+    async def ask(ids: list[int]) -> dict[int, int]:
+        begun.set()
+        await asyncio.Event().wait()
+        return {}
+
+    gathered = Gathered(ask)
+    first = asyncio.create_task(gathered.of(1))
+    await begun.wait()
+    second = asyncio.create_task(gathered.of(1))
+    await asyncio.sleep(0)
+    await gathered.stop()
+    for task in (first, second):
+        with pytest.raises(MisuseError, match="the app was closed"):
+            await task

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest_asyncio
 
 from perdure import App, Context, JobState
 from perdure.worker.claimer import Claimer
+from perdure.worker.lane import Lane
 from tests.support.jobs import is_in, job_until, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import pytest
 
 OLD = "scheduled_at = now() - interval '1 d'"
 
@@ -83,6 +87,42 @@ async def test_what_was_put_back_is_looked_for_again(app: App) -> None:
         release.set()
         for job in (*long_ones, ahead):
             await job.result(timeout=10)
+
+
+async def test_a_worker_that_may_have_said_it_is_awake_says_that_it_sleeps(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said_so, release = asyncio.Event(), asyncio.Event()
+    send = Lane._send
+
+    async def losing(lane: Lane, calls: list[Any]) -> list[Any]:
+        answers = await send(lane, calls)
+        if not said_so.is_set() and any(call.parameters.get("sleeping") is False for call in calls):
+            said_so.set()
+            assert lane._connection is not None
+            await lane._connection.close()
+            message = "the answer is lost"
+            raise psycopg.OperationalError(message)
+        return answers
+
+    monkeypatch.setattr(Lane, "_send", losing)
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        await release.wait()
+
+    async with app.worker(concurrency=1) as worker:
+        await until(lambda: worker.claimer.sleeping, "it sleeps")
+        first = await task.start()
+        await is_in(first, JobState.RUNNING)
+        for _ in range(4):  # in vain: every slot is taken
+            worker.wake()
+            await asyncio.sleep(0)
+        await asyncio.wait_for(said_so.wait(), 10)
+        release.set()
+        await first.result(timeout=10)
+        await until(lambda: worker.claimer.sleeping, "it sleeps again")
+        await (await task.start()).result(timeout=10)
 
 
 def test_a_few_free_slots_wait_for_the_large_claim_under_way() -> None:

@@ -317,9 +317,12 @@ def request_cancel(names: Names, job_id: int) -> Call[bool]:
     return Call(names.statements["request_cancel"], parameters, bool)
 
 
-def await_end(names: Names, job_ids: Sequence[int]) -> Call[None]:
-    """Ask to be notified of these jobs' ends; read the jobs afterwards, since some may have ended before."""
-    return Call(names.statements["await"], {"ids": list(job_ids)}, lambda _rows: None)
+def await_end(names: Names, job_ids: Sequence[int]) -> Call[list[int]]:
+    """Ask to be notified of these jobs' ends; read the jobs afterwards, since some may have ended before.
+
+    Answers those that have to be asked for again, since somebody has their row locked.
+    """
+    return Call(names.statements["await"], {"ids": list(job_ids)}, lambda rows: [row[0] for row in rows])
 
 
 def finished(names: Names, job_ids: Sequence[int]) -> Call[list[int]]:

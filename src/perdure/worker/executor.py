@@ -16,8 +16,9 @@ from perdure.core.states import JobState
 from perdure.errors import LeaseLost, PayloadError
 from perdure.steps import Asleep
 from perdure.store.settles import Deferral, Finish, ProgressReport, PutBack
-from perdure.worker import eager, endings
+from perdure.worker import endings
 from perdure.worker.ahead import Ahead
+from perdure.worker.eager import Starter
 from perdure.worker.reading import read_payloads
 from perdure.worker.seldom import Seldom
 from perdure.worker.threads import Threads
@@ -73,6 +74,7 @@ class Executor:
         self._unread = Seldom()
         self._threads = Threads(threads, self._fill)
         self._loop = asyncio.get_running_loop()
+        self._starter = Starter()
         self._idle: asyncio.Event | None = None  # made by whoever waits for it
         # A handler that was left behind may still run: its task is kept from being collected.
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -86,6 +88,14 @@ class Executor:
     def has_room_for_suspect(self) -> bool:
         """Whether a slot is free and no suspect runs."""
         return len(self.running) < self._concurrency and not self.runs_suspect
+
+    def keep_slot_free(self, *, keeps: bool) -> None:
+        """Keep a slot for a suspect; or don't any more, and fill it."""
+        keeps = keeps and not self.runs_suspect
+        if keeps != self.keeps_slot_free:
+            self.keeps_slot_free = keeps
+            self._fill()
+            self._owner.desk.wake()
 
     @property
     def runs_suspect(self) -> bool:
@@ -112,10 +122,8 @@ class Executor:
     def take(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start claimed jobs, or keep them until a slot, and for a `def` handler a thread, is free."""
         for job in jobs:
-            if self._has_room_for(job):
-                self._begin(job, worker_id)
-            else:
-                self._ahead.add(job, worker_id)
+            self._ahead.add(job, worker_id)
+        self._fill()
 
     def _has_room_for(self, job: Claimed) -> bool:
         if len(self.running) + self.keeps_slot_free >= self._concurrency:
@@ -127,7 +135,7 @@ class Executor:
 
     def _fill(self) -> None:
         """Start what was claimed ahead: in its order, but that nothing else waits for what waits for a thread."""
-        self._ahead.begin(self._begin_waiting)
+        self._ahead.begin(self._begin_waiting, self._starter.begin_row)
 
     def _begin_waiting(self, waiting: Waiting) -> bool | None:
         if len(self.running) + self.keeps_slot_free >= self._concurrency:
@@ -176,10 +184,10 @@ class Executor:
         if task.options.timeout is not None:
             self._arm(attempt, task.options.timeout.total_seconds(), lambda: self.stop(attempt, StopReason.TIMEOUT))
         if task.is_async:
-            attempt.handle = eager.start(self._run(attempt), self._loop)
+            attempt.handle = self._starter.start(self._run(attempt), attempt.started_at_seconds)
         else:
             self._threads.take()
-            attempt.handle = self._loop.create_task(self._run_in_thread(attempt))
+            attempt.handle = self._starter.start_later(self._run_in_thread(attempt))
 
     def _defer(self, job: Claimed, reason: str) -> None:
         self._unread.warn(job.task, "job %d can't be read here: %s", job.id, reason)
@@ -250,10 +258,10 @@ class Executor:
                 job, task = attempt.job, attempt.task
                 result = task.result.encode(outcome, what="result", limit=self._port.max_payload_bytes)
                 checkpoint, events = attempt.changed_at_end(), attempt.used_at_end()
-                self._release_slot(attempt)
                 owner.desk.finish(
                     Finish(job.id, job.claim, attempt.checkpoint, _COMPLETED, checkpoint, result, None, None, events)
                 )
+                self._release_slot(attempt)  # what begins in it may take its time
                 return
         except Exception as error:  # noqa: BLE001 - a payload that can't be stored, or the user's own code in it
             verdict = owner.rules.raised(attempt, error)

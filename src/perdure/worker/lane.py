@@ -215,12 +215,15 @@ class Lane:
                 self._claimer.floors.looked_everywhere(took_seconds, now_seconds)
         except BaseException as error:
             self._claimer.release(want)
+            if sleeping is not None:  # what the row says now isn't known: it is said again
+                self._claimer.sleeping = False
             if want:
                 self._owner.claims_uncertain()
                 if self._looks_everywhere:
                     self._claimer.floors.look_everywhere()
             if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.closed:
                 self._desk.return_batch(batch)
+                self._desk.wake()  # the other lane, which may have left all that to this one
                 raise
             # The database refuses, but is there: nothing of the exchange was done.
             await self._refused(worker_id, batch, error, is_alone=not want and sleeping is None)

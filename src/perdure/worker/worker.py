@@ -135,7 +135,7 @@ class Worker:
 
     def keep_slot_free(self, *, for_suspect: bool) -> None:
         """Keep the next slot that is free from being filled with anything but a suspect; or don't any more."""
-        self.executor.keeps_slot_free = for_suspect and not self.executor.runs_suspect
+        self.executor.keep_slot_free(keeps=for_suspect)
 
     @property
     def has_left_behind(self) -> bool:
