@@ -201,14 +201,15 @@ async def test_who_waits_when_the_app_is_closed_is_told(migrated_database: str, 
         await waiting
 
 
-async def test_a_wait_in_another_event_loop_is_refused_and_harms_nobody(app: App, worker: Any) -> None:
-    job = await app.tasks["orders.import"].start()
+async def test_a_wait_in_another_event_loop_is_refused_and_harms_nobody(polling_app: App, worker: Any) -> None:
+    job = await define_and_start(polling_app)
     with pytest.raises(MisuseError, match="opened in another event loop"):
         await asyncio.to_thread(lambda: asyncio.run(job.result(timeout=10)))
     waiting = asyncio.create_task(job.result(timeout=30))
     await until_awaited(worker, [job.id])
-    await end(worker, job.id, result='{"rows": 5}')
-    assert await waiting == Imported(5)
+    await end(worker, job.id, result='{"rows": 5}', notify=False)
+    async with asyncio.timeout(20):
+        assert await waiting == Imported(5)
 
 
 async def test_a_result_that_does_not_come_in_time_is_a_timeout_and_the_job_goes_on(app: App, worker: Any) -> None:

@@ -99,6 +99,9 @@ async def test_a_worker_that_may_have_said_it_is_awake_says_that_it_sleeps(
         answers = await send(lane, calls)
         if not said_so.is_set() and any(call.parameters.get("sleeping") is False for call in calls):
             said_so.set()
+            release.set()
+            claimer = lane._claimer
+            await until(lambda: not (worker.in_hand or claimer._maybe_due), "the other lane has claimed in vain")
             assert lane._connection is not None
             await lane._connection.close()
             message = "the answer is lost"
@@ -111,7 +114,8 @@ async def test_a_worker_that_may_have_said_it_is_awake_says_that_it_sleeps(
     async def task(ctx: Context[None, None]) -> None:
         await release.wait()
 
-    async with app.worker(concurrency=1) as worker:
+    worker = app.worker(concurrency=1)
+    async with worker:
         await until(lambda: worker.claimer.sleeping, "it sleeps")
         first = await task.start()
         await is_in(first, JobState.RUNNING)
@@ -119,9 +123,13 @@ async def test_a_worker_that_may_have_said_it_is_awake_says_that_it_sleeps(
             worker.wake()
             await asyncio.sleep(0)
         await asyncio.wait_for(said_so.wait(), 10)
-        release.set()
         await first.result(timeout=10)
-        await until(lambda: worker.claimer.sleeping, "it sleeps again")
+        async with app.pool.connection() as connection, asyncio.timeout(10):
+            while True:  # the row is what starters look at
+                cursor = await connection.execute("select sleeping from background_tasks.workers")
+                if await cursor.fetchone() == (True,):
+                    break
+                await asyncio.sleep(0.01)
         await (await task.start()).result(timeout=10)
 
 

@@ -166,7 +166,7 @@ def test_a_worker_without_room_that_is_woken_over_and_over_says_that_it_need_not
         assert claimer.next_sleeping(in_hand=2) is None
         claimer.poke()
     assert claimer.next_sleeping(in_hand=2) is False
-    claimer.sleeping = False
+    claimer.says(sleeping=False)
     assert claimer.want(1) == 1  # it looks by itself when it has room again
     claimer.claimed(1, 0, pokes=claimer.pokes)
     assert claimer.next_sleeping(in_hand=1) is True

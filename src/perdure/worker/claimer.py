@@ -34,6 +34,7 @@ class Claimer:
         """Start with everything to find out."""
         self.open = False
         self.sleeping = False
+        self._is_saying = False
         self.pokes = 0
         self.floors = Floors()
         self._concurrency = concurrency
@@ -57,7 +58,7 @@ class Claimer:
     def reset(self) -> None:
         """Begin anew under a new lease."""
         self.floors = Floors()
-        self.sleeping = False
+        self.says(sleeping=False)
         self._maybe_due = True
         self._full_claims = 0
 
@@ -102,18 +103,26 @@ class Claimer:
     def next_sleeping(self, in_hand: int) -> bool | None:
         """Return what the worker's row should say from now on, if that is something else.
 
-        Whoever sets it must claim once more afterwards (`poke`): a job may have come between the last claim and now.
+        Whoever sets it must tell (`says`), and claim once more afterwards (`poke`): a job may have come between the
+        last claim and now. One at a time: else the last that is answered may not be the last that was done.
 
         Args:
             in_hand: How many are running or claimed already.
         """
-        if not self.open:
+        if not self.open or self._is_saying:
             return None
         if not self._maybe_due and not self.sleeping:
+            self._is_saying = True
             return True
         if self.sleeping and (self._full_claims >= _BUSY_CLAIMS or self._is_woken_in_vain(in_hand)):
+            self._is_saying = True
             return False
         return None
+
+    def says(self, *, sleeping: bool) -> None:
+        """Take note of what the worker's row says; not sleeping, where that isn't known: then it is said again."""
+        self.sleeping = sleeping
+        self._is_saying = False
 
     def _is_woken_in_vain(self, in_hand: int) -> bool:
         """Whether it has no room, so that it looks anyway when it has some again, and is told of jobs all the same."""

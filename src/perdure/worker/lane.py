@@ -215,8 +215,8 @@ class Lane:
                 self._claimer.floors.looked_everywhere(took_seconds, now_seconds)
         except BaseException as error:
             self._claimer.release(want)
-            if sleeping is not None:  # what the row says now isn't known: it is said again
-                self._claimer.sleeping = False
+            if sleeping is not None:
+                self._claimer.says(sleeping=False)
             if want:
                 self._owner.claims_uncertain()
                 if self._looks_everywhere:
@@ -316,7 +316,7 @@ class Lane:
         answers: dict[str, Any],
     ) -> None:
         if sleeping is not None:
-            self._claimer.sleeping = sleeping
+            self._claimer.says(sleeping=sleeping)
             self._claimer.poke()
             self._looks.after_sleep()
         try:
