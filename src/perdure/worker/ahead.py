@@ -46,16 +46,14 @@ class Ahead:
         """Let a job wait."""
         self._waiting.append(Waiting(job, worker_id, time.monotonic()))
 
-    def begin(self, begin: Callable[[Waiting], bool | None], on_row: Callable[[], None]) -> None:
+    def begin(self, begin: Callable[[Waiting], bool | None]) -> None:
         """Offer each that waits, in their order; those for which there is no room now (False) stay at their places.
 
-        Ends when there is no room for any (None). `on_row` is called first. What ends as it begins comes by here
-        again: to no effect.
+        Ends when there is no room for any (None). What ends as it begins comes by here again: to no effect.
         """
         if not self._waiting or self._is_filling:
             return
         self._is_filling = True
-        on_row()
         passed_over: list[Waiting] = []
         try:
             while self._waiting:

@@ -94,7 +94,7 @@ class Executor:
         keeps = keeps and not self.runs_suspect
         if keeps != self.keeps_slot_free:
             self.keeps_slot_free = keeps
-            self._fill()
+            self._loop.call_soon(self._fill)  # not now: the suspect that it was kept for may be about to begin
             self._owner.desk.wake()
 
     @property
@@ -122,8 +122,10 @@ class Executor:
     def take(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start claimed jobs, or keep them until a slot, and for a `def` handler a thread, is free."""
         for job in jobs:
-            self._ahead.add(job, worker_id)
-        self._fill()
+            if self._has_room_for(job):
+                self._begin(job, worker_id)
+            else:
+                self._ahead.add(job, worker_id)
 
     def _has_room_for(self, job: Claimed) -> bool:
         if len(self.running) + self.keeps_slot_free >= self._concurrency:
@@ -135,7 +137,7 @@ class Executor:
 
     def _fill(self) -> None:
         """Start what was claimed ahead: in its order, but that nothing else waits for what waits for a thread."""
-        self._ahead.begin(self._begin_waiting, self._starter.begin_row)
+        self._ahead.begin(self._begin_waiting)
 
     def _begin_waiting(self, waiting: Waiting) -> bool | None:
         if len(self.running) + self.keeps_slot_free >= self._concurrency:
