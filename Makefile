@@ -5,6 +5,7 @@ VENV ?= .venv
 PYTHON ?=
 TESTS ?= tests
 ARGS ?=
+SEED ?=
 
 BIN := $(VENV)/bin
 PEERS := $(VENV)-peers
@@ -12,7 +13,7 @@ READY := $(VENV)/.ready
 SOURCES := src tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench bench-peers bench-report format lock clean
+.PHONY: help demo test faults lint types docs bench bench-peers bench-report format lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +23,10 @@ demo: $(READY) ## See a job being killed and going on where it was (ARGS="--seed
 
 test: $(READY) ## Run all tests, on real PostgreSQL servers (TESTS=tests/unit ARGS="-k claim")
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS) $(ARGS)
+
+faults: $(READY) ## Attack every promise, for an hour (SEED=417 repeats a run; ARGS="-k proxy")
+	@PERDURE_TEST_TIER=nightly PERDURE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 3600 \
+		tests/faults $(ARGS)
 
 # Both run all their tools, whichever fail.
 lint: $(READY) ## Check the style, the format and the direction of imports

@@ -19,6 +19,7 @@ import pytest
 from tests.support.cluster import DEBIAN_BINARIES, Cluster, TestRun, wheel_binaries
 from tests.support.migrated import migrate_database
 from tests.support.processes import Processes
+from tests.support.tiers import SEED, TIER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         # Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each process would compile perdure again.
         compileall.compile_dir(_SOURCES, quiet=1)
     config.stash[_RUN] = TestRun.begin() if worker is None else TestRun.join(worker["perdure_run"])
+
+
+def pytest_report_header() -> str:
+    """Say how to repeat the run's faults."""
+    return f"faults: tier {TIER}, PERDURE_TEST_SEED={SEED}"
 
 
 @pytest.hookimpl(optionalhook=True)
