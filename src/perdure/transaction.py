@@ -20,6 +20,7 @@ from psycopg.rows import tuple_row
 
 from perdure.cancelling import held
 from perdure.errors import LeaseLost, MisuseError
+from perdure.failpoints import reach
 from perdure.store import running, settles
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ class Transaction(_Base):
             raise
         try:
             async with psycopg.AsyncClientCursor(connection, row_factory=tuple_row) as cursor:
+                reach("transaction.unsent")
                 await cursor.execute(fence.statement + _COMMIT, fence.parameters, prepare=False)
+                reach("transaction.committed")
         except psycopg.Error as error:
             if connection.closed and await self._has_landed(entry):
                 self._attempt.wrote(entry)
@@ -214,7 +217,9 @@ class BlockingTransaction(_Base):
             raise
         try:
             with psycopg.ClientCursor(connection, row_factory=tuple_row) as cursor:
+                reach("transaction.unsent")
                 cursor.execute(fence.statement + _COMMIT, fence.parameters, prepare=False)
+                reach("transaction.committed")
         except psycopg.Error as error:
             if connection.closed and self._has_landed(entry):
                 self._attempt.wrote(entry)

@@ -116,6 +116,14 @@ class Process:
         """SIGCONT."""
         self.send(signal.SIGCONT)
 
+    def wait_until_frozen(self, *, within_seconds: float = _DEADLINE_SECONDS) -> None:
+        """Wait until it stands still, whoever has sent it SIGSTOP."""
+        process = psutil.Process(self.pid)
+        try:
+            wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "not frozen", within_seconds=within_seconds)
+        except (TimeoutError, psutil.NoSuchProcess):
+            self._complain(f"didn't freeze within {within_seconds} s")
+
     # --- its end ---
 
     def wait(self, *, within_seconds: float = _DEADLINE_SECONDS) -> int:

@@ -95,9 +95,9 @@ async def test_a_worker_that_may_have_said_it_is_awake_says_that_it_sleeps(
     said_so, release = asyncio.Event(), asyncio.Event()
     send = Lane._send
 
-    async def losing(lane: Lane, calls: list[Any]) -> list[Any]:
+    async def losing(lane: Lane, calls: dict[str, Any]) -> list[Any]:
         answers = await send(lane, calls)
-        if not said_so.is_set() and any(call.parameters.get("sleeping") is False for call in calls):
+        if not said_so.is_set() and any(call.parameters.get("sleeping") is False for call in calls.values()):
             said_so.set()
             release.set()
             claimer = lane._claimer

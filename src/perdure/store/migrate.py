@@ -17,6 +17,7 @@ from psycopg import errors as database_errors
 from psycopg.rows import tuple_row
 
 from perdure.errors import MigrationFailed, SchemaOutdated, SchemaTooNew, ServerTooOld
+from perdure.failpoints import reach
 from perdure.store.sql import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ async def _retried(
                     if await cursor.fetchone() is not None:
                         return False
                 await cursor.execute(statement.encode())
-                return True
+                reach("migration.uncommitted")
         except (database_errors.LockNotAvailable, database_errors.DeadlockDetected) as error:
             if attempt == _ATTEMPTS - 1:
                 message = (
@@ -218,6 +219,9 @@ async def _retried(
                 raise
             message = f"migration {title} failed and was rolled back: {error}"
             raise MigrationFailed(message) from error
+        else:
+            reach("migration.committed")
+            return True
     return False  # pragma: no cover - the loop returns or raises
 
 

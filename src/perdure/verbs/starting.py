@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from perdure.core.states import JobState, WokenBy
 from perdure.due import split_due
+from perdure.failpoints import reach
 from perdure.job import Job
 from perdure.options import PlaceOptions, check_deadline, check_priority, check_queue
 from perdure.store import jobs
@@ -145,9 +146,11 @@ class Batches(Generic[M, X, R, E]):
 
     def _store(self) -> Verb[list[Job[M, X, R, E]]]:
         batch, self._batch, self._size_bytes = self._batch, [], 0
+        reach("batch.unsent")
         started: StartedMany = yield jobs.start_many(
             self._basis.names, metadata=batch, execution_metadata=self._checkpoint, **self._place
         )
+        reach("batch.committed")
         if not self._stored:
             self._first_id = started.ids[0]
         self._last_id = started.ids[-1]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from perdure.failpoints import reach
 from perdure.store import calls, leases
 
 if TYPE_CHECKING:
@@ -178,15 +179,18 @@ class Heartbeat:
     def _beat(self, connection: psycopg.Connection[Any]) -> bool:
         worker_id = self._worker_id
         sent_at_seconds = time.monotonic()
+        reach("heartbeat.unsent")
         if worker_id is None:
             worker_id = uuid.uuid4()
             calls.run_blocking(connection, self._registration(worker_id))
+            reach("heartbeat.committed")
             with self._guard:
                 self._worker_id = worker_id
                 self._valid_until_seconds = sent_at_seconds + self._lease_seconds
             self._call(self._on_lease, worker_id)
             return True
         renewed = calls.run_blocking(connection, leases.renew(self._names, worker_id))
+        reach("heartbeat.committed")
         with self._guard:
             if renewed and self._worker_id == worker_id:
                 self._valid_until_seconds = sent_at_seconds + self._lease_seconds

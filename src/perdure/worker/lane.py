@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg
 
 from perdure.core.states import JobState
+from perdure.failpoints import reach_each
 from perdure.store import arrays, claims, leases, settles
 from perdure.store.notify import KEEPALIVES
 from perdure.worker.desk import Batch
@@ -208,7 +209,9 @@ class Lane:
         self._pokes_at_claim = self._claimer.pokes
         try:
             sent = self._calls(worker_id, batch, want, sleeping)
-            answers = await self._send(list(sent.values()))
+            reach_each(sent, "unsent")
+            answers = await self._send(sent)
+            reach_each(sent, "committed")
             if want and self._looks_everywhere:
                 now_seconds = asyncio.get_running_loop().time()
                 took_seconds = now_seconds - self.exchange_began_at_seconds
@@ -292,19 +295,20 @@ class Lane:
             sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors)
         return sent
 
-    async def _send(self, sent: list[Call[Any]]) -> list[Any]:
-        connection = self._connection
+    async def _send(self, sent: dict[str, Call[Any]]) -> list[Any]:
+        connection, parts = self._connection, list(sent.values())
         assert connection is not None  # noqa: S101 - narrows the type
-        if len(sent) == 1:
-            cursor = await psycopg.AsyncCursor(connection).execute(sent[0].statement, sent[0].parameters, binary=True)
-            return [sent[0].read(await cursor.fetchall() if cursor.rownumber is not None else ())]
-        cursors = [psycopg.AsyncCursor(connection) for _ in sent]
+        if len(parts) == 1:
+            cursor = await psycopg.AsyncCursor(connection).execute(parts[0].statement, parts[0].parameters, binary=True)
+            return [parts[0].read(await cursor.fetchall() if cursor.rownumber is not None else ())]
+        cursors = [psycopg.AsyncCursor(connection) for _ in parts]
         async with connection.pipeline():
-            for cursor, call in zip(cursors, sent, strict=True):
+            for cursor, call in zip(cursors, parts, strict=True):
                 await cursor.execute(call.statement, call.parameters, binary=True)
+            reach_each(sent, "uncommitted")
         return [
             call.read(await cursor.fetchall() if cursor.rownumber is not None else ())
-            for cursor, call in zip(cursors, sent, strict=True)
+            for cursor, call in zip(cursors, parts, strict=True)
         ]
 
     async def _sort_answers(

@@ -17,6 +17,7 @@ import psycopg
 from perdure.core.decide import Lapse, Limits, Snapshot
 from perdure.core.failure import Raised, encode_raised
 from perdure.core.states import JobState
+from perdure.failpoints import reach
 from perdure.store import calls, claims, leases, settles
 from perdure.store.settles import Finish
 from perdure.worker.endings import deadline_exceeded, describe
@@ -104,6 +105,8 @@ class Rescuer(Service):
             return _LONGEST_SLEEP_SECONDS / 4
         call = leases.sweep(owner.names, worker_id, queues=owner.queues)
         sweep = await owner.desk.run(functools.partial(calls.run, call=call))
+        if sweep.lapsed:
+            reach("sweep.committed")
         for job_id in sweep.cancel_requested:  # of which no notification came
             owner.cancel(job_id)
         for lost in sweep.lost:
@@ -202,6 +205,7 @@ async def rescue(
                 jobs = await calls.run(connection, leases.lapsed_jobs(names, lost, limit=limit, skipped=skipped))
                 verdicts = [_verdict(job, limits_of(job.task), ever_reported=ever_reported) for job in jobs]
                 written = await _write(connection, names, lost, holder, verdicts)
+                reach("rescue.uncommitted")
         except psycopg.Error as error:
             if not (jobs and is_refusal(error)):
                 raise
@@ -210,6 +214,7 @@ async def rescue(
                 _log.error("job %d can't be rescued: %s", jobs[0].id, error)
             limit = 1  # so that one which is refused doesn't hold up the others
             continue
+        reach("rescue.committed")
         count += written
         if written < limit:  # also when the holder has lost its own lease: then nothing is written any more
             return count

@@ -15,6 +15,7 @@ import psycopg
 from perdure.attempt import StopReason
 from perdure.cancelling import cancel_and_wait, held
 from perdure.errors import PerdureError
+from perdure.failpoints import reach
 from perdure.store import calls, leases, migrate
 from perdure.store.notify import Listener
 from perdure.version import __version__
@@ -273,6 +274,7 @@ class Worker:
         self.executor.put_back_stale(everything=True)
         await self._let_end()
         await self._flush()
+        reach("stop.flushed")
         await self._strays.stop()
         await cancel_and_wait([*self._lane_tasks, *self._short_tasks])
         self.desk.close()
