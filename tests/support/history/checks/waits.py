@@ -1,0 +1,167 @@
+"""I8, I10, I12, I13: all comes to its end, nobody waits in vain or for another's sake, nothing is left over."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from perdure import JobState
+from tests.support.history.checks.lives import lives
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.history.values import Call, History, Image, Move
+
+__all__ = [
+    "events_are_used_once",
+    "events_keep_their_order",
+    "neighbours_are_unharmed",
+    "nothing_is_left",
+    "nothing_is_stuck",
+    "proceeds_are_kept",
+    "recovery_is_quick",
+]
+
+_SUSPENDED, _PROCEEDED, _RUNNING = JobState.SUSPENDED, JobState.PROCEEDED, JobState.RUNNING
+
+
+def nothing_is_stuck(history: History) -> Iterator[str]:
+    """I8: at rest no job is due, runs, or has been told to go on; it has ended, or waits for what hasn't come."""
+    spoilt = _spoilt(history)
+    unread = defaultdict(list)
+    for event in history.unread:
+        unread[event.job].append(event)
+    for row in history.rows:
+        if not row.live or row.job in spoilt:
+            continue
+        if row.state is not _SUSPENDED:
+            yield f"job {row.job} is still {row.state}: {row.last_error}"
+        elif row.due is not None and row.due <= history.ended_at:
+            yield f"job {row.job} is suspended and was due {history.ended_at - row.due:.1f} s ago"
+        elif not row.asleep and row.proceed_requested:
+            yield f"job {row.job} is suspended with a remembered proceed"
+        elif not row.asleep and any(not event.woke for event in unread[row.job]):
+            yield f"job {row.job} is suspended with an event that hasn't woken it"
+
+
+def recovery_is_quick(history: History) -> Iterator[str]:
+    """I8: jobs of a worker that was killed go back to the queue in time."""
+    longest = history.rules.recovery_seconds
+    if longest is None:
+        return
+    killed = {fault.pid: fault.at for fault in history.faults if fault.kind == "SIGKILL"}
+    for job, moves in history.moves.items():
+        for before, after in moves:
+            if before is None or after is None or before.state is not _RUNNING or after.lapsed_worker is None:
+                continue
+            killed_at = killed.get(history.pid_of.get(before.worker or ""))
+            if after.live and after.state is not _RUNNING and killed_at and after.at - killed_at > longest:
+                yield f"job {job} stayed with a dead worker for {after.at - killed_at:.1f} s ({longest:.1f} s allowed)"
+
+
+def events_are_used_once(history: History) -> Iterator[str]:
+    """I10: an event that was acknowledged is in the checkpoints once, or unread; one that was refused is nowhere."""
+    used: Counter[tuple[int, str]] = Counter()
+    afresh: set[int] = set()
+    for job, moves in history.moves.items():
+        found = lives(moves)
+        if len(found) > 1:
+            afresh.add(job)
+        for life in found:
+            used.update((job, key) for key in (life.last.place.get("seen", []) if life.last else []))
+    unread = Counter((event.job, event.key) for event in history.unread)
+    sent: set[tuple[int, str]] = set()
+    for call in history.calls:
+        if call.verb != "send":
+            continue
+        job, key = call.jobs[0], call.keys[0]
+        sent.add((job, key))
+        times = used[job, key] + unread[job, key]
+        if times > 1:
+            yield f"job {job}: event {key} was used {used[job, key]} times, and is unread {unread[job, key]} times"
+        if call.answer == "Sent" and not times and job not in afresh:
+            yield f"job {job}: event {key} was acknowledged, and is lost"
+        if call.answer not in {None, "Sent"} and times:
+            yield f"job {job}: event {key} was refused ({call.answer}), and is there"
+    yield from (
+        f"job {job}: event {key} was used, and nobody has sent it" for job, key in used if (job, key) not in sent
+    )
+
+
+def events_keep_their_order(history: History) -> Iterator[str]:
+    """I10: a client's events to a job are used in the order in which it has sent them."""
+    order: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
+    for call in history.calls:
+        if call.verb == "send" and call.answer == "Sent":
+            place = order[call.client, call.jobs[0]]
+            place[call.keys[0]] = len(place)
+    for (client, job), place in order.items():
+        for life in lives(history.moves.get(job, [])):
+            seen = life.last.place.get("seen", []) if life.last else []
+            places = [place[key] for key in seen if key in place]
+            if places != sorted(places):
+                yield f"job {job} has used the events of {client} in the order {[key for key in seen if key in place]}"
+
+
+def proceeds_are_kept(history: History) -> Iterator[str]:
+    """I10: each proceed that was acknowledged is in the log; a remembered one is used up by the next suspension."""
+    calls: dict[int, list[Call]] = defaultdict(list)
+    for call in history.calls:
+        if call.verb == "proceed":
+            calls[call.jobs[0]].append(call)
+    for job, moves in history.moves.items():
+        applied = remembered = 0
+        for move in moves:
+            before, after = move
+            if before is None or after is None:
+                continue
+            applied += before.state is _SUSPENDED and after.state is _PROCEEDED and after.woken_by == 1
+            remembered += after.proceed_requested
+            yield from _forgotten(job, before, after)
+        answered = sum(call.answer == "Proceeded" for call in calls[job])
+        unknown = sum(call.answer is None for call in calls[job])
+        if answered and answered > applied + remembered + _brought_forward(moves):
+            yield f"job {job}: {answered} proceeds were acknowledged, {applied} applied, {remembered} remembered"
+        if applied > answered + unknown:
+            yield f"job {job} was proceeded {applied} times, of {answered} proceeds answered, {unknown} without answer"
+
+
+def neighbours_are_unharmed(history: History) -> Iterator[str]:
+    """I12: a row that can't be read waits, says why, and costs nothing. (That its neighbours end is I8.)"""
+    rows = {row.job: row for row in history.rows}
+    for job in _spoilt(history):
+        row = rows.get(job)
+        if row is None:
+            yield f"job {job}, which can't be read, is gone"
+        elif not row.live or row.state not in {JobState.PENDING, _RUNNING}:
+            yield f"job {job}, which can't be read, is {row.state}"
+        elif (row.retry_number, row.scheduler_retries) != (0, 0) or row.attempt > 1:
+            yield f"job {job}, which can't be read, has spent {row.attempt} attempts and {row.retry_number} retries"
+        elif not row.last_error:
+            yield f"job {job} can't be read, and doesn't say so"
+
+
+def nothing_is_left(history: History) -> Iterator[str]:
+    """I13: when all workers have ended, nothing of them is connected, and no lease is valid."""
+    yield from (f"left over: {session.who} ({session.state})" for session in history.sessions)
+
+
+def _forgotten(job: int, before: Image, after: Image) -> Iterator[str]:
+    if not before.proceed_requested:
+        return
+    if before.state is _RUNNING and after.state is _SUSPENDED and not after.asleep:
+        yield f"job {job} was suspended in attempt {before.attempt}, against a remembered proceed"
+    elif not after.proceed_requested and after.live and after.state is not _PROCEEDED:
+        yield f"job {job}, {before.state} to {after.state}: it forgot a proceed"
+
+
+def _brought_forward(moves: list[Move]) -> int:
+    return sum(
+        before is not None and after is not None and before.state is after.state is _PROCEEDED
+        for before, after in moves
+    )
+
+
+def _spoilt(history: History) -> set[int]:
+    return {job for call in history.calls if call.verb == "spoil" for job in call.jobs}
