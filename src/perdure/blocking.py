@@ -18,7 +18,7 @@ from perdure.context import BlockingContext as Context
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
-from perdure.store import calls
+from perdure.store import calls, direct
 from perdure.verbs import Together
 from perdure.verbs.checking import Place
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from perdure.job import Job
     from perdure.options import PlaceOptions
     from perdure.resuming import ResumeProblem
+    from perdure.store.calls import Call
     from perdure.store.jobs import JobRow
     from perdure.task import Task
     from perdure.verbs import Step, Verb, Verbs
@@ -328,17 +329,17 @@ class Blocking:
     def _run(self, purpose: str, step: Step, own: Connection[Any] | None) -> Any:
         if own is None:
             with self._connection(purpose) as connection:
-                return _run_step(connection, step)
+                return _run_step(connection, step, direct.run_blocking)
         with explained(purpose):
-            return _run_step(own, step)
+            return _run_step(own, step, calls.run_blocking)
 
 
-def _run_step(connection: Connection[Any], step: Step) -> Any:
+def _run_step(connection: Connection[Any], step: Step, run: Callable[[Connection[Any], Call[Any]], Any]) -> Any:
     if not isinstance(step, Together):
-        return calls.run_blocking(connection, step)
+        return run(connection, step)
     with connection.transaction():
         connection.execute(step.setting)
-        return _drive(step.verb, lambda inner: _run_step(connection, inner))
+        return _drive(step.verb, lambda inner: _run_step(connection, inner, run))
 
 
 def _drive(verb: Verb[T], run: Callable[[Step], Any]) -> T:

@@ -11,7 +11,7 @@ from perdure.connections import Pool, explained
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
-from perdure.store import calls
+from perdure.store import calls, direct
 from perdure.store.notify import Listener
 from perdure.verbs import Together, Verbs
 from perdure.verbs.checking import Place
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from perdure.verbs.starting import Batches
 
     RunStep = Callable[[Step], Awaitable[Any]]
+    RunCall = Callable[[AsyncConnection[Any], Call[Any]], Awaitable[Any]]
 
 __all__ = ["Client"]
 
@@ -102,7 +103,7 @@ class Client:
     async def run(self, purpose: str, call: Call[T]) -> T:
         """Run one call on a connection of the pool."""
         async with self.pool(purpose).connection(purpose) as connection:
-            return await calls.run(connection, call)
+            return await direct.run(connection, call)
 
     async def start(
         self,
@@ -254,21 +255,21 @@ class Client:
         async def run_own(step: Step) -> Any:
             assert own is not None  # noqa: S101 - for the type checkers
             with explained(purpose):
-                return await _run_step(own, step)
+                return await _run_step(own, step, calls.run)
 
         async def run_pooled(step: Step) -> Any:
             async with self.pool(purpose).connection(purpose) as connection:
-                return await _run_step(connection, step)
+                return await _run_step(connection, step, direct.run)
 
         return await _drive(verb, run_pooled if own is None else run_own)
 
 
-async def _run_step(connection: AsyncConnection[Any], step: Step) -> Any:
+async def _run_step(connection: AsyncConnection[Any], step: Step, run: RunCall) -> Any:
     if not isinstance(step, Together):
-        return await calls.run(connection, step)
+        return await run(connection, step)
     async with connection.transaction():
         await connection.execute(step.setting)
-        return await _drive(step.verb, lambda inner: _run_step(connection, inner))
+        return await _drive(step.verb, lambda inner: _run_step(connection, inner, run))
 
 
 async def _drive(verb: Verb[T], run: RunStep) -> T:

@@ -23,7 +23,8 @@ from perdure.pools import TriedBlockingPool, TriedPool
 from perdure.store.notify import KEEPALIVES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import Generator
+    from types import TracebackType
 
 __all__ = ["BlockingPool", "Pool", "connect", "explained"]
 
@@ -105,9 +106,8 @@ class Pool:
         """Close the pool, and its connections as they come back."""
         await self.pool.close()
 
-    @contextlib.asynccontextmanager
-    async def connection(self, purpose: str) -> AsyncGenerator[AsyncConnection[Any]]:
-        """Lend a connection; its failures become errors that say what to do.
+    def connection(self, purpose: str) -> Lent:
+        """Lend a connection for a block; its failures become errors that say what to do.
 
         Args:
             purpose: What it is for, to be named in errors: "start".
@@ -118,15 +118,38 @@ class Pool:
             MisuseError: The app was opened in another event loop, which has a pool of its own.
         """
         self.check_loop(purpose)
+        return Lent(self, purpose)
+
+
+class Lent:
+    """A connection of the pool for the length of a block: what each call of a client goes through."""
+
+    __slots__ = ("_connection", "_pool", "_purpose")
+
+    def __init__(self, pool: Pool, purpose: str) -> None:
+        """Prepare."""
+        self._pool = pool
+        self._purpose = purpose
+
+    async def __aenter__(self) -> AsyncConnection[Any]:
+        """Borrow."""
+        pool = self._pool
         try:
-            connection = await self.pool.getconn()
+            self._connection = await pool.pool.getconn()
         except (PoolTimeout, PoolClosed) as error:
-            raise _no_connection(purpose, self.max_connections, error) from error
+            raise _no_connection(self._purpose, pool.max_connections, error) from error
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give back."""
         try:
-            with explained(purpose, connection):
-                yield connection
+            if isinstance(error, psycopg.Error):
+                with explained(self._purpose, self._connection):
+                    raise error
         finally:
-            await self.pool.putconn(connection)
+            await self._pool.pool.putconn(self._connection)
 
 
 class BlockingPool:

@@ -10,13 +10,11 @@ Texts and payloads are UTF-8 on our side, whatever encoding a connection of the 
 from __future__ import annotations
 
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from psycopg import DataError
 from psycopg.adapt import Dumper, Loader
 from psycopg.pq import Format
-from psycopg.types.datetime import TimestamptzBinaryLoader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +31,7 @@ __all__ = [
     "int8s",
     "jsonbs",
     "jsons",
+    "read_time",
     "register",
     "texts",
 ]
@@ -44,6 +43,8 @@ _LENGTHS = [_LENGTH(length) for length in range(_SHORT)]
 _NULL = _LENGTH(-1)
 _BOOL, _INT8, _INT2, _INT4 = 16, 20, 21, 23
 _UTF8 = "utf-8"
+_MICROSECONDS = struct.Struct(">q").unpack
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # of PostgreSQL's times
 # A day from the ends, so that every time zone can show them.
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -207,17 +208,25 @@ class _RawJsonbLoader(_RawLoader):
     begin = 1  # behind the version byte
 
 
-class _TimeLoader(TimestamptzBinaryLoader):
-    """A time; one that Python can't hold (`infinity`, the year 10000) is the nearest that it can.
+class _TimeLoader(Loader):
+    """A time as `read_time` has it."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> datetime:
+        return read_time(data)
+
+
+def read_time(data: Buffer) -> datetime:
+    """Read a `timestamptz`, in UTC; one that Python can't hold (`infinity`, the year 10000) as the nearest that it can.
 
     So a row that somebody has written by hand doesn't make the others of its page unreadable.
     """
-
-    def load(self, data: Buffer) -> datetime:
-        try:
-            return super().load(data)
-        except DataError:
-            return _EARLIEST if data[0] & 0x80 else _LATEST
+    microseconds = _MICROSECONDS(data)[0]
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return _EARLIEST if microseconds < 0 else _LATEST
 
 
 _DUMPERS = (

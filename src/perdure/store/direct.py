@@ -1,0 +1,163 @@
+"""Runs a call's statement past the driver's cursor: prepared here, its parameters as text, answered in binary.
+
+On connections of our own pools only. For a lone statement psycopg's cursor costs a client as much as all the rest: it
+finds a dumper for each parameter, and decides about preparing. Here the server says of what types they are, once a
+connection. What isn't plain (arrays, times, text that can't be sent) is left to the cursor, and so is a connection of
+another encoding, or without prepared statements.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from psycopg import errors, generators
+from psycopg.pq import ExecStatus, Format, TransactionStatus
+
+from perdure.store import arrays, calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from psycopg import AsyncConnection, BaseConnection, Connection
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGresult
+
+    from perdure.store.calls import Call
+
+__all__ = ["run", "run_blocking"]
+
+T = TypeVar("T")
+Rows: TypeAlias = list[tuple[Any, ...]]
+
+_PLACE: Final = re.compile(r"%(?:\((\w+)\)s|%)")
+_numbers = itertools.count(1)
+
+
+# By the connection: the names of the statements that are prepared on it.
+_prepared: WeakKeyDictionary[BaseConnection[Any], dict[bytes, bytes]] = WeakKeyDictionary()
+
+_SHORT, _INT, _LONG, _FLOAT = (struct.Struct(code).unpack for code in (">h", ">i", ">q", ">d"))
+# How a column is read, by its type's oid, from PostgreSQL's binary format.
+_READERS: Final[dict[int, Callable[[bytes], Any]]] = {
+    16: lambda data: data != b"\0",
+    20: lambda data: _LONG(data)[0],
+    21: lambda data: _SHORT(data)[0],
+    23: lambda data: _INT(data)[0],
+    25: bytes.decode,
+    114: bytes,
+    701: lambda data: _FLOAT(data)[0],
+    1184: arrays.read_time,
+    2278: lambda _: "",  # void
+    2950: lambda data: UUID(bytes=data),
+    3802: lambda data: data[1:],  # behind the version's byte
+}
+
+
+async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
+    """Run a call on a connection of our async pool, in whatever transaction that is in."""
+    values = _values(connection, call)
+    if values is None:
+        return await calls.run(connection, call)
+    try:
+        rows = await connection.wait(_execute(connection, call.statement, values))
+    except errors.InvalidSqlStatementName:
+        if not _may_go_on(connection):
+            raise
+        return await calls.run(connection, call)
+    return call.read(rows)
+
+
+def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
+    """Run a call on a connection of our sync pool, in whatever transaction that is in."""
+    values = _values(connection, call)
+    if values is None:
+        return calls.run_blocking(connection, call)
+    try:
+        rows = connection.wait(_execute(connection, call.statement, values))
+    except errors.InvalidSqlStatementName:
+        if not _may_go_on(connection):
+            raise
+        return calls.run_blocking(connection, call)
+    return call.read(rows)
+
+
+def _values(connection: BaseConnection[Any], call: Call[Any]) -> list[bytes | None] | None:
+    """Return the call's parameters as text, in their order; None when this is for the cursor."""
+    if connection.prepare_threshold is None or connection.pgconn.parameter_status(b"client_encoding") != b"UTF8":
+        return None
+    names, parameters = _numbered(call.statement)[1], call.parameters
+    values: list[bytes | None] = []
+    for name in names:
+        value = parameters[name]
+        kind = value.__class__
+        if value is None:
+            values.append(None)
+        elif kind is str and "\0" not in value:  # type: ignore[operator] # a str, but mypy can't know
+            try:
+                values.append(value.encode())  # type: ignore[attr-defined] # as above
+            except UnicodeEncodeError:
+                return None
+        elif kind is int or kind is bool:
+            values.append(str(value).encode())
+        else:
+            return None
+    return values
+
+
+def _execute(connection: BaseConnection[Any], statement: bytes, values: Sequence[bytes | None]) -> PQGen[Rows]:
+    pgconn = connection.pgconn
+    names = _prepared.get(connection)
+    if names is None:
+        names = _prepared[connection] = {}
+    name = names.get(statement)
+    if name is None:
+        # Never the same name twice: the answer to this may get lost.
+        name = b"perdure_%d" % next(_numbers)
+        pgconn.send_prepare(name, _numbered(statement)[0])
+        _check((yield from generators.execute(pgconn)))
+        names[statement] = name
+    pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
+    return _rows(_check((yield from generators.execute(pgconn))))
+
+
+def _rows(result: PGresult) -> Rows:
+    readers = [_READERS[result.ftype(column)] for column in range(result.nfields)]
+    return [
+        tuple(
+            None if (data := result.get_value(row, column)) is None else read(data)
+            for column, read in enumerate(readers)
+        )
+        for row in range(result.ntuples)
+    ]
+
+
+def _check(results: Sequence[PGresult]) -> PGresult:
+    result = results[-1]
+    if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+        raise errors.error_from_result(result)
+    return result
+
+
+def _may_go_on(connection: BaseConnection[Any]) -> bool:
+    """Forget what was prepared, since somebody has discarded it; tell whether nothing else was lost by that."""
+    _prepared.pop(connection, None)
+    return connection.pgconn.transaction_status == TransactionStatus.IDLE
+
+
+@lru_cache(maxsize=512)
+def _numbered(statement: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Return a statement with the server's placeholders for psycopg's, and the names of its parameters in order."""
+    numbers: dict[str, int] = {}
+
+    def place(found: re.Match[str]) -> str:
+        name = found[1]
+        return "%" if name is None else f"${numbers.setdefault(name, len(numbers) + 1)}"
+
+    text = _PLACE.sub(place, statement.decode())
+    return text.encode(), tuple(numbers)
