@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Packed",
     "booleans",
+    "float8s",
     "int2s",
     "int4s",
     "int8s",
@@ -41,7 +42,7 @@ _LENGTH = struct.Struct(">i").pack
 _SHORT = 4096
 _LENGTHS = [_LENGTH(length) for length in range(_SHORT)]
 _NULL = _LENGTH(-1)
-_BOOL, _INT8, _INT2, _INT4 = 16, 20, 21, 23
+_BOOL, _INT8, _INT2, _INT4, _FLOAT8 = 16, 20, 21, 23, 701
 _UTF8 = "utf-8"
 _MICROSECONDS = struct.Struct(">q").unpack
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # of PostgreSQL's times
@@ -85,6 +86,10 @@ class _Int8s(_Numbers):
     __slots__ = ()
 
 
+class _Float8s(_Numbers):
+    __slots__ = ()
+
+
 class _Blobs(Packed):
     __slots__ = ("_values",)
     element_oid: ClassVar[int]
@@ -124,8 +129,8 @@ class _Jsonbs(_Blobs):
     prefix = b"\x01"  # the version of the format
 
 
-def _fixed(element_oid: int, code: str, size: int, values: Sequence[int]) -> bytes:
-    flat = [size] * (2 * len(values))
+def _fixed(element_oid: int, code: str, size: int, values: Sequence[float]) -> bytes:
+    flat: list[float] = [size] * (2 * len(values))
     flat[1::2] = values
     return _HEADER(1, 0, element_oid, len(values), 1) + struct.pack(">" + ("i" + code) * len(values), *flat)
 
@@ -133,6 +138,11 @@ def _fixed(element_oid: int, code: str, size: int, values: Sequence[int]) -> byt
 def booleans(values: Sequence[bool]) -> Packed:
     """Pack a `boolean[]`."""
     return _Booleans(_fixed(_BOOL, "?", 1, values))
+
+
+def float8s(values: Sequence[float]) -> Packed:
+    """Pack a `float8[]`."""
+    return _Float8s(_fixed(_FLOAT8, "d", 8, values))
 
 
 def int2s(values: Sequence[int]) -> Packed:
@@ -234,6 +244,7 @@ _DUMPERS = (
     (_Int8s, _dumper(1016)),
     (_Int2s, _dumper(1005)),
     (_Int4s, _dumper(1007)),
+    (_Float8s, _dumper(1022)),
     (_Texts, _dumper(1009)),
     (_Jsons, _dumper(199)),
     (_Jsonbs, _dumper(3807)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perdure.store.arrays import int2s, int8s
+from perdure.store.arrays import float8s, int2s, int8s, texts
 from perdure.store.calls import Call
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def claim(
     parameters = {
         "worker": worker,
         "want": want,
-        "queues": None if queues is None else list(queues),
-        "floor_queues": [floor.queue for floor in floors],
+        "queues": None if queues is None else texts([queue.encode() for queue in queues]),
+        "floor_queues": texts([floor.queue.encode() for floor in floors]),
         "floor_priorities": int2s([floor.priority for floor in floors]),
-        "floor_ats": [floor.at_seconds for floor in floors],
+        "floor_ats": float8s([floor.at_seconds for floor in floors]),
         "floor_ids": int8s([floor.id for floor in floors]),
     }
 

@@ -1,9 +1,9 @@
 """Runs a call's statement past the driver's cursor: prepared here, its parameters as text, answered in binary.
 
-On connections of our own pools only. For a lone statement psycopg's cursor costs a client as much as all the rest: it
-finds a dumper for each parameter, and decides about preparing. Here the server says of what types they are, once a
-connection. What isn't plain (arrays, times, text that can't be sent) is left to the cursor, and so is a connection of
-another encoding, or without prepared statements.
+On our own connections only. For a lone statement psycopg's cursor costs as much as all the rest: it finds a dumper for
+each parameter, and decides about preparing. Here the server says of what types they are, once a connection. What isn't
+plain (times, text that can't be sent) is left to the cursor, and so is a connection of another encoding, or without
+prepared statements.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import re
 import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -42,7 +42,34 @@ _numbers = itertools.count(1)
 # By the connection: the names of the statements that are prepared on it.
 _prepared: WeakKeyDictionary[BaseConnection[Any], dict[bytes, bytes]] = WeakKeyDictionary()
 
-_SHORT, _INT, _LONG, _FLOAT = (struct.Struct(code).unpack for code in (">h", ">i", ">q", ">d"))
+_SHORT, _INT, _LONG, _FLOAT = (struct.Struct(code).unpack_from for code in (">h", ">i", ">q", ">d"))
+
+
+def _numbers_of(data: bytes) -> list[int]:
+    """Read a `bigint[]`, which has no nulls here."""
+    count = (len(data) - 20) // 12
+    return list(struct.unpack_from(">" + "iq" * count, data, 20)[1::2]) if count > 0 else []
+
+
+def _array_of(read: Callable[[bytes], T]) -> Callable[[bytes], list[T | None]]:
+    """Read an array of one dimension; what its bytes are: `array_send` in PostgreSQL's arrayfuncs.c."""
+
+    def read_array(data: bytes) -> list[T | None]:
+        values: list[T | None] = []
+        place, end = 20, len(data)
+        while place < end:
+            length = _INT(data, place)[0]
+            place += 4
+            if length < 0:
+                values.append(None)
+                continue
+            values.append(read(data[place : place + length]))
+            place += length
+        return values
+
+    return read_array
+
+
 # How a column is read, by its type's oid, from PostgreSQL's binary format.
 _READERS: Final[dict[int, Callable[[bytes], Any]]] = {
     16: lambda data: data != b"\0",
@@ -52,20 +79,30 @@ _READERS: Final[dict[int, Callable[[bytes], Any]]] = {
     25: bytes.decode,
     114: bytes,
     701: lambda data: _FLOAT(data)[0],
+    1009: _array_of(bytes.decode),
+    1016: _numbers_of,
     1184: arrays.read_time,
     2278: lambda _: "",  # void
     2950: lambda data: UUID(bytes=data),
+    2951: _array_of(lambda data: UUID(bytes=data)),
     3802: lambda data: data[1:],  # behind the version's byte
 }
 
 
+class _Parameters(NamedTuple):
+    """A statement's parameters, in its order; each in the text or the binary format."""
+
+    values: list[bytes | None]
+    formats: list[Format]
+
+
 async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
-    """Run a call on a connection of our async pool, in whatever transaction that is in."""
-    values = _values(connection, call)
-    if values is None:
+    """Run a call on an async connection of ours, in whatever transaction that is in."""
+    parameters = _parameters(connection, call)
+    if parameters is None:
         return await calls.run(connection, call)
     try:
-        rows = await connection.wait(_execute(connection, call.statement, values))
+        rows = await connection.wait(_execute(connection, call.statement, parameters))
     except errors.InvalidSqlStatementName:
         if not _may_go_on(connection):
             raise
@@ -74,12 +111,12 @@ async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
 
 
 def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
-    """Run a call on a connection of our sync pool, in whatever transaction that is in."""
-    values = _values(connection, call)
-    if values is None:
+    """Run a call on a sync connection of ours, in whatever transaction that is in."""
+    parameters = _parameters(connection, call)
+    if parameters is None:
         return calls.run_blocking(connection, call)
     try:
-        rows = connection.wait(_execute(connection, call.statement, values))
+        rows = connection.wait(_execute(connection, call.statement, parameters))
     except errors.InvalidSqlStatementName:
         if not _may_go_on(connection):
             raise
@@ -87,30 +124,34 @@ def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
     return call.read(rows)
 
 
-def _values(connection: BaseConnection[Any], call: Call[Any]) -> list[bytes | None] | None:
-    """Return the call's parameters as text, in their order; None when this is for the cursor."""
+def _parameters(connection: BaseConnection[Any], call: Call[Any]) -> _Parameters | None:
+    """Return the call's parameters; None when this is for the cursor."""
     if connection.prepare_threshold is None or connection.pgconn.parameter_status(b"client_encoding") != b"UTF8":
         return None
-    names, parameters = _numbered(call.statement)[1], call.parameters
+    names, given = _numbered(call.statement)[1], call.parameters
     values: list[bytes | None] = []
-    for name in names:
-        value = parameters[name]
-        kind = value.__class__
-        if value is None:
-            values.append(None)
-        elif kind is str and "\0" not in value:  # type: ignore[operator] # a str, but mypy can't know
-            try:
-                values.append(value.encode())  # type: ignore[attr-defined] # as above
-            except UnicodeEncodeError:
+    formats = [Format.TEXT] * len(names)
+    for index, name in enumerate(names):
+        value = given[name]
+        match value:
+            case None:
+                values.append(None)
+            case str() if "\0" not in value:
+                try:
+                    values.append(value.encode())
+                except UnicodeEncodeError:
+                    return None
+            case int() | float() | UUID():
+                values.append(str(value).encode())
+            case arrays.Packed():
+                values.append(value.pack(connection))
+                formats[index] = Format.BINARY
+            case _:
                 return None
-        elif kind is int or kind is bool:
-            values.append(str(value).encode())
-        else:
-            return None
-    return values
+    return _Parameters(values, formats)
 
 
-def _execute(connection: BaseConnection[Any], statement: bytes, values: Sequence[bytes | None]) -> PQGen[Rows]:
+def _execute(connection: BaseConnection[Any], statement: bytes, parameters: _Parameters) -> PQGen[Rows]:
     pgconn = connection.pgconn
     names = _prepared.get(connection)
     if names is None:
@@ -122,7 +163,7 @@ def _execute(connection: BaseConnection[Any], statement: bytes, values: Sequence
         pgconn.send_prepare(name, _numbered(statement)[0])
         _check((yield from generators.execute(pgconn)))
         names[statement] = name
-    pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
+    pgconn.send_query_prepared(name, parameters.values, parameters.formats, Format.BINARY)
     return _rows(_check((yield from generators.execute(pgconn))))
 
 

@@ -15,7 +15,7 @@ import psycopg
 
 from perdure.core.states import JobState
 from perdure.failpoints import reach_each
-from perdure.store import arrays, claims, leases, settles
+from perdure.store import arrays, claims, direct, leases, settles
 from perdure.store.notify import KEEPALIVES
 from perdure.worker.desk import Batch
 from perdure.worker.inquiry import inquire, written
@@ -299,8 +299,7 @@ class Lane:
         connection, parts = self._connection, list(sent.values())
         assert connection is not None  # noqa: S101 - narrows the type
         if len(parts) == 1:
-            cursor = await psycopg.AsyncCursor(connection).execute(parts[0].statement, parts[0].parameters, binary=True)
-            return [parts[0].read(await cursor.fetchall() if cursor.rownumber is not None else ())]
+            return [await direct.run(connection, parts[0])]
         cursors = [psycopg.AsyncCursor(connection) for _ in parts]
         async with connection.pipeline():
             for cursor, call in zip(cursors, parts, strict=True):

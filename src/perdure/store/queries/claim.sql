@@ -5,41 +5,34 @@
 -- No state in the update's condition: the rows are locked by the inner select, and it would invite jobs_ready.
 -- A last row of nulls says that a due job was left out since somebody has it locked for a moment (a waiter for its
 -- result, another worker's claim): it may be free at once, and nobody will notify. Looked for only when there is room.
-with floor as materialized (
-    select * from unnest(
+with band as materialized (
+    select distinct bands.queue, bands.priority,
+        coalesce(to_timestamp(floor_at), '-infinity') as floor_at,
+        coalesce(floor_id, 0) as floor_id
+    from {schema}.bands left join unnest(
         %(floor_queues)s::text[], %(floor_priorities)s::smallint[], %(floor_ats)s::float8[], %(floor_ids)s::bigint[]
-    ) as known (queue, priority, floor_at, floor_id)
+    ) as known (queue, priority, floor_at, floor_id) on known.queue = bands.queue and known.priority = bands.priority
+    where %(queues)s::text[] is null or bands.queue = any(%(queues)s::text[])
 ), claimed as (
     update {schema}.jobs set
         state = 2, claim = least(claim, 2147483646) + 1, attempt = least(attempt, 2147483646) + 1, worker_id = %(worker)s,
         started_at = clock_timestamp(), claim_checkpoint = checkpoint
     where id = any(array(
         select due.id
-        from (
-            select distinct priority from {schema}.bands
-            where %(queues)s::text[] is null or queue = any(%(queues)s::text[])
-            order by priority desc
-        ) as level
+        from (select distinct priority from band order by priority desc) as level
         cross join lateral (
             select front.id
-            from (
-                select distinct bands.queue,
-                    coalesce(to_timestamp(floor_at), '-infinity') as floor_at,
-                    coalesce(floor_id, 0) as floor_id
-                from {schema}.bands left join floor on floor.queue = bands.queue and floor.priority = bands.priority
-                where bands.priority = level.priority
-                    and (%(queues)s::text[] is null or bands.queue = any(%(queues)s::text[]))
-            ) as band
-            cross join lateral (
+            from band cross join lateral (
                 select jobs.id, jobs.scheduled_at from {schema}.jobs
                 where jobs.state in (0, 3, 4, 5) and jobs.scheduled_at is not null and not jobs.suspect
-                    and jobs.queue = band.queue and jobs.priority = level.priority
+                    and jobs.queue = band.queue and jobs.priority = band.priority
                     and jobs.scheduled_at <= statement_timestamp()
                     and (jobs.scheduled_at, jobs.id) >= (band.floor_at, band.floor_id)
                 order by jobs.scheduled_at, jobs.id
                 limit %(want)s::int
                 for no key update skip locked
             ) as front
+            where band.priority = level.priority
             order by front.scheduled_at, front.id
             limit %(want)s::int
         ) as due
@@ -52,14 +45,7 @@ union all
 select {no_claim}
 where case when (select count(*) from claimed) < %(want)s::int then exists (
     select
-    from (
-        select distinct bands.queue, bands.priority,
-            coalesce(to_timestamp(floor_at), '-infinity') as floor_at,
-            coalesce(floor_id, 0) as floor_id
-        from {schema}.bands left join floor on floor.queue = bands.queue and floor.priority = bands.priority
-        where %(queues)s::text[] is null or bands.queue = any(%(queues)s::text[])
-    ) as band
-    cross join lateral (
+    from band cross join lateral (
         -- Fewer were claimed than this: if there are others, one of them is in it.
         select jobs.id from {schema}.jobs
         where jobs.state in (0, 3, 4, 5) and jobs.scheduled_at is not null and not jobs.suspect

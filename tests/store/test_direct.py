@@ -1,0 +1,145 @@
+"""Lone statements go past the driver's cursor, and say and answer the same."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from perdure.store import arrays, calls, direct
+from perdure.store.calls import Call
+from perdure.store.sql import names_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_ANSWER = (
+    b"select %(text)s::text, %(small)s::smallint, %(int)s::int, %(big)s::bigint, %(float)s::float8, %(yes)s::boolean, "
+    b"%(json)s::json, %(jsonb)s::jsonb, %(none)s::text, 7 %% 4, "
+    b"array[1, -2]::bigint[], array[]::bigint[], array['a', null, 'b']::text[], %(packed)s::bigint[], "
+    b"'2026-11-24 12:00:00.000001+02'::timestamptz, 'infinity'::timestamptz, '-infinity'::timestamptz, "
+    b"'00000000-0000-0000-0000-000000000001'::uuid"
+)
+
+
+def _call(statement: bytes, **parameters: object) -> Call[list[tuple[Any, ...]]]:
+    return Call(statement, parameters, list)
+
+
+def _answer() -> Call[list[tuple[Any, ...]]]:
+    return _call(
+        _ANSWER,
+        text="Rīga",
+        small=-1,
+        int=2**31 - 1,
+        big=-(2**63),
+        float=0.1,
+        yes=True,
+        json='{"a": 1}',
+        jsonb="[1]",
+        none=None,
+        packed=arrays.int8s([5, 6]),
+    )
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+async def test_both_ways_give_the_same_answer(connection: psycopg.AsyncConnection[Any], database: str) -> None:
+    (by_cursor,) = await calls.run(connection, _answer())
+    (found,) = await direct.run(connection, _answer())
+    assert found == by_cursor
+    assert found[14] == datetime(2026, 11, 24, 10, 0, 0, 1, tzinfo=UTC)
+    assert found[14].utcoffset() == timedelta()
+    with psycopg.connect(database, autocommit=True) as blocking:
+        assert direct.run_blocking(blocking, _answer()) == [by_cursor]
+        assert calls.run_blocking(blocking, _answer()) == [by_cursor]
+
+
+async def test_a_statement_is_prepared_once_a_connection(connection: psycopg.AsyncConnection[Any]) -> None:
+    for _ in range(3):
+        await direct.run(connection, _answer())
+    cursor = await connection.execute("select count(*) from pg_prepared_statements where name like 'perdure%'")
+    assert await cursor.fetchone() == (1,)
+
+
+async def test_what_somebody_has_discarded_is_prepared_anew(connection: psycopg.AsyncConnection[Any]) -> None:
+    await direct.run(connection, _answer())
+    await connection.execute("discard all")
+    assert await direct.run(connection, _answer()) == await direct.run(connection, _answer())
+
+
+async def test_in_a_transaction_what_was_discarded_is_an_error(connection: psycopg.AsyncConnection[Any]) -> None:
+    async def discard_and_ask() -> None:
+        async with connection.transaction():
+            await connection.execute("deallocate all")
+            await direct.run(connection, _answer())
+
+    await direct.run(connection, _answer())
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+        await discard_and_ask()
+    assert len(await direct.run(connection, _answer())) == 1
+
+
+async def test_an_error_is_the_drivers_and_harms_nothing(connection: psycopg.AsyncConnection[Any]) -> None:
+    divide = b"select 1 / %(by)s::int"
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await direct.run(connection, _call(divide, by=0))
+    assert await direct.run(connection, _call(divide, by=1)) == [(1,)]
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await direct.run(connection, _call(b"select from nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [("a\0b", psycopg.DataError), ("\ud800", UnicodeEncodeError)], ids=["NUL", "surrogate"]
+)
+async def test_text_that_cant_be_sent_is_refused_not_cut(
+    connection: psycopg.AsyncConnection[Any], text: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await direct.run(connection, _call(b"select %(text)s::text", text=text))
+
+
+async def test_a_connection_of_another_encoding_is_the_cursors(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute("set client_encoding = 'latin1'")
+    assert await direct.run(connection, _call(b"select %(text)s::text", text="é")) == [("é",)]
+
+
+async def test_one_without_prepared_statements_is_the_cursors(connection: psycopg.AsyncConnection[Any]) -> None:
+    connection.prepare_threshold = None
+    await direct.run(connection, _answer())
+    cursor = await connection.execute("select count(*) from pg_prepared_statements")
+    assert await cursor.fetchone() == (0,)
+
+
+async def test_a_cancelled_call_ends_in_the_server_too(connection: psycopg.AsyncConnection[Any]) -> None:
+    await direct.run(connection, _call(b"select pg_sleep(%(seconds)s::float8) is null", seconds=0.0))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await direct.run(connection, _call(b"select pg_sleep(%(seconds)s::float8) is null", seconds=600.0))
+    assert len(await direct.run(connection, _answer())) == 1
+
+
+async def test_every_statement_can_be_read(migrated_database: str) -> None:
+    names = names_of("background_tasks")
+    files = sorted(
+        file.name.removesuffix(".sql")
+        for file in resources.files("perdure.store").joinpath("queries").iterdir()
+        if file.name.endswith(".sql")
+    )
+    assert len(files) > 50
+    async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+        for number, name in enumerate(files):
+            text, _parameters = direct._numbered(names.statements[name])
+            prepared = connection.pgconn.prepare(b"s%d" % number, text)
+            assert prepared.status == psycopg.pq.ExecStatus.COMMAND_OK, (name, prepared.get_error_message())
+            described = connection.pgconn.describe_prepared(b"s%d" % number)
+            kinds = {described.ftype(column) for column in range(described.nfields)}
+            assert kinds <= direct._READERS.keys(), name
