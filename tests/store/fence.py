@@ -34,4 +34,5 @@ def fence_statement(names: Names) -> str:
     update = function[function.index("update jobs") : function.index(";", function.index("update jobs"))]
     schema = names.statements.fill("{schema}", parametrised=True)
     update = re.sub(r"\b(update|from) (jobs|workers)\b", rf"\1 {schema}.\2", update)
+    update = update.replace("timeline()", f"{schema}.timeline()")
     return re.sub(rf"\b({'|'.join(_PARAMETERS)})\b(?!\.)", lambda match: _PARAMETERS[match[1]], update)

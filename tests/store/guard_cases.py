@@ -68,10 +68,12 @@ def _cases() -> list[Case]:
     )
 
 
+_OTHER = "update {s}.workers set timeline = '00000000'"
 _LAPSE = "update {s}.workers set lapsed_at = clock_timestamp()"
 _SPOILT_LEASES = {
     "is marked as lapsed": _LAPSE + " where id = {worker}",
     "has run out, unmarked": "update {s}.workers set lease_until = clock_timestamp() where id = {worker}",
+    "is of another time line": _OTHER + " where id = {worker}",
     "was given back": "delete from {s}.workers where id = {worker}",
 }
 
@@ -109,6 +111,7 @@ def _rescue_cases() -> list[Case]:
             Case(write, "a rescue by a worker with a lease", mine_lapsed, {"holder": "other"}, written=True),
             Case(write, "a rescue by a worker whose lease is marked", _LAPSE, {"holder": "other"}),
             Case(write, "a rescue by a worker whose lease has run out", none_left, {"holder": "other"}),
+            Case(write, "a rescue by a worker of another time line", f"{_OTHER}; {mine_lapsed}", {"holder": "other"}),
             Case(write, "a rescue by a worker that isn't registered", mine_lapsed, {"holder": "unknown"}),
         )
     ]

@@ -106,7 +106,7 @@ def test_a_renewal_that_came_between_a_sweeps_snapshot_and_its_lock_keeps_its_le
     bench, worker, lapsed = every_bench, every_bench.register(), every_bench.register()
     _run_out(bench, worker)
     _run_out(bench, lapsed)
-    names = gated(bench.names, "sweep", "\n        order by id for no key update skip locked\n    )) and lease_until")
+    names = gated(bench.names, "sweep", "\n        order by id for no key update skip locked\n    )) and (lease_until")
     with bench.closed_gate():
         sweep = bench.begin(leases.sweep(names, uuid.uuid4()), bench.connect())
         bench.sql("update {s}.workers set lease_until = clock_timestamp() + interval '1 h' where id = %s", worker)
@@ -117,7 +117,7 @@ def test_a_renewal_that_came_between_a_sweeps_snapshot_and_its_lock_keeps_its_le
 def test_two_sweeps_at_once_mark_a_lease_once(every_bench: Workbench) -> None:
     bench, worker = every_bench, every_bench.register()
     _run_out(bench, worker)
-    names = gated(bench.names, "sweep", "\n        order by id for no key update skip locked\n    )) and lease_until")
+    names = gated(bench.names, "sweep", "\n        order by id for no key update skip locked\n    )) and (lease_until")
     with bench.closed_gate():
         sweeps = [bench.begin(leases.sweep(names, uuid.uuid4()), bench.connect()) for _ in range(2)]
     assert sorted(sweep.result(timeout=10).lapsed for sweep in sweeps) == [[], [worker]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perdure.store.arrays import int8s
 from perdure.store.calls import Call
@@ -24,6 +24,7 @@ __all__ = [
     "forgive",
     "heal_bands",
     "lapsed_jobs",
+    "loss",
     "register",
     "remove",
     "renew",
@@ -37,7 +38,7 @@ __all__ = [
 
 
 class LapsedJob(NamedTuple):
-    """A job of a lapsed worker, as far as its rescue is decided by it; `has_left`: the worker stopped by itself."""
+    """A job of a lapsed worker, as far as its rescue is decided by it; `has_left`: the worker isn't to blame."""
 
     id: int
     claim: int
@@ -124,8 +125,21 @@ def register(
 
 
 def renew(names: Names, worker: UUID) -> Call[bool]:
-    """Renew a lease that hasn't lapsed; False when it has."""
+    """Renew a lease that hasn't lapsed; False when it has, or was registered on another time line."""
     return Call(names.statements["renew_lease"], {"id": worker}, bool)
+
+
+def loss(names: Names, worker: UUID) -> Call[str]:
+    """Tell why a lease couldn't be renewed, as half a sentence."""
+    return Call(names.statements["loss"], {"id": worker}, _loss)
+
+
+def _loss(rows: Sequence[tuple[Any, ...]]) -> str:
+    if not rows:
+        return "this database doesn't know of it: its row was deleted, or never came to the server that took over"
+    if rows[0][0]:
+        return "another server has taken over, which may lack the last of what this worker had written"
+    return "it had lapsed by the database's clock"
 
 
 def remove(names: Names, worker: UUID) -> Call[None]:

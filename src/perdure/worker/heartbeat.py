@@ -76,6 +76,7 @@ class Heartbeat:
         self._worker_id: uuid.UUID | None = None
         self._valid_until_seconds = 0.0
         self._stop = threading.Event()
+        self._hurried = threading.Event()
         self._guard = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="perdure heartbeat", daemon=True)
         self._loop_turns = 0
@@ -95,7 +96,12 @@ class Heartbeat:
     def stop(self) -> None:
         """Give the lease back and end the thread; call it from a thread, since it may wait for the database."""
         self._stop.set()
+        self.hurry()
         self._thread.join(timeout=self._lease_seconds)
+
+    def hurry(self) -> None:
+        """Renew now: the database was away, so it may be another one, on which the lease isn't good."""
+        self._hurried.set()
 
     def holds(self, worker_id: uuid.UUID) -> bool:
         """Whether the lease of this id is valid, by the monotonic clock."""
@@ -158,14 +164,15 @@ class Heartbeat:
         """Renew until told to stop, or until the connection breaks."""
         next_beat_at_seconds = 0.0
         while True:
-            if time.monotonic() >= next_beat_at_seconds:
+            if self._hurried.is_set() or time.monotonic() >= next_beat_at_seconds:
+                self._hurried.clear()
                 next_beat_at_seconds = time.monotonic() + self._lease_seconds / 3
                 if not self._beat(connection):
                     next_beat_at_seconds = 0.0
                     continue
             self._check_stall()
             wait_seconds = min(next_beat_at_seconds - time.monotonic(), self._max_stall_seconds / 4)
-            self._stop.wait(max(0.0, wait_seconds))
+            self._hurried.wait(max(0.0, wait_seconds))
             if self._is_over():
                 break
         worker_id = self._worker_id
@@ -195,7 +202,7 @@ class Heartbeat:
             if renewed and self._worker_id == worker_id:
                 self._valid_until_seconds = sent_at_seconds + self._lease_seconds
                 return True
-        self._lose("it had lapsed by the database's clock")
+        self._lose(calls.run_blocking(connection, leases.loss(self._names, worker_id)))
         return False
 
     def _lose(self, reason: str) -> None:

@@ -256,5 +256,5 @@ def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:
         error, line = encode_raised(raised), str(raised)
     else:
         error = None
-        line = f"the attempt's worker {'stopped before its outcome was written' if job.has_left else 'was lost'}"
+        line = f"the attempt's worker {'gave it up before its outcome was written' if job.has_left else 'was lost'}"
     return dataclasses.replace(verdict, error=error, last_error=line.encode())

@@ -183,6 +183,7 @@ class Worker:
         if self._is_away:
             self._is_away = False
             _log.warning("the database is there again (%s)", name)
+            self._heartbeat.hurry()
         self.wake()
 
     def lane_lost(self, name: str, error: BaseException) -> None:

@@ -165,14 +165,36 @@ create table {schema}.bands (
     priority smallint not null
 );
 
+-- Which of its lives the database is in: PostgreSQL counts time lines, one more for each standby that is promoted. What a
+-- server had acknowledged and its successor never got is gone, and its numbers come again: ids of jobs and events, claims,
+-- checkpoints. So a worker that was registered before must not write: it might mean another job.
+-- Inlined: a statement asks it once. Where the server doesn't tell (no such function, no right to it), all is one life.
+create function {schema}.timeline() returns text language sql as $$
+    select pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)
+$$;
+-- The schema's name is not in the block: see send_event.
+select set_config('perdure.schema', relnamespace::regnamespace::text, true) from pg_class where oid = {job_ids};
+do $$
+begin
+    execute format('select %s.timeline()', current_setting('perdure.schema'));
+exception when others then
+    execute format(
+        'create or replace function %s.timeline() returns text language sql as %L',
+        current_setting('perdure.schema'), 'select text ''''');
+end
+$$;
+
 create table {schema}.workers (
     id uuid primary key,
     lease_until timestamptz not null,
     lease_seconds double precision not null,
     -- Once set, the id is dead for ever: the worker registers anew under another.
     lapsed_at timestamptz,
-    -- Set when it has stopped by itself, and couldn't settle all its jobs: their rescue blames none of them.
+    -- Set when it has stopped by itself and couldn't settle all its jobs, or has lost them with its time line: their rescue
+    -- blames none of them.
     left_at timestamptz,
+    -- The lease is good on this one alone.
+    timeline text not null default {schema}.timeline(),
     started_at timestamptz not null default clock_timestamp(),
     -- True while it waits to be woken: starters notify only then.
     sleeping boolean not null default false,
@@ -254,6 +276,7 @@ begin
         and exists (
             select from workers
             where workers.id = holder and lapsed_at is null and lease_until > clock_timestamp()
+                and timeline = timeline()
         );
     if not found then
         raise exception 'the lease of this attempt is lost' using errcode = 'PD001';

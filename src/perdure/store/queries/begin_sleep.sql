@@ -13,6 +13,7 @@ with held as (
         and exists (
             select from {schema}.workers
             where workers.id = %(worker)s and lapsed_at is null and lease_until > clock_timestamp()
+                and timeline = {schema}.timeline()
         )
     for no key update skip locked
 ), stored as (

@@ -1,4 +1,5 @@
 -- Take one suspect: a job whose last lapses make it likely to take its worker down. One at a time a worker.
+-- Guard: as claim.sql.
 -- Locks: the row taken, skipping locked ones. Index: jobs_suspect, then jobs_pkey.
 update {schema}.jobs set
     state = 2, claim = least(claim, 2147483646) + 1, attempt = least(attempt, 2147483646) + 1, worker_id = %(worker)s, started_at = clock_timestamp(), claim_checkpoint = checkpoint
@@ -10,4 +11,5 @@ where id = any(array(
     limit 1
     for no key update skip locked
 ))
+    and exists (select from {schema}.workers where workers.id = %(worker)s and timeline = {schema}.timeline())
 returning {claim_columns}

@@ -20,6 +20,7 @@ with ended as (
         and exists (
             select from {schema}.workers
             where workers.id = %(holder)s and lapsed_at is null and lease_until > clock_timestamp()
+                and timeline = {schema}.timeline()
         )
     returning *
 ), kept as (

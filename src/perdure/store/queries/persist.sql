@@ -19,6 +19,7 @@ with written as (
         and exists (
             select from {schema}.workers
             where workers.id = %(worker)s and lapsed_at is null and lease_until > clock_timestamp()
+                and timeline = {schema}.timeline()
         )
     returning id
 ), consumed as (

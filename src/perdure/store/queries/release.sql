@@ -51,6 +51,7 @@ with released as (
         and exists (
             select from {schema}.workers
             where workers.id = %(holder)s and lapsed_at is null and lease_until > clock_timestamp()
+                and timeline = {schema}.timeline()
         )
     returning id, attempt, started_at, error, case when isfinite(scheduled_at) then extract(epoch from scheduled_at - clock_timestamp())::float8 end as due_seconds
 ), consumed as (

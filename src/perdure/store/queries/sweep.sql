@@ -1,6 +1,6 @@
 -- Marks the leases that have lapsed (from then on their ids are dead), asked under the row's lock by the database's
--- clock; cuts leases that lie further ahead than they last (the clock was set back); and answers in one row: the ids
--- just marked; ids that hold jobs without a lease, by a loose scan (one probe a distinct worker), also those of claims
+-- clock, and those of another time line, for which nobody is to blame; cuts leases that lie further ahead than they last
+-- (the clock was set back); and answers in one row: the ids just marked; ids that hold jobs without a lease, by a loose scan (one probe a distinct worker), also those of claims
 -- that landed after the lapse; seconds until the first lease of another worker ends; whether a suspect of the worker's
 -- queues is due; this worker's jobs with a cancel request; whether a job that no worker holds is past its deadline, and
 -- seconds to the next deadline of such a job.
@@ -8,11 +8,12 @@
 -- Locks: the workers' rows, skipping locked ones (a renewal on its way keeps its lease). Index: jobs_held, jobs_suspect,
 -- jobs_cancelling, jobs_deadline.
 with recursive lapsed as (
-    update {schema}.workers set lapsed_at = clock_timestamp(), sleeping = false
+    update {schema}.workers set lapsed_at = clock_timestamp(), sleeping = false,
+        left_at = case when timeline <> {schema}.timeline() then clock_timestamp() end
     where id = any(array(
-        select id from {schema}.workers where lapsed_at is null and lease_until <= clock_timestamp()
+        select id from {schema}.workers where lapsed_at is null and (lease_until <= clock_timestamp() or timeline <> {schema}.timeline())
         order by id for no key update skip locked
-    )) and lease_until <= clock_timestamp()
+    )) and (lease_until <= clock_timestamp() or timeline <> {schema}.timeline())
     returning id
 ), shortened as (
     update {schema}.workers set lease_until = clock_timestamp() + lease_seconds * interval '1 s'

@@ -18,5 +18,6 @@ where id = any(array(
     and exists (
         select from {schema}.workers
         where workers.id = %(worker)s and lapsed_at is null and lease_until > clock_timestamp()
+            and timeline = {schema}.timeline()
     )
 returning id
