@@ -36,12 +36,14 @@ VARIABLE: Final = "PERDURE_FAILPOINTS"
 # several statements); it is committed, and nothing is made of its answer yet.
 _EXCHANGES = (
     f"{carried}.{moment}"
-    for carried in ("claim", "persist", "progress", "finish", "release", "put back", "defer", "sleep")
+    for carried in ("claim", "persist", "progress", "finish", "release", "put back", "defer")
     for moment in ("unsent", "uncommitted", "committed")
 )
 
 POINTS: Final = (
     *_EXCHANGES,
+    "sleep.unsent",  # that this worker sleeps, or doesn't any more: always alone
+    "sleep.committed",
     "transaction.unsent",  # a block of ctx.transaction() has ended, neither fence nor COMMIT are sent
     "transaction.committed",  # it has committed, the attempt doesn't know
     "heartbeat.unsent",  # before a lease is registered or renewed

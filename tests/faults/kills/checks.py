@@ -1,0 +1,207 @@
+"""What must be true of the jobs of a workshop once all is at rest, whatever its workers have died of.
+
+I1: nothing is lost. I3: one end. I4: attempts grow, and don't overlap. I5: effects of a transaction come about exactly
+once. I6: others at least once, at most once an attempt. I8: nothing is stuck. I9: all is counted right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from perdure.core.history import AttemptEnding
+from perdure.core.states import JobState
+from tests.faults.kills.tasks import KINDS, TOTAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from tests.faults.kills.workshop import Workshop
+
+__all__ = ["assert_all_is_well", "everything_stored"]
+
+_EXACTLY_ONCE = ("transaction", "thread", "suspend")
+_AT_LEAST_ONCE = ("persist", "steps")
+
+
+class Attempt(NamedTuple):
+    """One that wasn't its job's last."""
+
+    number: int
+    ending: AttemptEnding
+    started_at: datetime
+    ended_at: datetime
+    lease_until: datetime | None  # of its worker, if that has lost it
+
+
+class Story(NamedTuple):
+    """All that is known of a job in the end."""
+
+    id: int
+    kind: str
+    state: JobState
+    attempt: int
+    retry_number: int
+    started_at: datetime
+    execution_metadata: Any
+    result: Any
+    error: Any
+    attempts: list[Attempt]
+    effects: list[tuple[int, int]]  # attempt and number, in their order
+
+    def count(self, ending: AttemptEnding) -> int:
+        """How many of the attempts before the last have ended so."""
+        return sum(attempt.ending is ending for attempt in self.attempts)
+
+
+async def assert_all_is_well(workshop: Workshop) -> None:
+    """Check every job, and that nothing is left of the workers."""
+    stories = await _stories(workshop)
+    assert {kind: sorted(s.id for s in stories if s.kind == kind) for kind in KINDS} == workshop.started  # I1, I3
+    for story in stories:
+        _check_attempts(story)
+        _CHECKS[story.kind](story)
+    assert await workshop.rows("select * from jobs") == []
+    assert await workshop.rows("select * from events") == []
+    assert await workshop.rows("select * from workers where lapsed_at is null") == []  # I8
+    await workshop.until_no_transaction_is_open()
+
+
+async def everything_stored(workshop: Workshop) -> dict[str, list[tuple[Any, ...]]]:
+    """Read all that no zombie may change any more."""
+    return {
+        "finished": await workshop.rows("select * from finished_jobs order by id"),
+        "live": await workshop.rows("select * from jobs order by id"),
+        "attempts": await workshop.rows("select * from attempts order by job_id, attempt"),
+        "events": await workshop.rows("select * from events order by job_id, id"),
+        "steps": await workshop.rows("select * from steps order by job_id, key"),
+        "effects": await workshop.rows(
+            f"select * from effects where kind = any(array{list(_EXACTLY_ONCE)}) order by job, n, attempt"
+        ),
+    }
+
+
+def _check_attempts(story: Story) -> None:
+    # I4: every number is there once; an attempt begins after the one before has ended.
+    assert [attempt.number for attempt in story.attempts] == list(range(1, story.attempt)), story
+    for before, after in pairwise([*story.attempts]):
+        assert before.ended_at <= after.started_at, story
+    if story.attempts:
+        assert story.attempts[-1].ended_at <= story.started_at, story
+    # I9: only what lost its worker has lapsed, and not before its lease had ended.
+    for attempt in story.attempts:
+        if attempt.ending is AttemptEnding.LAPSED:
+            assert attempt.lease_until is not None, story
+            assert attempt.ended_at >= attempt.lease_until, story
+    allowed = {AttemptEnding.LAPSED, AttemptEnding.STOPPED, *_ENDINGS.get(story.kind, ())}
+    assert {attempt.ending for attempt in story.attempts} <= allowed, story
+    # I6: at most once an attempt.
+    assert max(Counter(story.effects).values(), default=1) == 1, story
+
+
+_ENDINGS = {
+    "events": (AttemptEnding.SUSPENDED,),
+    "suspend": (AttemptEnding.SUSPENDED,),
+    "retries": (AttemptEnding.RAISED,),
+    "fails": (AttemptEnding.FAILED,),
+}
+
+
+def _check_exactly_once(story: Story) -> None:
+    assert (story.state, story.result, story.retry_number) == (JobState.COMPLETED, TOTAL, 0), story
+    assert [n for _, n in story.effects] == list(range(TOTAL)), story  # I5
+
+
+def _check_suspend(story: Story) -> None:
+    _check_exactly_once(story)
+    # What is stored with a suspension is stored if and only if the suspension is.
+    assert len(story.execution_metadata["seen"]) == story.count(AttemptEnding.SUSPENDED), story
+
+
+def _check_persist(story: Story) -> None:
+    assert (story.state, story.result, story.retry_number) == (JobState.COMPLETED, TOTAL, 0), story
+    _check_at_least_once(story)
+
+
+def _check_steps(story: Story) -> None:
+    assert (story.state, story.retry_number) == (JobState.COMPLETED, 0), story
+    assert set(zip(story.result, range(TOTAL), strict=True)) <= set(story.effects), story
+    _check_at_least_once(story)
+
+
+def _check_at_least_once(story: Story) -> None:
+    assert {n for _, n in story.effects} == set(range(TOTAL)), story  # I6
+    # I5: an attempt goes on from what was stored, so it repeats what the one before had last begun, or comes after it.
+    numbers = defaultdict[int, list[int]](list)
+    for attempt, n in story.effects:
+        numbers[attempt].append(n)
+    for before, after in pairwise(sorted(numbers)):
+        assert numbers[after][0] in {numbers[before][-1], numbers[before][-1] + 1}, story
+
+
+def _check_events(story: Story) -> None:
+    assert (story.state, story.retry_number) == (JobState.COMPLETED, 0), story
+    assert story.result == list(range(TOTAL)), story  # each once, in their order
+
+
+def _check_retries(story: Story) -> None:
+    raised, lapsed = story.count(AttemptEnding.RAISED), story.count(AttemptEnding.LAPSED)
+    assert (story.state, story.result) == (JobState.COMPLETED, TOTAL), story
+    assert raised <= TOTAL <= raised + lapsed, story
+    assert story.retry_number == raised // 2, (
+        story
+    )  # I9: one retry of the scheduler's, then one of these; lapses spend none
+
+
+def _check_fails(story: Story) -> None:
+    assert (story.state, story.retry_number, story.count(AttemptEnding.FAILED)) == (JobState.FAILED, 2, 2), story
+    assert story.error == {"error": {"why": "3 times"}}, story
+
+
+def _check_plain(story: Story) -> None:
+    assert (story.state, story.retry_number) == (JobState.COMPLETED, 0), story
+
+
+_CHECKS: dict[str, Callable[[Story], None]] = {
+    "persist": _check_persist,
+    "transaction": _check_exactly_once,
+    "thread": _check_exactly_once,
+    "steps": _check_steps,
+    "events": _check_events,
+    "suspend": _check_suspend,
+    "retries": _check_retries,
+    "fails": _check_fails,
+    "plain": _check_plain,
+    "newcomer": _check_plain,
+}
+
+
+async def _stories(workshop: Workshop) -> list[Story]:
+    attempts = _by_job(
+        (job, Attempt(number, AttemptEnding.from_code(ending), started_at, ended_at, lease_until))
+        for job, number, ending, started_at, ended_at, lease_until in await workshop.rows(
+            "select job_id, attempt, ending, attempts.started_at, ended_at,"
+            " case when lapsed_at is not null then lease_until end"
+            " from attempts left join workers on workers.id = worker_id order by job_id, attempt"
+        )
+    )
+    effects = _by_job(
+        (job, (attempt, n))
+        for job, attempt, n in await workshop.rows("select job, attempt, n from effects order by at")
+    )
+    return [
+        Story(job_id, kind, JobState.from_code(state), *rest, attempts[job_id], effects[job_id])
+        for job_id, kind, state, *rest in await workshop.rows(
+            "select id, task, state, attempt, retry_number, started_at, execution_metadata, result, error"
+            " from finished_jobs order by id"
+        )
+    ]
+
+
+def _by_job(rows: Iterable[tuple[int, Any]]) -> defaultdict[int, list[Any]]:
+    found = defaultdict[int, list[Any]](list)
+    for job, row in rows:
+        found[job].append(row)
+    return found

@@ -1,0 +1,61 @@
+"""Workers that are killed at every point where it could matter: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.kills.checks import assert_all_is_well, everything_stored
+from tests.faults.kills.workshop import POINTS, Workshop
+from tests.support.tiers import TIER, seeds
+
+if TYPE_CHECKING:
+    from tests.support.processes import Processes
+
+pytestmark = pytest.mark.timeout(400)
+_AT_ONCE = 8
+
+
+def _rounds(action: str) -> list[tuple[int, list[str]]]:
+    """Which points are tried together, each by a worker of its own, and with which seed.
+
+    On a push every point is tried by a kill or by a freeze, as the run's seed has it; else by both, often.
+    """
+    rounds: list[tuple[int, list[str]]] = []
+    for seed in seeds("points", push=1, nightly=20):
+        points = random.Random(seed).sample(POINTS, len(POINTS))
+        if TIER == "push":
+            points = points[action == "kill" :: 2]
+        rounds += [(seed + first, points[first : first + _AT_ONCE]) for first in range(0, len(points), _AT_ONCE)]
+    return rounds
+
+
+@pytest.mark.parametrize(("seed", "points"), _rounds("kill"))
+async def test_workers_are_killed_and_all_goes_on(
+    migrated_database: str, processes: Processes, seed: int, points: list[str]
+) -> None:
+    async with Workshop(migrated_database, processes, seed) as workshop:
+        await workshop.feed()
+        await workshop.until_hit([workshop.victim(point, "kill") for point in points])
+        await workshop.finish()
+        await assert_all_is_well(workshop)
+
+
+@pytest.mark.parametrize(("seed", "points"), _rounds("stop"))
+async def test_workers_are_frozen_for_longer_than_their_lease_and_do_nothing_when_they_wake_up(
+    migrated_database: str, processes: Processes, seed: int, points: list[str]
+) -> None:
+    async with Workshop(migrated_database, processes, seed) as workshop:
+        await workshop.feed()
+        victims = [workshop.victim(point, "stop") for point in points]
+        await workshop.until_hit(victims)
+        await workshop.finish()
+        await assert_all_is_well(workshop)
+        before = await everything_stored(workshop)
+        for victim in victims:
+            victim.process.thaw()
+        for victim in victims:
+            await workshop.leave(victim)
+        assert await everything_stored(workshop) == before

@@ -1,0 +1,218 @@
+"""Workers that run into failpoints, jobs of every kind to feed them with, and the outside world that jobs wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import psutil
+import psycopg
+
+from perdure import failpoints
+from tests.faults.kills.tasks import EFFECTS, KINDS, TOTAL, Number, make
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from tests.support.processes import Process, Processes
+
+__all__ = ["BODIES", "POINTS", "Victim", "Workshop"]
+
+_ROOT = Path(__file__).parents[3]
+_DEADLINE_SECONDS = 90.0
+_LOOK_SECONDS = 0.03
+_MOST = 3
+
+BODIES = tuple(f"body of {kind}" for kind in KINDS)
+# Of bulk starts and migrations there are tests of their own. A worker that puts back is full: it sends nothing else.
+_NOT_HERE = ("batch", "migration", "put back.uncommitted")
+POINTS = (*(point for point in failpoints.POINTS if not point.startswith(_NOT_HERE)), *BODIES)
+"""Where a worker can die or freeze: the failpoints of workers, and in the body of each kind's handler."""
+
+
+@dataclass
+class Victim:
+    """A worker that is to die or freeze, and where."""
+
+    point: str
+    process: Process
+    action: str
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether that has come about."""
+        if self.action == "kill":
+            return not self.process.is_running
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
+        return False
+
+
+class Workshop:
+    """A database with jobs of every kind, and the workers that a test starts on it.
+
+    Attributes:
+        started: The ids of all jobs that were started, by kind.
+        table: A connection to look into the database with.
+    """
+
+    def __init__(self, dsn: str, processes: Processes, seed: int) -> None:
+        self.started: dict[str, list[int]] = {kind: [] for kind in KINDS}
+        self._dsn = dsn
+        self._processes = processes
+        self._random = random.Random(seed)
+        self._client = make(dsn)
+        self._sent: dict[int, int] = {}
+        self._victims: list[Victim] = []
+
+    async def __aenter__(self) -> Self:
+        self.table = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
+        await self.table.execute("set search_path = background_tasks, public")
+        await self.table.execute(EFFECTS.replace("effects", "public.effects"))
+        await self._client.open()
+        self._world = asyncio.create_task(self._turn())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._world.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._world
+        await self._client.close()
+        await self.table.close()
+
+    # --- workers ---
+
+    def worker(self, **environment: str) -> Process:
+        """Start a worker that lives until it is told to end."""
+        settings = {"concurrency": self._random.choice([4, 20]), "shutdown_grace": 5, "cancel_grace": 1}
+        variables = {"TEST_DSN": self._dsn, "TEST_EXECUTION": json.dumps(settings), **environment}
+        return self._processes.python("-m", "tests.faults.kills.worker", env=variables, cwd=_ROOT)
+
+    def victim(self, point: str, action: Literal["kill", "stop"]) -> Victim:
+        """Start a worker that dies or freezes at a point, at some time that it comes by."""
+        first = 2 if point.startswith("heartbeat") and action == "stop" else 1  # the first time it has no lease yet
+        rare = point.startswith(("sweep", "rescue", "stop", "defer", "put back"))
+        nth = first if rare else self._random.randint(first, _MOST)
+        name, plan = point.removeprefix("body of "), f"={action}@{nth}"
+        environment = {"TEST_BODY" if point in BODIES else failpoints.VARIABLE: name + plan}
+        if point.startswith("defer"):
+            environment["TEST_OLDER"] = "1"
+        if point.startswith("put back"):
+            settings = {"concurrency": 1, "shutdown_grace": 5, "cancel_grace": 1}
+            environment["TEST_EXECUTION"] = json.dumps(settings)
+        victim = Victim(point, self.worker(**environment), action)
+        self._victims.append(victim)
+        return victim
+
+    async def until_hit(self, victims: Sequence[Victim], kinds: Iterable[str] = KINDS) -> None:
+        """Feed the victims until each has come to its point."""
+        kinds = tuple(kinds)
+        left = victims
+        async with _within(lambda: "".join(f"not hit: {v.point}; it said:\n{v.process.output}\n" for v in left)):
+            while left := [victim for victim in left if not victim.is_hit]:
+                await self._provoke(left)
+                if await self._count("state in (0, 3, 5) and scheduled_at <= now()") == 0:
+                    await self.feed(kinds, hoarded=any(v.point.startswith("put back") for v in left))
+                await self._look_again()
+        for victim in victims:
+            if victim.action == "kill":
+                assert victim.process.wait() == -9, victim.process.output
+
+    async def _provoke(self, left: Sequence[Victim]) -> None:
+        """What some points need beside jobs: a worker that was lost, a stop."""
+        if any(victim.point.startswith(("sweep", "rescue")) for victim in left):
+            baits = [victim for victim in self._victims if victim.point == "body of plain"]
+            if all(bait.is_hit for bait in baits) and await self._count("worker_id is not null") == 0:
+                self.victim("body of plain", "kill")
+        for victim in left:
+            if victim.point == "stop.flushed" and "worker ready" in victim.process.output:
+                victim.process.terminate()
+
+    # --- jobs ---
+
+    async def feed(self, kinds: Iterable[str] = KINDS, *, hoarded: bool = False) -> None:
+        """Start a few jobs of each kind; `hoarded`: short ones before a long one, which are claimed ahead of it."""
+        for kind in kinds:
+            await self._start(kind, [0.0] * 2 if kind == "plain" else [1] * 2 if kind == "newcomer" else [None] * 2)
+        if hoarded:
+            await self._start("plain", [*[0.0] * 30, 2.5, *[0.0] * 10])
+
+    async def _start(self, kind: str, metadata: list[Any]) -> None:
+        jobs = await self._client.tasks[kind].start_many(metadata)
+        self.started[kind] += [job.id for job in jobs]
+
+    async def until_all_have_ended(self) -> None:
+        """Wait until no job is left."""
+        left: list[tuple[Any, ...]] = []
+        async with _within(lambda: f"jobs are left: {left}"):
+            while left := await self.rows("select id, task, state, scheduled_at, worker_id, last_error from jobs"):
+                await self._look_again()
+
+    async def finish(self) -> None:
+        """Let one more worker, which nothing happens to, bring everything to its end, and end itself."""
+        last = self.worker()
+        await self.until_all_have_ended()
+        last.terminate()
+        assert await last.end() == 0, last.output
+
+    async def leave(self, victim: Victim) -> None:
+        """Let a worker that was frozen notice what has become of it, and end."""
+        if victim.point != "stop.flushed":  # which has nothing to lose any more
+            await victim.process.line("has lost its lease", within_seconds=_DEADLINE_SECONDS)
+            victim.process.terminate()
+        assert await victim.process.end(within_seconds=_DEADLINE_SECONDS) == 0, victim.process.output
+
+    async def until_no_transaction_is_open(self) -> None:
+        """Wait until the server has noticed that the clients have gone, and holds nothing for them."""
+        held: list[tuple[Any, ...]] = []
+        async with _within(lambda: f"transactions are open: {held}"):
+            while held := await self.rows(
+                "select application_name, state, query from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null"
+            ):
+                await self._look_again()
+
+    async def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Read from the database."""
+        return await (await self.table.execute(query.encode())).fetchall()
+
+    async def _count(self, condition: str) -> int:
+        return int((await self.rows(f"select count(*) from jobs where {condition}"))[0][0])
+
+    async def _look_again(self) -> None:
+        if self._world.done():
+            self._world.result()
+        await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _turn(self) -> None:
+        """The outside world: it sends each job its events, in order, and lets go on what waits for that."""
+        while True:
+            waiting = await self.rows(
+                "select id from jobs where task = 'suspend' and state = 4 and scheduled_at is null"
+            )
+            for (job_id,) in waiting:
+                await self._client.proceed(job_id)
+            for job_id in self.started["events"]:
+                sent = self._sent.get(job_id, 0)
+                if sent < TOTAL and self._random.random() < 0.3:
+                    await self._client.tasks["events"].send(job_id, Number(sent))
+                    self._sent[job_id] = sent + 1
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _within(complaint: Callable[[], str]) -> AsyncGenerator[None]:
+    try:
+        async with asyncio.timeout(_DEADLINE_SECONDS):
+            yield
+    except TimeoutError:
+        message = f"not within {_DEADLINE_SECONDS} s: {complaint()}"
+        raise AssertionError(message) from None
