@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from perdure import App, Context, JobNotFound, JobQuery, JobState, MultipleJobsFound, NotSuspended, Proceeded, Suspended
-from tests.support.clients import Hands, Meta, Progress, define, grown, stored, suspended, until_waiting
+from tests.support.clients import WORKER, Hands, Meta, Progress, define, grown, stored, suspended, until_waiting
 from tests.support.jobs import job_until
 
 
@@ -78,6 +78,33 @@ async def test_a_job_that_ends_while_its_row_is_waited_for_is_not_suspended(
         await until_waiting(hands)
         await other.commit()
     assert await asking == JobNotFound()
+
+
+async def test_a_job_that_is_suspended_while_its_row_is_waited_for_proceeds(
+    task: Any, hands: Hands, migrated_database: str
+) -> None:
+    job = await task.start(Meta("riga"))
+    hands.run(job)
+    async with await psycopg.AsyncConnection.connect(migrated_database) as other:
+        await other.execute("update background_tasks.jobs set state = 4, worker_id = null, scheduled_at = null")
+        asking = asyncio.create_task(task.proceed(job.id))
+        await until_waiting(hands)
+        await other.commit()
+    assert isinstance(await asking, Proceeded)
+    assert (await job.refresh()).state is JobState.PROCEEDED
+
+
+async def test_a_job_that_is_claimed_while_its_row_is_waited_for_remembers_the_proceed(
+    task: Any, hands: Hands, migrated_database: str
+) -> None:
+    job = await task.start(Meta("riga"))
+    async with await psycopg.AsyncConnection.connect(migrated_database) as other:
+        await other.execute("update background_tasks.jobs set state = 2, claim = 1, worker_id = %s", [WORKER])
+        asking = asyncio.create_task(task.proceed(job.id))
+        await until_waiting(hands)
+        await other.commit()
+    assert isinstance(await asking, Proceeded)
+    assert (hands.column(job, "state"), hands.column(job, "proceed_requested")) == (2, True)
 
 
 async def test_the_one_job_of_a_query_must_still_match_once_it_is_locked(

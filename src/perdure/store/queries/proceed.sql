@@ -12,23 +12,26 @@ with found as materialized (
     from found
 ), proceeded as (
     update {schema}.jobs set
-        state = case when found.remembers then jobs.state else 5 end,
-        scheduled_at = case when found.remembers then jobs.scheduled_at else due.due_at end,
+        -- By the locked row alone: while another's change was waited for, the snapshot's has grown old, which PostgreSQL
+        -- notices only once it has checked the constraints of what would have become of that one.
+        state = case when found.remembers then found.state else 5 end,
+        worker_id = found.worker_id,
+        scheduled_at = case when found.remembers then found.scheduled_at else due.due_at end,
         proceed_requested = found.remembers,
         -- Several count as one: the earliest.
         proceed_at = case when not found.remembers then null
-            when jobs.proceed_requested then least(jobs.proceed_at, due.due_at) else due.due_at end,
-        woken_by = case when found.remembers then jobs.woken_by else 1 end,
-        checkpoint = jobs.checkpoint + (%(execution_metadata)s::jsonb is not null)::int,
-        execution_metadata = coalesce(%(execution_metadata)s::jsonb, jobs.execution_metadata),
-        metadata = coalesce(%(metadata)s::jsonb, jobs.metadata),
-        version = coalesce(%(version)s::int, jobs.version)
+            when found.proceed_requested then least(found.proceed_at, due.due_at) else due.due_at end,
+        woken_by = case when found.remembers then found.woken_by else 1 end,
+        checkpoint = found.checkpoint + (%(execution_metadata)s::jsonb is not null)::int,
+        execution_metadata = coalesce(%(execution_metadata)s::jsonb, found.execution_metadata),
+        metadata = coalesce(%(metadata)s::jsonb, found.metadata),
+        version = coalesce(%(version)s::int, found.version)
     from found, due
     where jobs.id = found.id
-        and (jobs.state = 4
-            or jobs.state = 5 and jobs.scheduled_at > due.due_at
-            or jobs.state = 2 and %(execution_metadata)s::jsonb is null)
-        and (%(checkpoint)s::int is null or jobs.checkpoint = %(checkpoint)s::int)
+        and (found.state = 4
+            or found.state = 5 and found.scheduled_at > due.due_at
+            or found.state = 2 and %(execution_metadata)s::jsonb is null)
+        and (%(checkpoint)s::int is null or found.checkpoint = %(checkpoint)s::int)
     returning jobs.*
 )
 select true, case when state = 5 and exists (select from {schema}.workers where sleeping and lapsed_at is null)
