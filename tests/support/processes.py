@@ -215,6 +215,18 @@ class Processes:
         """Start the command line: `perdure("worker", "myapp:app")`."""
         return self.python("-c", "from perdure.cli import main; main()", *arguments, env=env, cwd=cwd)
 
+    def release(self, process: Process) -> None:
+        """Clear away one that has ended, and forget it; of many, not all can be kept until the end.
+
+        Raises:
+            AssertionError: Its children outlived it.
+        """
+        orphans = process.clear_away()
+        self._started.remove(process)
+        if orphans:
+            message = f"{process.pid} left {[orphan.pid for orphan in orphans]}; it said:\n{process.output}"
+            raise AssertionError(message)
+
     def __enter__(self) -> Self:
         return self
 

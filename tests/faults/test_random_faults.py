@@ -1,0 +1,52 @@
+"""Faults at random under load: workers killed, frozen, stopped, replaced; backends terminated; all of it mixed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.scenario import faults
+from tests.support.tiers import seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.scenario import Scenario
+
+pytestmark = pytest.mark.timeout(300)
+
+
+async def test_nothing_is_broken_where_nothing_is_done(new_scenario: Callable[..., Scenario]) -> None:
+    """What the others show is the faults' doing, not the load's."""
+    await new_scenario(1).must_hold()
+
+
+@pytest.mark.parametrize("seed", seeds("random kills", push=1, nightly=40))
+async def test_random_kills_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
+    await new_scenario(seed).must_hold(faults.kill_workers)
+
+
+@pytest.mark.parametrize("seed", seeds("terminated backends", push=1, nightly=30))
+async def test_terminated_backends_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
+    await new_scenario(seed).must_hold(faults.terminate_backends)
+
+
+@pytest.mark.parametrize("seed", seeds("frozen workers", push=1, nightly=15))
+async def test_frozen_workers_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
+    await new_scenario(seed).must_hold(faults.freeze_workers)
+
+
+@pytest.mark.parametrize("seed", seeds("stops", push=1, nightly=10))
+async def test_stops_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
+    await new_scenario(seed).must_hold(faults.stop_workers)
+
+
+@pytest.mark.parametrize("seed", seeds("rolling restarts", push=1, nightly=10))
+async def test_rolling_restarts_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
+    await new_scenario(seed).must_hold(faults.roll)
+
+
+@pytest.mark.parametrize("seed", seeds("mixtures", push=1, nightly=45))
+async def test_mixtures_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
+    await new_scenario(seed).must_hold(faults.do_anything)

@@ -1,0 +1,136 @@
+"""The clients of a scenario: each asks for one thing after the other, at random, and writes down what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from perdure.errors import DatabaseUnavailable
+from tests.support.history.lines import Answered, Asked
+from tests.support.scenario.plans import Note, Place, Plan, Trouble, draw_acts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from random import Random
+
+    from perdure import App, Job, Task
+    from tests.support.history import Recorder
+    from tests.support.scenario.tasks import Tasks
+
+__all__ = ["Client"]
+
+_KNOWN = 200
+_THREADED, _ROLLED_BACK = 0.15, 0.3
+_VERBS = {
+    "start": 12,
+    "start many": 2,
+    "start with a row": 2,
+    "send": 6,
+    "proceed": 6,
+    "cancel": 1,
+    "retry": 1,
+    "retry afresh": 1,
+}
+
+
+class Client:
+    """One client: its questions follow each other, so its events have an order."""
+
+    def __init__(
+        self, name: str, app: App, tasks: Tasks, recorder: Recorder, random: Random, *, longest_plan: int = 6
+    ) -> None:
+        """Make a client of an app that is open."""
+        self.name = name
+        self._app = app
+        self._recorder = recorder
+        self._random = random
+        self._longest_plan = longest_plan
+        self._calls = itertools.count(1)
+        self._keys = itertools.count(1)
+        # Of many jobs the last are of interest.
+        self._known: deque[tuple[int, str]] = deque(maxlen=_KNOWN)
+        self._tasks = {task.name: task for task in tasks}
+        self.started = 0
+
+    async def act(self) -> None:
+        """Ask for something."""
+        [verb] = self._random.choices(list(_VERBS), list(_VERBS.values()))
+        match verb:
+            case "start":
+                await self.start(1)
+            case "start many":
+                await self.start(self._random.randint(2, 8))
+            case "start with a row":
+                await self._start_with_a_row(rolled_back=self._random.random() < _ROLLED_BACK)
+            case _ if self._known:
+                job, name = self._random.choice(self._known)
+                await self.ask(verb, job, name)
+
+    async def start(self, count: int) -> None:
+        """Start jobs: one, or many at once."""
+        task, plans = self._draw(count)
+        async with self._call("start", tuple(plan.key for plan in plans)) as answer:
+            jobs = [await task.start(plans[0])] if count == 1 else await task.start_many(plans)
+            answer("Started", tuple(job.id for job in jobs))
+            self._note(jobs)
+
+    async def ask(self, verb: str, job: int, name: str) -> None:
+        """Send an event to a job, proceed, cancel or retry it."""
+        note = Note(f"{self.name}.e{next(self._keys)}")
+        async with self._call(verb, (note.key,) if verb == "send" else (), (job,)) as answer:
+            match verb:
+                case "send":
+                    said: object = await self._tasks[name].send(job, note)
+                case "proceed":
+                    said = await self._app.proceed(job)
+                case "cancel":
+                    said = await self._app.cancel(job)
+                case _:
+                    said = await self._app.retry(job, afresh=verb == "retry afresh")
+            answer(type(said).__name__)
+
+    def forget(self) -> None:
+        """Leave the jobs alone that were started until now."""
+        self._known.clear()
+
+    async def _start_with_a_row(self, *, rolled_back: bool) -> None:
+        task, [plan] = self._draw(1)
+        async with self._call("start and roll back" if rolled_back else "start with a row", (plan.key,)) as answer:
+            async with self._app.pool.connection() as connection, connection.transaction(force_rollback=rolled_back):
+                await connection.execute("insert into history.orders values (%s)", [plan.key])
+                job = await task.start(plan, connection=connection)
+            answer("RolledBack" if rolled_back else "Started", () if rolled_back else (job.id,))
+            if not rolled_back:
+                self._note([job])
+
+    def _draw(self, count: int) -> tuple[Task[Plan, Place, int, Trouble], list[Plan]]:
+        """Draw a task and plans for it."""
+        threaded = self._random.random() < _THREADED
+        plans = [
+            Plan(
+                f"{self.name}.{next(self._keys)}",
+                draw_acts(self._random, threaded=threaded, longest=self._longest_plan),
+            )
+            for _ in range(count)
+        ]
+        return self._tasks["plan.threaded" if threaded else "plan"], plans
+
+    def _note(self, jobs: Sequence[Job[Any, Any, Any, Any]]) -> None:
+        self.started += len(jobs)
+        self._known.extend((job.id, job.name) for job in jobs)
+
+    @asynccontextmanager
+    async def _call(self, verb: str, keys: tuple[str, ...], jobs: tuple[int, ...] = ()) -> AsyncIterator[Any]:
+        """Write down the question, and the answer if one comes."""
+        call = next(self._calls)
+        self._recorder.write(Asked(call, verb, keys, jobs))
+        try:
+            yield lambda answer, jobs=(): self._recorder.write(Answered(call, answer, jobs))
+        except (DatabaseUnavailable, psycopg.OperationalError):
+            # Whether it was done isn't known; and a database that is away is given a moment.
+            await asyncio.sleep(0.05)

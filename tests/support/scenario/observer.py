@@ -1,0 +1,104 @@
+"""Looks at the database of a scenario: what still lives, what waits for a client. It may be away at times."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psycopg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Look", "Observer", "Waiting"]
+
+
+class Waiting(NamedTuple):
+    """A job that is suspended for ever, and rightly so.
+
+    Attributes:
+        verb: What lets it go on: "send" or "proceed".
+    """
+
+    job: int
+    task: str
+    verb: str
+
+
+class Look(NamedTuple):
+    """What was seen.
+
+    Attributes:
+        live: Jobs that haven't ended, but for those that can't be read.
+        written: The number of the last write to one of them.
+        waiting: Those that wait for a client.
+    """
+
+    live: int
+    written: int
+    waiting: list[Waiting]
+
+
+class Observer:
+    """Asks the database directly."""
+
+    def __init__(self, dsn: str, schema_name: str) -> None:
+        """Observe a database."""
+        self._dsn = dsn
+        self._schema = f'"{schema_name}"'
+        self.spoilt: list[int] = []
+
+    def look(self) -> Look | None:
+        """Look; None when the database is away."""
+        with contextlib.suppress(psycopg.OperationalError), self._connection() as connection:
+            live = self._rows(connection, f"select count(*) from {self._schema}.jobs where not (id = any(%s))")[0][0]
+            written = self._rows(
+                connection, "select coalesce(max(number), 0) from history.images where not (job = any(%s))"
+            )[0][0]
+            return Look(live, written, self._waiting(connection))
+        return None
+
+    def spoil(self, rows: list[tuple[str, str, str]]) -> list[int]:
+        """Insert jobs that can't be read: task, metadata and execution metadata as they are; return their ids."""
+        statement = (
+            f"insert into {self._schema}.jobs (task, queue, priority, created_at, scheduled_at, metadata, "
+            "execution_metadata) values (%s, 'default', 0, now(), now(), %s, %s) returning id"
+        )
+        with self._connection() as connection:
+            connection.execute(f"insert into {self._schema}.bands values ('default', 0)".encode())
+            ids = [connection.execute(statement.encode(), row).fetchall()[0][0] for row in rows]
+        self.spoilt += ids
+        return ids
+
+    def terminate(self, names: list[str], *, chance: float, random: Any) -> int:
+        """Terminate backends of these application names, each with a chance; return how many."""
+        with self._connection() as connection:
+            found = connection.execute(
+                "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+                "and application_name = any(%s)",
+                [names],
+            ).fetchall()
+            chosen = [pid for (pid,) in found if random.random() < chance]
+            connection.execute("select pg_terminate_backend(pid) from unnest(%s::int[]) as pid", [chosen])
+            return len(chosen)
+
+    def _waiting(self, connection: psycopg.Connection[Any]) -> list[Waiting]:
+        """Find those in whose next act somebody has to do something; not those that an event should have woken."""
+        found = self._rows(
+            connection,
+            "select id, task, act from ("
+            "select id, task, metadata -> 'acts' ->> coalesce((execution_metadata ->> 'at')::int, 0) as act "
+            f"from {self._schema}.jobs where state = 4 and scheduled_at is null and not (id = any(%s))) as suspended "
+            f"where act = 'pause' or act = 'wait' "
+            f"and not exists (select from {self._schema}.events where events.job_id = suspended.id)",
+        )
+        return [Waiting(job, task, "proceed" if act == "pause" else "send") for job, task, act in found]
+
+    def _rows(self, connection: psycopg.Connection[Any], statement: str) -> list[Any]:
+        return connection.execute(statement.encode(), [self.spoilt]).fetchall()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        # One for each look: it isn't there to survive what is done to the others.
+        with psycopg.connect(self._dsn, autocommit=True, application_name="observer") as connection:
+            yield connection

@@ -1,0 +1,240 @@
+"""One run: workers, clients, a fault that is done to them; then rest, and all invariants checked.
+
+await Scenario(dsn, folder, processes, seed=417).must_hold(kill_workers)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from perdure import App
+from tests.support.history import History, Recorder, Rules, collect, journal, violations
+from tests.support.history.lines import Answered, Asked
+from tests.support.scenario.clients import Client
+from tests.support.scenario.crew import Crew
+from tests.support.scenario.observer import Observer
+from tests.support.scenario.tasks import define
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from tests.support.history.lines import Fault
+    from tests.support.history.values import Session
+    from tests.support.processes import Processes
+    from tests.support.scenario.tasks import Tasks
+
+__all__ = ["Scenario"]
+
+_SCHEMA = "background_tasks"
+_LOOK_SECONDS = 0.1
+_PACE_SECONDS = 0.04
+_GIVES_UP_SECONDS = 60.0
+_SLACK_SECONDS = 30.0
+_LEAVING_SECONDS = 10.0
+_SPOILT = [
+    ("nobody.knows", '{"n": 1}', "{}"),
+    ("plan", '["no", "plan"]', "{}"),
+    ("plan", '{"acts": 7}', "{}"),
+    ("plan.threaded", '{"acts": []}', '"nowhere"'),
+]
+
+
+class Scenario:
+    """Workers and clients on one database, all drawn from a seed.
+
+    Attributes:
+        random: What the fault draws from.
+        crew: The workers.
+        observer: The database, looked at directly.
+        lease_seconds: How long the workers' leases last.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        folder: Path,
+        processes: Processes,
+        *,
+        seed: int,
+        jobs: int = 150,
+        workers: int = 3,
+        clients: int = 2,
+        worker_dsn: str | None = None,
+        client_dsn: str | None = None,
+        execution: Mapping[str, Any] | None = None,
+        environment: Callable[[int], Mapping[str, str]] | None = None,
+        tolerates: Callable[[int], bool] = lambda _code: False,
+        recovery_seconds: float | None = None,
+    ) -> None:
+        """Prepare a run on a migrated database; the transition log is installed into it.
+
+        Args:
+            dsn: The database; what looks at it connects here.
+            folder: An empty one, for lines.
+            processes: Starts the workers.
+            seed: Decides what clients and faults draw.
+            jobs: How many jobs the clients start, or a few more.
+            workers: How many worker processes there are.
+            clients: How many clients.
+            worker_dsn: How workers reach the database, if otherwise (a proxy).
+            client_dsn: How clients do.
+            execution: Settings of the workers' execution on top of what is drawn.
+            environment: More environment for the n-th worker process: failpoints.
+            tolerates: Which exit codes of workers are the fault's doing.
+            recovery_seconds: How long a dead worker's jobs may wait for their rescue; by default the lease and far
+                more than a busy machine needs.
+        """
+        self.random = Random(seed)
+        self.seed = seed
+        self._dsn, self._client_dsn = dsn, client_dsn or dsn
+        self._folder = folder
+        self._jobs, self._workers, self._clients = jobs, workers, clients
+        settings = _draw_settings(Random(f"{seed} settings"), execution or {})
+        self.lease_seconds = float(settings["execution"]["lease_duration"])
+        self._rules = Rules(
+            scheduler_retry_count=settings["scheduling"]["scheduler_retry_count"],
+            max_retry_count=settings["execution"]["max_retry_count"],
+            max_lapses=settings["execution"]["max_lapses"],
+            recovery_seconds=recovery_seconds or 2 * self.lease_seconds + _SLACK_SECONDS,
+        )
+        self._recorder = Recorder(folder, "faults")
+        self.observer = Observer(dsn, _SCHEMA)
+        self.crew = Crew(
+            processes,
+            self._recorder,
+            dsn=worker_dsn or dsn,
+            folder=folder,
+            settings=settings,
+            environment=environment,
+            tolerates=tolerates,
+        )
+        journal.install(dsn, _SCHEMA)
+
+    async def must_hold(self, fault: Callable[[Scenario], Awaitable[None]] | None = None) -> History:
+        """Run it with a fault, which goes on until the clients have done; check all invariants.
+
+        Args:
+            fault: Is cancelled when the clients have done, or ends before; then puts right what must be.
+
+        Raises:
+            AssertionError: With all that is broken, the seed, and where the lines are.
+        """
+        self._spoil()
+        await self.crew.start(self._workers)
+        keeping = asyncio.create_task(self.crew.keep())
+        try:
+            app = App(self._client_dsn, execution={"max_connections": 4})
+            tasks = define(app, None)
+            async with app:
+                clients = [self._client(number, app, tasks) for number in range(self._clients)]
+                await self._under(fault, self._load(clients))
+                await self._rest(clients[0])
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+        await self.crew.stop()
+        history = collect(self._dsn, self._folder, self._rules, sessions=await self._left_over())
+        self._assert_holds(history)
+        return history
+
+    def note(self, fault: Fault) -> None:
+        """Write down something that is done."""
+        self._recorder.write(fault)
+
+    # --- its parts ---
+
+    def _spoil(self) -> None:
+        """Put rows between the others that can't be read."""
+        for row in _SPOILT:
+            jobs = tuple(self.observer.spoil([row]))
+            call = len(self.observer.spoilt)
+            self._recorder.write(Asked(call, "spoil", (), jobs))
+            self._recorder.write(Answered(call, "Spoilt"))
+
+    def _client(self, number: int, app: App, tasks: Tasks) -> Client:
+        name = f"client{number}"
+        return Client(name, app, tasks, Recorder(self._folder, name), Random(f"{self.seed} {name}"))
+
+    async def _load(self, clients: list[Client]) -> None:
+        """Let the clients ask until enough jobs are started, each at its pace."""
+
+        async def run(client: Client) -> None:
+            pace = Random(f"{self.seed} pace of {client.name}")
+            while client.started < self._jobs / len(clients):
+                await client.act()
+                await asyncio.sleep(pace.expovariate(1 / _PACE_SECONDS))
+
+        async with asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(run(client))
+
+    async def _under(self, fault: Callable[[Scenario], Awaitable[None]] | None, load: Any) -> None:
+        """Do the load while the fault is done."""
+        if fault is None:
+            await load
+            return
+        faults = asyncio.ensure_future(fault(self))
+        try:
+            await load
+        finally:
+            faults.cancel()
+            [ended] = await asyncio.gather(faults, return_exceptions=True)
+            self.crew.thaw()
+        if isinstance(ended, BaseException) and not isinstance(ended, asyncio.CancelledError):
+            raise ended
+
+    async def _rest(self, client: Client) -> None:
+        """Let on what waits for a client, until all has ended, or nothing has come on for long."""
+        written, changed_at = -1, time.monotonic()
+        while time.monotonic() - changed_at < _GIVES_UP_SECONDS:
+            look = await asyncio.to_thread(self.observer.look)
+            if look is not None:
+                if not look.live:
+                    return
+                if look.written != written:
+                    written, changed_at = look.written, time.monotonic()
+                for waiting in look.waiting:
+                    await client.ask(waiting.verb, waiting.job, waiting.task)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _left_over(self) -> list[Session]:
+        """Return what is left of the workers; the server takes a moment to notice that one was killed."""
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            gives_up_at = time.monotonic() + _LEAVING_SECONDS + self.lease_seconds
+            while (left := journal.read_sessions(connection, _SCHEMA)) and time.monotonic() < gives_up_at:  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_SECONDS)
+        return left
+
+    def _assert_holds(self, history: History) -> None:
+        wrong = [*self.crew.complaints, *violations(history)]
+        if wrong:
+            message = "\n".join([f"seed {self.seed}, lines in {self._folder}: {len(wrong)} violations", *wrong[:50]])
+            raise AssertionError(message)
+
+
+def _draw_settings(random: Random, execution: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Draw the settings of a run: short leases, quick retries."""
+    return {
+        "scheduling": {
+            "polling_delay": 0.1,
+            "scheduler_retry_count": 2,
+            "scheduler_retry_delays": [0, 0.05],
+        },
+        "execution": {
+            "lease_duration": random.choice([2, 3]),
+            "max_retry_count": 1,
+            "max_lapses": random.choice([3, 100]),
+            "shutdown_grace": random.choice([0, 0.3]),
+            "cancel_grace": 2,
+            "concurrency": random.choice([4, 16]),
+            "threads": 4,
+            "max_connections": 4,
+            **execution,
+        },
+    }

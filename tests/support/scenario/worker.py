@@ -1,0 +1,35 @@
+"""A worker process of a scenario: `python -m tests.support.scenario.worker`; what it needs is in the environment."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from perdure import App
+from perdure.worker.run import run_worker
+from tests.support.history import Recorder
+from tests.support.scenario.tasks import define
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Serve until SIGTERM."""
+    settings = json.loads(os.environ["SCENARIO_SETTINGS"])
+    app = App(os.environ["SCENARIO_DSN"], scheduling=settings["scheduling"], execution=settings["execution"])
+    define(app, Recorder(Path(os.environ["SCENARIO_FOLDER"]), "handlers"))
+    # Each raise of a job is logged as information, and many are raised here on purpose.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(asctime)s %(name)s: %(message)s")
+    return run_worker(app, on_ready=lambda: _say("worker ready"), on_wait=_say)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
