@@ -107,7 +107,9 @@ class App(Operating):
         self._tasks: dict[str, Task[Any, Any, Any, Any]] = {}
         self.tasks: Mapping[str, Task[Any, Any, Any, Any]] = MappingProxyType(self._tasks)
         self._client = Client(config, self.names, self.tasks)
-        self._blocking_pool = BlockingPool(max_connections=config.execution.max_connections)
+        self._blocking_pool = BlockingPool(
+            max_connections=config.execution.max_connections, may_prepare=config.persistence.prepared_statements
+        )
         self.blocking = Blocking(
             self._client.verbs,
             self._blocking_connection,

@@ -65,11 +65,16 @@ class Client:
             DatabaseUnavailable: There is no database, or it lets nobody in.
             ServerTooOld: It is older than PostgreSQL 14.
         """
-        pool = Pool(dsn, max_connections=self._config.execution.max_connections)
+        config = self._config
+        keeps_sessions = config.persistence.prepared_statements
+        pool = Pool(dsn, max_connections=config.execution.max_connections, may_prepare=keeps_sessions)
         await pool.open()
         self._pool = pool
-        polling_seconds = self._config.scheduling.polling_delay.total_seconds()
-        self._waiters = Waiters(self._names, self.run, Listener(dsn), polling_seconds=polling_seconds)
+        listener = Listener(
+            dsn, is_wanted=config.scheduling.notifications, keeps_sessions=keeps_sessions, purpose="results"
+        )
+        polling_seconds = config.scheduling.polling_delay.total_seconds()
+        self._waiters = Waiters(self._names, self.run, listener, polling_seconds=polling_seconds)
 
     @property
     def is_orphaned(self) -> bool:

@@ -20,7 +20,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from perdure.config.dsn import hide_passwords
 from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated, ServerTooOld
 from perdure.pools import TriedBlockingPool, TriedPool
-from perdure.store.notify import KEEPALIVES
+from perdure.store.links import CONNECT_SECONDS, KEEPALIVES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,7 +32,6 @@ OLDEST_SERVER: Final = 140_000
 WAIT_SECONDS: Final = 10.0
 """How long a call waits for a connection."""
 
-_CONNECT_SECONDS: Final = 10
 _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn)
 
 
@@ -44,7 +43,7 @@ async def connect(dsn: str) -> AsyncConnection[Any]:
         ServerTooOld: It is older than PostgreSQL 14.
     """
     try:
-        connection = await AsyncConnection.connect(dsn, **_parameters(dsn))
+        connection = await AsyncConnection.connect(dsn, **_parameters(dsn, may_prepare=False))
     except psycopg.OperationalError as error:
         raise _unreachable(error) from error
     if connection.info.server_version < OLDEST_SERVER:
@@ -58,12 +57,14 @@ async def connect(dsn: str) -> AsyncConnection[Any]:
 class Pool:
     """The async pool, bound to the event loop that it was opened in."""
 
-    def __init__(self, dsn: str, *, max_connections: int) -> None:
-        """Prepare a pool; nothing is connected before `open`."""
+    def __init__(self, dsn: str, *, max_connections: int, may_prepare: bool = True) -> None:
+        """Prepare a pool; nothing is connected before `open`. `may_prepare`: statements, if no pooler is noticed."""
         self.dsn = dsn
         self.max_connections = max_connections
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.pool = TriedPool(dsn, _parameters(dsn), max_size=max_connections, wait_seconds=WAIT_SECONDS)
+        self.pool = TriedPool(
+            dsn, _parameters(dsn, may_prepare=may_prepare), max_size=max_connections, wait_seconds=WAIT_SECONDS
+        )
 
     async def open(self) -> None:
         """Open the pool, once a connection could be had.
@@ -155,9 +156,10 @@ class Lent:
 class BlockingPool:
     """The sync pool: opened by the first call, in whichever process that is."""
 
-    def __init__(self, *, max_connections: int) -> None:
-        """Prepare; nothing is connected before a call."""
+    def __init__(self, *, max_connections: int, may_prepare: bool = True) -> None:
+        """Prepare; nothing is connected before a call. `may_prepare`: as in `Pool`."""
         self.max_connections = max_connections
+        self._may_prepare = may_prepare
         self._lock = threading.Lock()
         self._pool: TriedBlockingPool | None = None
         self._process_id = 0
@@ -169,8 +171,9 @@ class BlockingPool:
             # A forked process must not use its parent's sockets: it gets a pool of its own.
             if self._pool is None or self._process_id != os.getpid():
                 self._process_id = os.getpid()
+                parameters = _parameters(dsn, may_prepare=self._may_prepare)
                 self._pool = TriedBlockingPool(
-                    dsn, _parameters(dsn), max_size=self.max_connections, wait_seconds=WAIT_SECONDS
+                    dsn, parameters, max_size=self.max_connections, wait_seconds=WAIT_SECONDS
                 )
                 # With this, or when the interpreter ends: there its threads would be waited for in vain (from Python
                 # 3.13 on for many seconds).
@@ -233,15 +236,16 @@ def explained(purpose: str, connection: AsyncConnection[Any] | Connection[Any] |
         raise DatabaseUnavailable(message) from error
 
 
-def _parameters(dsn: str) -> dict[str, Any]:
+def _parameters(dsn: str, *, may_prepare: bool) -> dict[str, Any]:
     """What connections are made with, unless the dsn says otherwise."""
     ours: dict[str, Any] = {
-        "connect_timeout": _CONNECT_SECONDS,
+        "connect_timeout": CONNECT_SECONDS,
         "fallback_application_name": "perdure",
         **KEEPALIVES,
     }
     theirs = conninfo_to_dict(dsn)
-    return {"autocommit": True, **{key: value for key, value in ours.items() if key not in theirs}}
+    preparing = {} if may_prepare else {"prepare_threshold": None}
+    return {"autocommit": True, **preparing, **{key: value for key, value in ours.items() if key not in theirs}}
 
 
 def _unreachable(error: Exception) -> DatabaseUnavailable:

@@ -3,6 +3,8 @@
 psycopg_pool has a `check` for this, but waits longer after each broken connection that it meets; of ten broken ones
 the last is met after minutes. And a check before every use would double the cost of a start: here who was seen alive
 just now is trusted, as long as no other connection turns out to be broken.
+
+The trial also tells whether a pooler is in between: then nothing is prepared, since another may get the session.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from perdure.store.links import cut_after, cut_after_blocking
+from perdure.store.sessions import session_is_ours, session_is_ours_blocking
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["TriedBlockingPool", "TriedPool"]
 
 _TRUSTED_SECONDS: Final = 1.0
+_TRIAL_SECONDS: Final = 5.0
 _RECONNECT_SECONDS: Final = 2.0  # after that only who needs a connection tries
 
 
@@ -65,7 +71,9 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
             if self._trust.covers(connection):
                 return connection
             try:
-                await connection.execute("")
+                with cut_after(connection, _TRIAL_SECONDS):
+                    if not await session_is_ours(connection):
+                        connection.prepare_threshold = None
             except psycopg.OperationalError:
                 await self._discard(connection)
             except BaseException:
@@ -108,7 +116,9 @@ class TriedBlockingPool(ConnectionPool[Connection[Any]]):
             if self._trust.covers(connection):
                 return connection
             try:
-                connection.execute("")
+                with cut_after_blocking(connection, _TRIAL_SECONDS):
+                    if not session_is_ours_blocking(connection):
+                        connection.prepare_threshold = None
             except psycopg.OperationalError:
                 self._discard(connection)
             except BaseException:

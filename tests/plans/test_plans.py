@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perdure.worker.lane import SESSION
+from perdure.store.sessions import ISOLATION, PLANNER
 from tests.plans.explain import explain
 from tests.store.fence import fence_statement
 from tests.store.workbench import Workbench, with_statement
@@ -169,8 +169,8 @@ def _made(cluster: Cluster, kind: str) -> Iterator[Workbench]:
 
 def _as_worker(bench: Workbench) -> Connection[object]:
     connection = bench.connect()
-    for setting in SESSION:
-        connection.execute(setting)
+    for setting, value in (ISOLATION | PLANNER).items():
+        connection.execute("select set_config(%s, %s, false)", [setting, value])
     return connection
 
 

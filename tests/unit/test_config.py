@@ -36,10 +36,11 @@ def test_the_defaults_are_those_of_the_spec() -> None:
     config = load(environ={})
     assert config == Config()
     assert config.dsn is None
-    assert config.persistence == PersistenceConfig(schema_name="background_tasks")
+    assert config.persistence == PersistenceConfig(schema_name="background_tasks", prepared_statements=True)
     assert config.scheduling == SchedulingConfig(
         batch_size=500,
         polling_delay=timedelta(seconds=1),
+        notifications=True,
         scheduler_retry_count=5,
         scheduler_retry_delays=(60, 120, 300, 600),
     )
@@ -80,10 +81,24 @@ BOUNDS: list[tuple[str, str, Any, Any, Any, Any]] = [
 ]
 
 
+SWITCHES = [("persistence", "prepared_statements"), ("scheduling", "notifications")]
+
+
 def test_the_bounds_of_every_key_are_tested_here() -> None:
-    assert {f"{section}.{key}" for section, key, *_ in BOUNDS} | {"dsn", "persistence.schema_name"} == set(
-        VARIABLES.values()
-    )
+    tested = {f"{section}.{key}" for section, key, *_ in BOUNDS + SWITCHES}
+    assert tested | {"dsn", "persistence.schema_name"} == set(VARIABLES.values())
+
+
+@pytest.mark.parametrize(("section", "key"), SWITCHES)
+def test_a_switch_is_true_or_false_and_nothing_that_looks_like_it(section: str, key: str) -> None:
+    variable = f"PERDURE_{section.upper()}_{key.upper()}"
+    for value in (True, False):
+        assert getattr(getattr(load(environ={}, **{section: {key: value}}), section), key) is value  # type: ignore[arg-type]
+        assert getattr(getattr(load(environ={variable: f" {value} "}), section), key) is value
+    for wrong in (0, 1, "true", "", None, [True], 1.0):
+        message = refused(**{section: {key: wrong}})
+        assert message == f"{section}.{key} (argument): {wrong!r} is not allowed; allowed is true or false"
+    assert f"{section}.{key} ({variable}): '1' is not allowed" in refused(environ={variable: "1"})
 
 
 @pytest.mark.parametrize(("section", "key", "too_little", "least", "most", "too_much"), BOUNDS)
@@ -241,7 +256,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion_and_the_allowed_ones(sectio
 
 def test_an_unknown_key_like_none_other_is_refused_without_a_suggestion() -> None:
     message = refused(persistence={"zzz": 1})
-    assert message == "'zzz' (persistence, argument): unknown key; allowed are schema_name"
+    assert message == "'zzz' (persistence, argument): unknown key; allowed are schema_name, prepared_statements"
 
 
 @pytest.mark.parametrize("key", [5, None, ("a", "b")])

@@ -37,7 +37,7 @@ def test_a_sections_table_is_what_the_code_does(name: str) -> None:
             f"`{key}`",
             f"`{pascal(key)}`",
             f"`PERDURE_{name.upper()}_{key.upper()}`",
-            f"`{rule.show(section.defaults()[key])}`",
+            f"`{_written(rule.show(section.defaults()[key]))}`",
             # How a duration is written is told once, below the tables.
             rule.allowed.partition(", as a timedelta")[0],
         ]
@@ -46,6 +46,10 @@ def test_a_sections_table_is_what_the_code_does(name: str) -> None:
     table = re.search(rf"^### `{name}`\n\n\|.*\n\|---.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     assert table is not None
     assert [re.split(r" *\| *", row)[1:-1] for row in table[1].splitlines()] == expected
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def test_every_key_is_in_the_page_and_no_other() -> None:

@@ -271,7 +271,9 @@ def test_an_unknown_key_in_a_file_is_named_with_the_file(folder: Path, text: str
 TEXTS = {
     "dsn": ("host=db", "host=db"),
     "persistence.schema_name": ("My Jobs", "My Jobs"),
+    "persistence.prepared_statements": ("false", False),
     "scheduling.polling_delay": ("00:00:05", "00:00:05"),
+    "scheduling.notifications": ("False", False),
     "scheduling.scheduler_retry_delays": ("1, 2.5,00:01:00", [1, 2.5, 60]),
     "execution.lease_duration": ("20", "00:00:20"),
     "execution.shutdown_grace": ("0", "00:00:00"),
@@ -301,7 +303,7 @@ def test_an_empty_list_is_written_as_nothing() -> None:
 
 
 @pytest.mark.parametrize("variable", [name for name in VARIABLES if not name.endswith(("RETRY_DELAYS", "SCHEMA_NAME"))])
-@pytest.mark.parametrize("text", ["", "x", "1_000", "٣", "nan", "1e400", "[1]", "true", "1,2"])
+@pytest.mark.parametrize("text", ["", "x", "1_000", "٣", "nan", "1e400", "[1]", "yes", "1,2"])
 def test_text_that_is_no_value_is_refused_with_the_variables_name(variable: str, text: str) -> None:
     message = refused(environ={variable: text})
     assert message.startswith(f"{VARIABLES[variable]} ({variable}): ")
@@ -337,7 +339,8 @@ def test_a_variable_that_was_meant_for_us_is_refused_with_a_suggestion(variable:
 
 def test_an_unknown_key_of_a_section_in_the_environment_is_refused_with_the_allowed_ones() -> None:
     assert refused(environ={"PERDURE_PERSISTENCE_ZZZ": "1"}) == (
-        "PERDURE_PERSISTENCE_ZZZ (environment): unknown variable; allowed are PERDURE_PERSISTENCE_SCHEMA_NAME"
+        "PERDURE_PERSISTENCE_ZZZ (environment): unknown variable; allowed are PERDURE_PERSISTENCE_SCHEMA_NAME, "
+        "PERDURE_PERSISTENCE_PREPARED_STATEMENTS"
     )
 
 

@@ -61,5 +61,7 @@ def _effective(target: str | None, file: Path | None) -> Config:
     return load_app(target).config
 
 
-def _cell(value: str | int | list[float]) -> str:
+def _cell(value: str | bool | int | list[float]) -> str:  # noqa: FBT001 - a setting that is on or off
+    if isinstance(value, bool):
+        return str(value).lower()
     return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)

@@ -16,9 +16,9 @@ from perdure.durations import HOW_TO_WRITE, format_timespan, read_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Delays", "DsnRule", "DurationBetween", "Rule", "SchemaName", "Shown", "WholeNumber", "show_value"]
+__all__ = ["Delays", "DsnRule", "DurationBetween", "Rule", "SchemaName", "Shown", "Switch", "WholeNumber", "show_value"]
 
-Shown = str | int | list[float] | None
+Shown = str | bool | int | list[float] | None
 """A setting's value as JSON can hold it."""
 
 LONGEST = timedelta(days=36_500)
@@ -73,6 +73,33 @@ class WholeNumber:
         if not _INTEGER.fullmatch(text.strip()):
             raise ValueError
         return self.read(int(text))
+
+    def show(self, value: object) -> Shown:
+        """As it is."""
+        return self.read(value)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """On or off."""
+
+    @property
+    def allowed(self) -> str:
+        """The two words."""
+        return "true or false"
+
+    def read(self, value: object) -> bool:
+        """Take a bool, and nothing that only looks like one."""
+        if not isinstance(value, bool):
+            raise ValueError  # noqa: TRY004 - every refusal is one kind of error
+        return value
+
+    def read_text(self, text: str) -> bool:
+        """Take either word, in capitals too."""
+        word = text.strip().lower()
+        if word not in ("true", "false"):
+            raise ValueError
+        return word == "true"
 
     def show(self, value: object) -> Shown:
         """As it is."""

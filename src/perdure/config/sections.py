@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Final, Self, get_type_hints
 
 from perdure.config.dsn import NOT_SHOWN
-from perdure.config.rules import Delays, DsnRule, DurationBetween, Rule, SchemaName, WholeNumber, show_value
+from perdure.config.rules import Delays, DsnRule, DurationBetween, Rule, SchemaName, Switch, WholeNumber, show_value
 from perdure.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,9 +81,11 @@ class PersistenceConfig(Section):
 
     Attributes:
         schema_name: The PostgreSQL schema that holds perdure's tables.
+        prepared_statements: Whether statements may be prepared. Behind a pooler that is noticed they never are.
     """
 
     schema_name: Annotated[str, SchemaName()] = "background_tasks"
+    prepared_statements: Annotated[bool, Switch()] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +95,14 @@ class SchedulingConfig(Section):
     Attributes:
         batch_size: Most jobs fetched per enqueueing run.
         polling_delay: Delay between enqueueing runs when no notification comes.
+        notifications: Whether to listen for notifications; without them everything is found by polling.
         scheduler_retry_count: How often an attempt that raised runs again before an enqueueing retry is spent.
         scheduler_retry_delays: Seconds before each of these; the last repeats.
     """
 
     batch_size: Annotated[int, WholeNumber(1, _INT4)] = 500
     polling_delay: Annotated[timedelta, _POLLING] = timedelta(seconds=1)
+    notifications: Annotated[bool, Switch()] = True
     scheduler_retry_count: Annotated[int, WholeNumber(0, _INT4)] = 5
     scheduler_retry_delays: Annotated[tuple[float, ...], Delays(_ANY_DURATION)] = (60, 120, 300, 600)
 
@@ -109,6 +113,7 @@ class SchedulingConfig(Section):
             *,
             batch_size: int = ...,
             polling_delay: Duration = ...,
+            notifications: bool = ...,
             scheduler_retry_count: int = ...,
             scheduler_retry_delays: Sequence[Duration] = ...,
         ) -> None: ...

@@ -13,6 +13,7 @@ from psycopg import AsyncCursor, Cursor
 from psycopg.rows import tuple_row
 
 from perdure.store import arrays
+from perdure.store.sessions import WorkerConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,13 @@ class Call(Generic[T]):
 
 async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     """Run a call on an async connection, in whatever transaction that is in."""
+    if isinstance(connection, WorkerConnection) and not connection.session_is_ours:
+        async with connection.transaction_of_its_own():
+            return await _run(connection, call)
+    return await _run(connection, call)
+
+
+async def _run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     cursor = AsyncCursor(connection, row_factory=tuple_row)  # of the client only: there is nothing to close
     if call.packs:
         arrays.register(cursor)

@@ -165,7 +165,8 @@ def _pooler(server: _Server, *, connected_pid: int) -> Finding:
     if server.backend_pid == connected_pid:
         return Finding("pooler", "ok", "no pooler is in between")
     text = "a pooler such as pgbouncer is in between"
-    return Finding("pooler", "note", text, "a direct connection serves workers best; a pooler in session mode does too")
+    advice = "nothing is prepared behind it, so a direct connection serves workers best"
+    return Finding("pooler", "note", text, advice)
 
 
 async def _notifications(connect: Connect) -> Finding:
@@ -175,13 +176,17 @@ async def _notifications(connect: Connect) -> Finding:
     async with await connect() as listening, await connect() as telling:
         await listening.execute(f"listen {quote_identifier(channel)}".encode())
         await telling.execute("select pg_notify(%s, '')", [channel])
-        async for _notification in listening.notifies(timeout=_NOTIFICATION_SECONDS, stop_after=1):
-            took_seconds = time.perf_counter() - began_seconds
-            return Finding("notifications", "ok", f"one arrived after {took_seconds * 1000:.0f} ms")
+        try:
+            async for _notification in listening.notifies(timeout=_NOTIFICATION_SECONDS, stop_after=1):
+                took_seconds = time.perf_counter() - began_seconds
+                return Finding("notifications", "ok", f"one arrived after {took_seconds * 1000:.0f} ms")
+        finally:
+            await listening.execute(b"unlisten *")  # the session may be given to somebody else
     text = (
         f"none arrived within {_NOTIFICATION_SECONDS:g} s, as behind a pooler in transaction mode: jobs wait for polls"
     )
-    return Finding("notifications", "problem", text, "give workers a direct connection, or a pooler in session mode")
+    advice = "where that is too slow (scheduling.polling_delay): give workers a direct connection"
+    return Finding("notifications", "note", text, advice)
 
 
 def _schema(state: SchemaState, names: Names) -> Finding:

@@ -35,6 +35,7 @@ class Claimer:
         self.open = False
         self.sleeping = False
         self._is_saying = False
+        self._is_deaf = False
         self.pokes = 0
         self.floors = Floors()
         self._concurrency = concurrency
@@ -54,6 +55,10 @@ class Claimer:
         """There may be due jobs at old places: something was put back, or rescued."""
         self.floors.look_everywhere()
         self.poke()
+
+    def deaf(self, is_deaf: bool) -> None:  # noqa: FBT001 - a callback's only argument
+        """Never say that the worker sleeps, while no notification would wake it: it polls."""
+        self._is_deaf = is_deaf
 
     def reset(self) -> None:
         """Begin anew under a new lease."""
@@ -111,13 +116,14 @@ class Claimer:
         """
         if not self.open or self._is_saying:
             return None
-        if not self._maybe_due and not self.sleeping:
-            self._is_saying = True
-            return True
-        if self.sleeping and (self._full_claims >= _BUSY_CLAIMS or self._is_woken_in_vain(in_hand)):
-            self._is_saying = True
-            return False
-        return None
+        if not self.sleeping:
+            says = not self._maybe_due and not self._is_deaf
+        else:
+            says = self._full_claims < _BUSY_CLAIMS and not self._is_woken_in_vain(in_hand) and not self._is_deaf
+        if says is self.sleeping:
+            return None
+        self._is_saying = True
+        return says
 
     def says(self, *, sleeping: bool) -> None:
         """Take note of what the worker's row says; not sleeping, where that isn't known: then it is said again."""

@@ -7,6 +7,7 @@ than a lease starves this thread all the same; `--processes` and the fences are 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -14,22 +15,25 @@ import sys
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
 from perdure.failpoints import reach
 from perdure.store import calls, leases
+from perdure.store.links import cut
+from perdure.store.sessions import ISOLATION, settle_blocking
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from perdure.store.calls import Call
     from perdure.store.sql import Names
 
 __all__ = ["Heartbeat"]
 
+T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 # Handlers are stopped this share of the lease before its end, so that they have unwound when another may begin.
 _MARGIN = 0.1
@@ -41,11 +45,12 @@ _STALLED_EXIT_CODE = 1
 class Heartbeat:
     """Holds the lease of one worker process, under one id after another."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where the lease is kept, and what depends on it
         self,
         dsn: str,
         names: Names,
         *,
+        keeps_sessions: bool,
         lease_seconds: float,
         max_stall_seconds: float,
         registration: Callable[[uuid.UUID], Call[None]],
@@ -58,6 +63,7 @@ class Heartbeat:
         Args:
             dsn: Where the database is.
             names: The schema's names.
+            keeps_sessions: Whether settings may be kept in sessions when no pooler is noticed.
             lease_seconds: How long a lease lasts.
             max_stall_seconds: How long the event loop may stand still before the process ends.
             registration: The call that registers an id.
@@ -67,6 +73,7 @@ class Heartbeat:
         """
         self._dsn = dsn
         self._names = names
+        self._keeps_sessions = keeps_sessions
         self._lease_seconds = lease_seconds
         self._max_stall_seconds = max_stall_seconds
         self._registration = registration
@@ -74,6 +81,9 @@ class Heartbeat:
         self._on_lease = on_lease
         self._on_lost = on_lost
         self._worker_id: uuid.UUID | None = None
+        self._connection: psycopg.Connection[Any] | None = None
+        self._asked_at_seconds: float | None = None
+        self._session_is_ours = True
         self._valid_until_seconds = 0.0
         self._stop = threading.Event()
         self._hurried = threading.Event()
@@ -115,6 +125,7 @@ class Heartbeat:
     def turned(self) -> None:
         """Take note that the event loop turns; and give the lease up, if it couldn't be renewed in time."""
         self._loop_turns += 1
+        self._cut_if_silent()
         if time.monotonic() >= self._valid_until_seconds - self.margin_seconds:
             self._lose("it couldn't be renewed in time")
 
@@ -130,7 +141,13 @@ class Heartbeat:
         while not self._is_over():
             try:
                 with self._connect() as connection:
-                    connection.execute("set default_transaction_isolation = 'read committed'")
+                    self._connection = connection
+                    with self._asking():
+                        self._session_is_ours = settle_blocking(
+                            connection, self._names, ISOLATION, may_keep=self._keeps_sessions
+                        )
+                    if not self._session_is_ours:
+                        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
                     delay_seconds = shortest
                     self._keep(connection)
             except psycopg.Error as error:
@@ -150,6 +167,7 @@ class Heartbeat:
         return psycopg.connect(
             self._dsn,
             autocommit=True,
+            prepare_threshold=None,
             application_name="perdure heartbeat",
             client_encoding="UTF8",
             connect_timeout=max(2, third_seconds),
@@ -177,7 +195,7 @@ class Heartbeat:
                 break
         worker_id = self._worker_id
         if worker_id is not None:
-            calls.run_blocking(connection, leases.remove(self._names, worker_id))
+            self._ask(connection, leases.remove(self._names, worker_id))
 
     def _is_over(self) -> bool:
         # A closed loop runs no handler any more, whether or not somebody has stopped the worker before.
@@ -189,14 +207,14 @@ class Heartbeat:
         reach("heartbeat.unsent")
         if worker_id is None:
             worker_id = uuid.uuid4()
-            calls.run_blocking(connection, self._registration(worker_id))
+            self._ask(connection, self._registration(worker_id))
             reach("heartbeat.committed")
             with self._guard:
                 self._worker_id = worker_id
                 self._valid_until_seconds = sent_at_seconds + self._lease_seconds
             self._call(self._on_lease, worker_id)
             return True
-        renewed = calls.run_blocking(connection, leases.renew(self._names, worker_id))
+        renewed = self._ask(connection, leases.renew(self._names, worker_id))
         reach("heartbeat.committed")
         with self._guard:
             if renewed and self._worker_id == worker_id:
@@ -204,6 +222,34 @@ class Heartbeat:
                 return True
         self._lose(calls.run_blocking(connection, leases.loss(self._names, worker_id)))
         return False
+
+    def _ask(self, connection: psycopg.Connection[Any], call: Call[T]) -> T:
+        with self._asking():
+            if self._session_is_ours:
+                return calls.run_blocking(connection, call)
+            with connection.transaction():
+                return calls.run_blocking(connection, call)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Generator[None]:
+        self._asked_at_seconds = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._asked_at_seconds = None
+
+    def _cut_if_silent(self) -> None:
+        """Break a connection that doesn't answer, while there is time to renew over another.
+
+        Whoever takes the bytes and passes nothing on (a proxy, a pooler) keeps it alive for the kernel.
+        """
+        with self._guard:
+            asked_at_seconds, connection = self._asked_at_seconds, self._connection
+            if asked_at_seconds is None or connection is None:
+                return
+            if time.monotonic() - asked_at_seconds > self._lease_seconds / 3:
+                cut(connection)
 
     def _lose(self, reason: str) -> None:
         with self._guard:

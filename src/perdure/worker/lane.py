@@ -16,7 +16,8 @@ import psycopg
 from perdure.core.states import JobState
 from perdure.failpoints import reach_each
 from perdure.store import arrays, claims, direct, leases, settles
-from perdure.store.notify import KEEPALIVES
+from perdure.store.links import cut, cut_after
+from perdure.store.sessions import WorkerConnection
 from perdure.worker.desk import Batch
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.looks import Looks
@@ -37,25 +38,13 @@ __all__ = ["Lane", "LaneOwner"]
 _log = logging.getLogger("perdure.worker")
 _WAITING = frozenset({JobState.SUSPENDED.code, JobState.PROCEEDED.code})  # the latter for later, perhaps
 _BACK_OFF_SECONDS = (0.05, 5.0)
-_HAS_TRANSACTION_TIMEOUT = 170_000
-
-# Only one plan is sensible for each of these statements; these keep the planner to it on tables it knows nothing of.
-# On the worker's own connections alone, never on one that users see.
-SESSION = (
-    b"set default_transaction_isolation = 'read committed'",
-    b"set plan_cache_mode = force_generic_plan",
-    b"set enable_seqscan = off",
-    b"set enable_bitmapscan = off",
-    b"set enable_hashjoin = off",
-    b"set enable_mergejoin = off",
-    b"set jit = off",
-)
 
 
 class LaneOwner(Protocol):
     """What a lane needs of its worker."""
 
     dsn: str
+    keeps_sessions: bool
     names: Names
     queues: tuple[str, ...] | None
     desk: Desk
@@ -105,7 +94,7 @@ class Lane:
         self._owner = owner
         self._desk = owner.desk
         self._claimer = owner.claimer
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: WorkerConnection | None = None
         self._looks = Looks(owner.wake)
         self._pokes_at_claim = 0
         self._looks_everywhere = False
@@ -134,28 +123,18 @@ class Lane:
             await asyncio.sleep(delay_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             delay_seconds = min(longest, delay_seconds * 2)
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        connection = await psycopg.AsyncConnection.connect(
-            self._owner.dsn,
-            autocommit=True,
-            prepare_threshold=0,
-            application_name="perdure worker",
-            client_encoding="UTF8",
-            **KEEPALIVES,
+    async def _connect(self) -> WorkerConnection:
+        owner = self._owner
+        connection = await WorkerConnection.open(
+            owner.dsn, owner.names, lease_seconds=owner.lease_seconds, may_keep=owner.keeps_sessions
         )
-        try:
-            arrays.register(connection)
-            async with connection.pipeline():
-                for statement in SESSION:
-                    await connection.execute(statement, prepare=False)
-                if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
-                    # A process that is frozen in the midst of an exchange must not keep its jobs from being rescued.
-                    limit = f"set transaction_timeout = {max(1, int(self._owner.lease_seconds * 1000))}"
-                    await connection.execute(limit.encode(), prepare=False)
-        except BaseException:
-            await connection.close()
-            raise
+        arrays.register(connection)
         return connection
+
+    def cut(self) -> None:
+        """Break the connection, so that what is under way on it ends now."""
+        if self._connection is not None:
+            cut(self._connection)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -189,7 +168,8 @@ class Lane:
             return
         self.exchange_began_at_seconds = asyncio.get_running_loop().time()
         try:
-            result = await errand.work(self._connection)
+            with cut_after(self._connection, self._owner.lease_seconds):
+                result = await errand.work(self._connection)
         except asyncio.CancelledError:
             errand.done.cancel()
             raise
@@ -296,19 +276,16 @@ class Lane:
         return sent
 
     async def _send(self, sent: dict[str, Call[Any]]) -> list[Any]:
-        connection, parts = self._connection, list(sent.values())
+        connection = self._connection
         assert connection is not None  # noqa: S101 - narrows the type
-        if len(parts) == 1:
-            return [await direct.run(connection, parts[0])]
-        cursors = [psycopg.AsyncCursor(connection) for _ in parts]
-        async with connection.pipeline():
-            for cursor, call in zip(cursors, parts, strict=True):
-                await cursor.execute(call.statement, call.parameters, binary=True)
-            reach_each(sent, "uncommitted")
-        return [
-            call.read(await cursor.fetchall() if cursor.rownumber is not None else ())
-            for cursor, call in zip(cursors, parts, strict=True)
-        ]
+        # What takes longer is fenced by then: it isn't waited for, whatever is dead in between.
+        with cut_after(connection, self._owner.lease_seconds):
+            if len(sent) == 1:
+                return [await direct.run(connection, call) for call in sent.values()]
+            if connection.session_is_ours:
+                return await _in_one_trip(connection, sent)
+            async with connection.transaction_of_its_own():
+                return await _in_one_trip(connection, sent)
 
     async def _sort_answers(
         self,
@@ -326,7 +303,8 @@ class Lane:
             unwritten = self._take_note(batch, answers)
             if unwritten:
                 assert self._connection is not None  # noqa: S101 - narrows the type
-                await inquire(self._connection, self._owner.names, self._desk, worker_id, unwritten)
+                with cut_after(self._connection, self._owner.lease_seconds):
+                    await inquire(self._connection, self._owner.names, self._desk, worker_id, unwritten)
         finally:
             if want:  # what is started here takes its time, so everything else is told before
                 self._take_claims(worker_id, want, answers["claim"])
@@ -369,6 +347,20 @@ class Lane:
         self._looks.after_left_out(self._claimer.floors, left_out=claims.left_out)
         if len(claims.jobs) < want and not self._looks_everywhere:
             self._looks.everywhere(self._claimer.floors)
+
+
+async def _in_one_trip(connection: WorkerConnection, sent: dict[str, Call[Any]]) -> list[Any]:
+    """Run the statements of an exchange, as one transaction."""
+    parts = list(sent.values())
+    cursors = [psycopg.AsyncCursor(connection) for _ in parts]
+    async with connection.pipeline():
+        for cursor, call in zip(cursors, parts, strict=True):
+            await cursor.execute(call.statement, call.parameters, binary=True)
+        reach_each(sent, "uncommitted")
+    return [
+        call.read(await cursor.fetchall() if cursor.rownumber is not None else ())
+        for cursor, call in zip(cursors, parts, strict=True)
+    ]
 
 
 def _release(names: Names, worker_id: UUID, entries: list[Release]) -> dict[str, Call[Any]]:

@@ -76,6 +76,7 @@ class Worker:
         execution = app.config.execution
         self.app = app
         self.dsn = app.dsn
+        self.keeps_sessions = app.config.persistence.prepared_statements
         self.names = app.names
         self.tasks = app.tasks
         self.resolver = app.resolver
@@ -229,6 +230,7 @@ class Worker:
         self._heartbeat = Heartbeat(
             self.dsn,
             self.names,
+            keeps_sessions=self.keeps_sessions,
             lease_seconds=self.lease_seconds,
             max_stall_seconds=execution.max_stall.total_seconds(),
             registration=self._registration,
@@ -243,7 +245,13 @@ class Worker:
         self._lane_tasks = [asyncio.create_task(lane.run(), name=f"perdure {lane.name}") for lane in self._lanes]
         for task in self._lane_tasks:
             task.add_done_callback(_complain)
-        self._listener = Listener(self.dsn)
+        self._listener = Listener(
+            self.dsn,
+            is_wanted=self.app.config.scheduling.notifications,
+            keeps_sessions=self.keeps_sessions,
+            on_deaf=self.claimer.deaf,
+            purpose="due jobs and cancels",
+        )
         self._listener.add(self.names.work_channel, self._notified)
         self._listener.add(self.names.cancel_channel, self._cancel_notified)
         self._listener.start()
@@ -277,6 +285,8 @@ class Worker:
         await self._flush()
         reach("stop.flushed")
         await self._strays.stop()
+        for lane in self._lanes:
+            lane.cut()  # what is under way by now is too late, and may be under way for ever
         await cancel_and_wait([*self._lane_tasks, *self._short_tasks])
         self.desk.close()
         if self._gave_back:
