@@ -6,6 +6,7 @@ PYTHON ?=
 TESTS ?= tests
 ARGS ?=
 SEED ?=
+HOURS ?= 24
 
 BIN := $(VENV)/bin
 PEERS := $(VENV)-peers
@@ -13,7 +14,7 @@ READY := $(VENV)/.ready
 SOURCES := src tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint types docs bench bench-peers bench-report format lock clean
+.PHONY: help demo test faults soak lint types docs bench bench-peers bench-report format lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ test: $(READY) ## Run all tests, on real PostgreSQL servers (TESTS=tests/unit AR
 faults: $(READY) ## Attack every promise, for an hour (SEED=417 repeats a run; ARGS="-k proxy")
 	@PERDURE_TEST_TIER=nightly PERDURE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 3600 \
 		tests/faults $(ARGS)
+
+soak: $(READY) ## Run workers and clients under random faults for hours; nothing may grow (HOURS=1 SEED=417)
+	@$(BIN)/python -m tests.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Both run all their tools, whichever fail.
 lint: $(READY) ## Check the style, the format and the direction of imports

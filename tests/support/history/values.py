@@ -89,6 +89,15 @@ class Move(NamedTuple):
         """The states before and after."""
         return (self.before and self.before.state, self.after and self.after.state)
 
+    @property
+    def is_rescue(self) -> bool:
+        """Whether it returns a lost worker's job to the queue."""
+        before, after = self
+        if before is None or after is None or before.worker is None:
+            return False
+        # A mark of an earlier loss stays until the job's next outcome.
+        return after.live and after.worker is None and after.lapsed_worker == before.worker
+
 
 class Row(NamedTuple):
     """A job as its table has it at the end.

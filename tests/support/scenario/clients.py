@@ -42,14 +42,32 @@ class Client:
     """One client: its questions follow each other, so its events have an order."""
 
     def __init__(
-        self, name: str, app: App, tasks: Tasks, recorder: Recorder, random: Random, *, longest_plan: int = 6
+        self,
+        name: str,
+        app: App,
+        tasks: Tasks,
+        recorder: Recorder,
+        random: Random,
+        *,
+        most_at_once: int = 8,
+        share_of_short: float = 0.0,
     ) -> None:
-        """Make a client of an app that is open."""
+        """Make a client of an app that is open.
+
+        Args:
+            name: Begins all its keys.
+            app: The app.
+            tasks: Its tasks.
+            recorder: Takes questions and answers.
+            random: What is asked is drawn from it.
+            most_at_once: How many jobs it starts in one call.
+            share_of_short: How many of the jobs have at most one act, one that waits for nobody.
+        """
         self.name = name
         self._app = app
         self._recorder = recorder
         self._random = random
-        self._longest_plan = longest_plan
+        self._most_at_once, self._share_of_short = most_at_once, share_of_short
         self._calls = itertools.count(1)
         self._keys = itertools.count(1)
         # Of many jobs the last are of interest.
@@ -64,7 +82,7 @@ class Client:
             case "start":
                 await self.start(1)
             case "start many":
-                await self.start(self._random.randint(2, 8))
+                await self.start(self._random.randint(2, self._most_at_once))
             case "start with a row":
                 await self._start_with_a_row(rolled_back=self._random.random() < _ROLLED_BACK)
             case _ if self._known:
@@ -111,14 +129,13 @@ class Client:
     def _draw(self, count: int) -> tuple[Task[Plan, Place, int, Trouble], list[Plan]]:
         """Draw a task and plans for it."""
         threaded = self._random.random() < _THREADED
-        plans = [
-            Plan(
-                f"{self.name}.{next(self._keys)}",
-                draw_acts(self._random, threaded=threaded, longest=self._longest_plan),
-            )
-            for _ in range(count)
-        ]
+        plans = [Plan(f"{self.name}.{next(self._keys)}", self._draw_acts(threaded=threaded)) for _ in range(count)]
         return self._tasks["plan.threaded" if threaded else "plan"], plans
+
+    def _draw_acts(self, *, threaded: bool) -> list[str]:
+        if self._random.random() < self._share_of_short:
+            return self._random.choice([[], [], ["row"], ["effect"]])
+        return draw_acts(self._random, threaded=threaded)
 
     def _note(self, jobs: Sequence[Job[Any, Any, Any, Any]]) -> None:
         self.started += len(jobs)

@@ -30,6 +30,7 @@ class Crew:
 
     Attributes:
         complaints: What went wrong with processes: an exit that nobody has asked for.
+        spared: Process ids of workers that aren't to be ended by a fault, so that their growth can be seen.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Crew:
             tolerates: Whether an exit that the crew hasn't asked for is as it should be, by its code.
         """
         self.complaints: list[str] = []
+        self.spared: set[int] = set()
         self._processes = processes
         self._recorder = recorder
         self._environment = {
@@ -69,6 +71,7 @@ class Crew:
         self._count = 0
         self._workers: list[Process] = []
         self._killed: set[int] = set()
+        self._stopped: set[int] = set()
         self._frozen: set[int] = set()
 
     @property
@@ -105,6 +108,8 @@ class Crew:
             return
         if number is signal.SIGKILL:
             self._killed.add(worker.pid)
+        elif number is signal.SIGTERM:
+            self._stopped.add(worker.pid)
         self._recorder.write(Fault(number.name, worker.pid))
         worker.send(number)
         if number is signal.SIGSTOP:
@@ -118,9 +123,10 @@ class Crew:
             if worker.pid in self._frozen:
                 self.send(worker, signal.SIGCONT)
 
-    def pick(self, random: Random) -> Process | None:
-        """Draw a worker that runs and isn't frozen; None if there is none."""
-        candidates = [worker for worker in self.workers if worker.pid not in self._frozen]
+    def pick(self, random: Random, *, spared: bool = False) -> Process | None:
+        """Draw a worker that runs and isn't frozen, one of those that are spared only if asked; None without any."""
+        out_of_reach = self._frozen if spared else self._frozen | self.spared
+        candidates = [worker for worker in self.workers if worker.pid not in out_of_reach]
         return random.choice(candidates) if candidates else None
 
     def _fill(self) -> list[Process]:
@@ -133,10 +139,12 @@ class Crew:
         return started
 
     def _is_right(self, worker: Process, code: int) -> bool:
-        if worker.pid in self._killed:
-            return code == -signal.SIGKILL
+        """Tell whether it has ended as it was told to; of several signals, whichever it has heard."""
+        if code == -signal.SIGKILL:
+            return worker.pid in self._killed
         # One that Python still starts has nothing to end gracefully.
-        return code == 0 or (code == -signal.SIGTERM and "worker ready" not in worker.output)
+        graceful = code == 0 or (code == -signal.SIGTERM and "worker ready" not in worker.output)
+        return graceful and worker.pid in self._stopped
 
     def _reap(self) -> None:
         for worker in [worker for worker in self._workers if not worker.is_running]:

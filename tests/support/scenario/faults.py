@@ -11,7 +11,7 @@ from tests.support.history.lines import Fault
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.support.scenario.scenario import Scenario
+    from tests.support.scenario.phases import Struck
 
 __all__ = [
     "CLIENTS",
@@ -30,84 +30,84 @@ WORKERS = ("perdure worker", "perdure heartbeat", "perdure listener", "perdure")
 CLIENTS = ("perdure",)
 
 
-async def kill_workers(scenario: Scenario) -> None:
+async def kill_workers(struck: Struck) -> None:
     """SIGKILL to one worker after the other."""
     while True:
-        await _pause(scenario, 0.1, 1.0)
-        _send(scenario, signal.SIGKILL)
+        await _pause(struck, 0.1, 1.0)
+        _send(struck, signal.SIGKILL)
 
 
-async def stop_workers(scenario: Scenario) -> None:
+async def stop_workers(struck: Struck) -> None:
     """SIGTERM to one worker after the other, and sometimes again, which skips its grace."""
     while True:
-        await _pause(scenario, 0.1, 1.5)
-        await _stop_one(scenario)
+        await _pause(struck, 0.1, 1.5)
+        await _stop_one(struck)
 
 
-async def freeze_workers(scenario: Scenario) -> None:
+async def freeze_workers(struck: Struck) -> None:
     """SIGSTOP to one worker after the other, for less or more than its lease."""
     while True:
-        await _pause(scenario, 0.1, 1.0)
-        await _freeze_one(scenario)
+        await _pause(struck, 0.1, 1.0)
+        await _freeze_one(struck)
 
 
-async def roll(scenario: Scenario) -> None:
+async def roll(struck: Struck) -> None:
     """Replace all workers, one after the other, over and over."""
     while True:
-        for worker in scenario.crew.workers:
-            await _pause(scenario, 0.1, 0.5)
-            scenario.crew.send(worker, signal.SIGTERM)
+        for worker in struck.crew.workers:
+            await _pause(struck, 0.1, 0.5)
+            struck.crew.send(worker, signal.SIGTERM)
             await worker.end(within_seconds=60)
 
 
-async def terminate_backends(scenario: Scenario) -> None:
+async def terminate_backends(struck: Struck) -> None:
     """Terminate some of the backends of workers and clients, over and over."""
     while True:
-        await _pause(scenario, 0.05, 0.8)
-        await _terminate(scenario)
+        await _pause(struck, 0.05, 0.8)
+        await _terminate(struck)
 
 
-async def do_anything(scenario: Scenario) -> None:
-    """All of these, at random."""
-    kinds: list[Callable[[Scenario], Awaitable[None]]] = [_kill_one, _stop_one, _freeze_one, _terminate]
+async def do_anything(struck: Struck, *, pause_seconds: float = 0.8) -> None:
+    """All of these, at random, with a pause between them that is at most so long."""
+    kinds: list[Callable[[Struck], Awaitable[None]]] = [_kill_one, _stop_one, _freeze_one, _terminate]
     while True:
-        await _pause(scenario, 0.05, 0.8)
-        await scenario.random.choice(kinds)(scenario)
+        await _pause(struck, 0.05, pause_seconds)
+        await struck.random.choice(kinds)(struck)
 
 
-async def _kill_one(scenario: Scenario) -> None:
-    _send(scenario, signal.SIGKILL)
+async def _kill_one(struck: Struck) -> None:
+    _send(struck, signal.SIGKILL)
 
 
-async def _stop_one(scenario: Scenario) -> None:
-    worker = scenario.crew.pick(scenario.random)
+async def _stop_one(struck: Struck) -> None:
+    worker = struck.crew.pick(struck.random)
     if worker is not None:
-        scenario.crew.send(worker, signal.SIGTERM)
-        if scenario.random.random() < 0.3:
-            await _pause(scenario, 0.0, 0.2)
-            scenario.crew.send(worker, signal.SIGTERM)
+        struck.crew.send(worker, signal.SIGTERM)
+        if struck.random.random() < 0.3:
+            await _pause(struck, 0.0, 0.2)
+            struck.crew.send(worker, signal.SIGTERM)
 
 
-async def _freeze_one(scenario: Scenario) -> None:
-    worker = scenario.crew.pick(scenario.random)
+async def _freeze_one(struck: Struck) -> None:
+    worker = struck.crew.pick(struck.random, spared=True)
     if worker is not None:
-        scenario.crew.send(worker, signal.SIGSTOP)
-        await _pause(scenario, 0.1, 1.7 * scenario.lease_seconds)
-        scenario.crew.send(worker, signal.SIGCONT)
+        struck.crew.send(worker, signal.SIGSTOP)
+        await _pause(struck, 0.1, 1.7 * struck.lease_seconds)
+        struck.crew.send(worker, signal.SIGCONT)
 
 
-async def _terminate(scenario: Scenario) -> None:
-    chance = scenario.random.choice([0.1, 0.3, 1.0])
-    names = list(scenario.random.choice([WORKERS, CLIENTS, WORKERS[:3], WORKERS[1:2]]))
-    count = await asyncio.to_thread(scenario.observer.terminate, names, chance=chance, random=scenario.random)
-    scenario.note(Fault(f"terminated {count} backends of {', '.join(names)}"))
+async def _terminate(struck: Struck) -> None:
+    chance = struck.random.choice([0.1, 0.3, 1.0])
+    names = list(struck.random.choice([WORKERS, CLIENTS, WORKERS[:3], WORKERS[1:2]]))
+    count = await asyncio.to_thread(struck.observer.terminate, names, chance=chance, random=struck.random)
+    struck.note(Fault(f"terminated {count} backends of {', '.join(names)}"))
 
 
-def _send(scenario: Scenario, number: signal.Signals) -> None:
-    worker = scenario.crew.pick(scenario.random)
+def _send(struck: Struck, number: signal.Signals) -> None:
+    worker = struck.crew.pick(struck.random)
     if worker is not None:
-        scenario.crew.send(worker, number)
+        struck.crew.send(worker, number)
 
 
-async def _pause(scenario: Scenario, least_seconds: float, most_seconds: float) -> None:
-    await asyncio.sleep(scenario.random.uniform(least_seconds, most_seconds))
+async def _pause(struck: Struck, least_seconds: float, most_seconds: float) -> None:
+    await asyncio.sleep(struck.random.uniform(least_seconds, most_seconds))

@@ -10,7 +10,7 @@ import psycopg
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Look", "Observer", "Waiting"]
+__all__ = ["Look", "Observer", "Sizes", "Waiting"]
 
 
 class Waiting(NamedTuple):
@@ -39,6 +39,20 @@ class Look(NamedTuple):
     waiting: list[Waiting]
 
 
+class Sizes(NamedTuple):
+    """How much there is.
+
+    Attributes:
+        connections: Connections of workers and clients.
+        live: Bytes of the tables of what lives, with their indexes.
+        kept: Bytes of what is kept of ended jobs.
+    """
+
+    connections: int
+    live: int
+    kept: int
+
+
 class Observer:
     """Asks the database directly."""
 
@@ -57,6 +71,33 @@ class Observer:
             )[0][0]
             return Look(live, written, self._waiting(connection))
         return None
+
+    def count_live(self) -> int | None:
+        """Count the live jobs; None when the database is away."""
+        with contextlib.suppress(psycopg.OperationalError), self._connection() as connection:
+            return int(
+                self._rows(connection, f"select count(*) from {self._schema}.jobs where not (id = any(%s))")[0][0]
+            )
+        return None
+
+    def sizes(self) -> Sizes | None:
+        """Measure; None when the database is away."""
+        statement = (
+            "select (select count(*) from pg_stat_activity where datname = current_database() "
+            "and application_name like 'perdure%'), "
+            f"{self._bytes('jobs', 'events', 'workers', 'bands')}, {self._bytes('finished_jobs', 'steps', 'attempts')}"
+        )
+        with contextlib.suppress(psycopg.OperationalError), self._connection() as connection:
+            return Sizes(*connection.execute(statement.encode()).fetchall()[0])
+        return None
+
+    def remove_spoilt(self) -> None:
+        """Take away the jobs that can't be read, each when no worker has it."""
+        with self._connection() as connection:
+            while self._rows(connection, f"select from {self._schema}.jobs where id = any(%s)"):
+                statement = f"delete from {self._schema}.jobs where id = any(%s) and state = 0"
+                connection.execute(statement.encode(), [self.spoilt])
+        self.spoilt = []
 
     def spoil(self, rows: list[tuple[str, str, str]]) -> list[int]:
         """Insert jobs that can't be read: task, metadata and execution metadata as they are; return their ids."""
@@ -93,6 +134,9 @@ class Observer:
             f"and not exists (select from {self._schema}.events where events.job_id = suspended.id)",
         )
         return [Waiting(job, task, "proceed" if act == "pause" else "send") for job, task, act in found]
+
+    def _bytes(self, *tables: str) -> str:
+        return "(" + " + ".join(f"pg_total_relation_size('{self._schema}.{table}')" for table in tables) + ")::bigint"
 
     def _rows(self, connection: psycopg.Connection[Any], statement: str) -> list[Any]:
         return connection.execute(statement.encode(), [self.spoilt]).fetchall()

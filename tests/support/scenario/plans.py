@@ -22,6 +22,7 @@ _ACTS = {
     "raise": 2,  # once
     "fail": 1,  # once
 }
+_MOST_ACTS = 6
 _LAST_ACTS = {"": 40, "doom": 1, "cancel": 1}  # none; it raises each time; it returns `Cancelled`
 _THREADED_ACTS = {name: weight for name, weight in _ACTS.items() if name not in {"step", "work", "sleep"}}
 
@@ -74,9 +75,9 @@ class Trouble:
     attempt: int
 
 
-def draw_acts(random: Random, *, threaded: bool, longest: int = 6) -> list[str]:
+def draw_acts(random: Random, *, threaded: bool) -> list[str]:
     """Draw what a job does."""
     weights = _THREADED_ACTS if threaded else _ACTS
-    acts = random.choices(list(weights), list(weights.values()), k=random.randint(0, longest))
+    acts = random.choices(list(weights), list(weights.values()), k=random.randint(0, _MOST_ACTS))
     [last] = random.choices(list(_LAST_ACTS), list(_LAST_ACTS.values()))
     return [*acts, last] if last else acts

@@ -14,10 +14,10 @@ import psycopg
 
 from perdure import App
 from tests.support.history import History, Recorder, Rules, collect, journal, violations
-from tests.support.history.lines import Answered, Asked
 from tests.support.scenario.clients import Client
 from tests.support.scenario.crew import Crew
 from tests.support.scenario.observer import Observer
+from tests.support.scenario.phases import LOOK_SECONDS, rest, spoil, under
 from tests.support.scenario.tasks import define
 
 if TYPE_CHECKING:
@@ -27,22 +27,15 @@ if TYPE_CHECKING:
     from tests.support.history.lines import Fault
     from tests.support.history.values import Session
     from tests.support.processes import Processes
+    from tests.support.scenario.phases import Struck
     from tests.support.scenario.tasks import Tasks
 
-__all__ = ["Scenario"]
+__all__ = ["Scenario", "draw_settings", "rules_of"]
 
 _SCHEMA = "background_tasks"
-_LOOK_SECONDS = 0.1
 _PACE_SECONDS = 0.04
-_GIVES_UP_SECONDS = 60.0
 _SLACK_SECONDS = 30.0
 _LEAVING_SECONDS = 10.0
-_SPOILT = [
-    ("nobody.knows", '{"n": 1}', "{}"),
-    ("plan", '["no", "plan"]', "{}"),
-    ("plan", '{"acts": 7}', "{}"),
-    ("plan.threaded", '{"acts": []}', '"nowhere"'),
-]
 
 
 class Scenario:
@@ -95,14 +88,9 @@ class Scenario:
         self._dsn, self._client_dsn = dsn, client_dsn or dsn
         self._folder = folder
         self._jobs, self._workers, self._clients = jobs, workers, clients
-        settings = _draw_settings(Random(f"{seed} settings"), execution or {})
+        settings = draw_settings(Random(f"{seed} settings"), execution or {})
         self.lease_seconds = float(settings["execution"]["lease_duration"])
-        self._rules = Rules(
-            scheduler_retry_count=settings["scheduling"]["scheduler_retry_count"],
-            max_retry_count=settings["execution"]["max_retry_count"],
-            max_lapses=settings["execution"]["max_lapses"],
-            recovery_seconds=recovery_seconds or 2 * self.lease_seconds + _SLACK_SECONDS,
-        )
+        self._rules = rules_of(settings, recovery_seconds)
         self._recorder = Recorder(folder, "faults")
         self.observer = Observer(dsn, _SCHEMA)
         self.crew = Crew(
@@ -116,7 +104,7 @@ class Scenario:
         )
         journal.install(dsn, _SCHEMA)
 
-    async def must_hold(self, fault: Callable[[Scenario], Awaitable[None]] | None = None) -> History:
+    async def must_hold(self, fault: Callable[[Struck], Awaitable[None]] | None = None) -> History:
         """Run it with a fault, which goes on until the clients have done; check all invariants.
 
         Args:
@@ -125,7 +113,7 @@ class Scenario:
         Raises:
             AssertionError: With all that is broken, the seed, and where the lines are.
         """
-        self._spoil()
+        spoil(self.observer, self._recorder)
         await self.crew.start(self._workers)
         keeping = asyncio.create_task(self.crew.keep())
         try:
@@ -133,8 +121,8 @@ class Scenario:
             tasks = define(app, None)
             async with app:
                 clients = [self._client(number, app, tasks) for number in range(self._clients)]
-                await self._under(fault, self._load(clients))
-                await self._rest(clients[0])
+                await under(self, fault, self._load(clients))
+                await rest(self.observer, clients[0])
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
@@ -148,14 +136,6 @@ class Scenario:
         self._recorder.write(fault)
 
     # --- its parts ---
-
-    def _spoil(self) -> None:
-        """Put rows between the others that can't be read."""
-        for row in _SPOILT:
-            jobs = tuple(self.observer.spoil([row]))
-            call = len(self.observer.spoilt)
-            self._recorder.write(Asked(call, "spoil", (), jobs))
-            self._recorder.write(Answered(call, "Spoilt"))
 
     def _client(self, number: int, app: App, tasks: Tasks) -> Client:
         name = f"client{number}"
@@ -174,41 +154,12 @@ class Scenario:
             for client in clients:
                 group.create_task(run(client))
 
-    async def _under(self, fault: Callable[[Scenario], Awaitable[None]] | None, load: Any) -> None:
-        """Do the load while the fault is done."""
-        if fault is None:
-            await load
-            return
-        faults = asyncio.ensure_future(fault(self))
-        try:
-            await load
-        finally:
-            faults.cancel()
-            [ended] = await asyncio.gather(faults, return_exceptions=True)
-            self.crew.thaw()
-        if isinstance(ended, BaseException) and not isinstance(ended, asyncio.CancelledError):
-            raise ended
-
-    async def _rest(self, client: Client) -> None:
-        """Let on what waits for a client, until all has ended, or nothing has come on for long."""
-        written, changed_at = -1, time.monotonic()
-        while time.monotonic() - changed_at < _GIVES_UP_SECONDS:
-            look = await asyncio.to_thread(self.observer.look)
-            if look is not None:
-                if not look.live:
-                    return
-                if look.written != written:
-                    written, changed_at = look.written, time.monotonic()
-                for waiting in look.waiting:
-                    await client.ask(waiting.verb, waiting.job, waiting.task)
-            await asyncio.sleep(_LOOK_SECONDS)
-
     async def _left_over(self) -> list[Session]:
         """Return what is left of the workers; the server takes a moment to notice that one was killed."""
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             gives_up_at = time.monotonic() + _LEAVING_SECONDS + self.lease_seconds
             while (left := journal.read_sessions(connection, _SCHEMA)) and time.monotonic() < gives_up_at:  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(LOOK_SECONDS)
         return left
 
     def _assert_holds(self, history: History) -> None:
@@ -218,7 +169,7 @@ class Scenario:
             raise AssertionError(message)
 
 
-def _draw_settings(random: Random, execution: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def draw_settings(random: Random, execution: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Draw the settings of a run: short leases, quick retries."""
     return {
         "scheduling": {
@@ -238,3 +189,13 @@ def _draw_settings(random: Random, execution: Mapping[str, Any]) -> dict[str, di
             **execution,
         },
     }
+
+
+def rules_of(settings: Mapping[str, Mapping[str, Any]], recovery_seconds: float | None = None) -> Rules:
+    """Return what the checkers need to know of settings."""
+    return Rules(
+        scheduler_retry_count=settings["scheduling"]["scheduler_retry_count"],
+        max_retry_count=settings["execution"]["max_retry_count"],
+        max_lapses=settings["execution"]["max_lapses"],
+        recovery_seconds=recovery_seconds or 2 * settings["execution"]["lease_duration"] + _SLACK_SECONDS,
+    )

@@ -35,7 +35,7 @@ def all_is_counted(history: History) -> Iterator[str]:
                 claimed_at_checkpoint = after.checkpoint
             if before.state is not JobState.RUNNING or after.state is JobState.RUNNING:
                 yield from _elsewhere(job, move)
-            elif after.live and after.lapsed_worker is not None:
+            elif move.is_rescue:
                 yield from _lapsed(history, job, before, after, persisted=before.checkpoint > claimed_at_checkpoint)
             else:
                 yield from _ended(history, job, before, after)

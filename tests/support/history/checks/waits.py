@@ -52,11 +52,12 @@ def recovery_is_quick(history: History) -> Iterator[str]:
         return
     killed = {fault.pid: fault.at for fault in history.faults if fault.kind == "SIGKILL"}
     for job, moves in history.moves.items():
-        for before, after in moves:
-            if before is None or after is None or before.state is not _RUNNING or after.lapsed_worker is None:
+        for move in moves:
+            before, after = move
+            if before is None or after is None or not move.is_rescue:
                 continue
             killed_at = killed.get(history.pid_of.get(before.worker or ""))
-            if after.live and after.state is not _RUNNING and killed_at and after.at - killed_at > longest:
+            if killed_at and after.at - killed_at > longest:
                 yield f"job {job} stayed with a dead worker for {after.at - killed_at:.1f} s ({longest:.1f} s allowed)"
 
 

@@ -151,7 +151,7 @@ def _refused(history: History, job: int, move: Move) -> Iterator[str]:
     ends = history.ended.get((job, before.attempt), [])
     if not any(line.how == "refused" for line in ends):
         return
-    if after.live and after.lapsed_worker is None and after.attempt == before.attempt:
+    if after.live and not move.is_rescue and after.attempt == before.attempt:
         yield f"attempt {before.attempt} of job {job} was told that its lease is lost, and then wrote {after.state}"
 
 
