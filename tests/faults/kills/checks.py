@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from perdure.core.history import AttemptEnding
 from perdure.core.states import JobState
 from tests.faults.kills.tasks import KINDS, TOTAL
+from tests.support.history import CHECKS
+from tests.support.history.checks.writes import checkpoints_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_all_is_well", "everything_stored"]
 
+# Those that ask the transition log: what was written to each job, and by whom. The others ask for lines of handlers.
+_OF_HISTORY = (*CHECKS["I3"], *CHECKS["I4"], checkpoints_go_on)
 _EXACTLY_ONCE = ("transaction", "thread", "suspend")
 _AT_LEAST_ONCE = ("persist", "steps")
 
@@ -46,7 +50,6 @@ class Story(NamedTuple):
     retry_number: int
     started_at: datetime
     execution_metadata: Any
-    result: Any
     error: Any
     attempts: list[Attempt]
     effects: list[tuple[int, int]]  # attempt and number, in their order
@@ -58,6 +61,7 @@ class Story(NamedTuple):
 
 async def assert_all_is_well(workshop: Workshop) -> None:
     """Check every job, and that nothing is left of the workers."""
+    assert [wrong for check in _OF_HISTORY for wrong in check(workshop.history())] == []
     stories = await _stories(workshop)
     assert {kind: sorted(s.id for s in stories if s.kind == kind) for kind in KINDS} == workshop.started  # I1, I3
     for story in stories:
@@ -110,7 +114,7 @@ _ENDINGS = {
 
 
 def _check_exactly_once(story: Story) -> None:
-    assert (story.state, story.result, story.retry_number) == (JobState.COMPLETED, TOTAL, 0), story
+    assert (story.state, story.execution_metadata["done"], story.retry_number) == (JobState.COMPLETED, TOTAL, 0), story
     assert [n for _, n in story.effects] == list(range(TOTAL)), story  # I5
 
 
@@ -121,13 +125,13 @@ def _check_suspend(story: Story) -> None:
 
 
 def _check_persist(story: Story) -> None:
-    assert (story.state, story.result, story.retry_number) == (JobState.COMPLETED, TOTAL, 0), story
+    assert (story.state, story.execution_metadata["done"], story.retry_number) == (JobState.COMPLETED, TOTAL, 0), story
     _check_at_least_once(story)
 
 
 def _check_steps(story: Story) -> None:
     assert (story.state, story.retry_number) == (JobState.COMPLETED, 0), story
-    assert set(zip(story.result, range(TOTAL), strict=True)) <= set(story.effects), story
+    assert set(zip(story.execution_metadata["seen"], range(TOTAL), strict=True)) <= set(story.effects), story
     _check_at_least_once(story)
 
 
@@ -143,12 +147,12 @@ def _check_at_least_once(story: Story) -> None:
 
 def _check_events(story: Story) -> None:
     assert (story.state, story.retry_number) == (JobState.COMPLETED, 0), story
-    assert story.result == list(range(TOTAL)), story  # each once, in their order
+    assert story.execution_metadata["seen"] == list(range(TOTAL)), story  # each once, in their order
 
 
 def _check_retries(story: Story) -> None:
     raised, lapsed = story.count(AttemptEnding.RAISED), story.count(AttemptEnding.LAPSED)
-    assert (story.state, story.result) == (JobState.COMPLETED, TOTAL), story
+    assert (story.state, story.execution_metadata["done"]) == (JobState.COMPLETED, TOTAL), story
     assert raised <= TOTAL <= raised + lapsed, story
     assert story.retry_number == raised // 2, (
         story
@@ -194,7 +198,7 @@ async def _stories(workshop: Workshop) -> list[Story]:
     return [
         Story(job_id, kind, JobState.from_code(state), *rest, attempts[job_id], effects[job_id])
         for job_id, kind, state, *rest in await workshop.rows(
-            "select id, task, state, attempt, retry_number, started_at, execution_metadata, result, error"
+            "select id, task, state, attempt, retry_number, started_at, execution_metadata, error"
             " from finished_jobs order by id"
         )
     ]

@@ -1,7 +1,8 @@
 """Jobs of every kind, for workers that die: each leaves traces by which one can tell what was done, and how often.
 
-A row of `effects` is one piece of work: of which kind, job and attempt, and its number within the job. The same code
-defines the tasks in the workers and in the test that starts them.
+A row of `effects` is one piece of work: of which kind, job and attempt, and its number within the job. The checkpoint
+says which attempt has written it, the result which one has ended the job: that is what the checkers of histories ask.
+The same code defines the tasks in the workers and in the test that starts them.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _body = Failpoints(os.environ.get("TEST_BODY", ""), variable="TEST_BODY", points
 
 @dataclass
 class Progress:
-    """How far a job is; `seen` are the numbers of its events."""
+    """How far a job is: how much it has done, what it has seen; and the attempt that says so."""
 
+    writer: int = 0
     done: int = 0
     seen: list[int] = field(default_factory=list[int])
 
@@ -84,9 +86,9 @@ def make(dsn: str, *, execution: Mapping[str, Any] | None = None, knows_newcomer
     if knows_newcomer:
 
         @app.task("newcomer")
-        async def newcomer(ctx: Context[int, None]) -> int:
+        async def newcomer(ctx: Context[None, None]) -> int:
             _body.reach("newcomer")
-            return ctx.metadata
+            return ctx.attempt
 
     return app
 
@@ -98,10 +100,10 @@ def _add_checkpointed(app: App, outside: Outside) -> None:
         while progress.done < TOTAL:
             await outside.add("persist", ctx, progress.done)
             _body.reach("persist")
-            progress.done += 1
+            progress.done, progress.writer = progress.done + 1, ctx.attempt
             await ctx.progress(progress.done, TOTAL)
             await ctx.persist()
-        return progress.done
+        return ctx.attempt
 
     @app.task("transaction")
     async def transaction(ctx: Context[None, Progress]) -> int:
@@ -110,8 +112,8 @@ def _add_checkpointed(app: App, outside: Outside) -> None:
             async with ctx.transaction() as connection:
                 await connection.execute(_INSERT, ["transaction", ctx.id, ctx.attempt, progress.done])
                 _body.reach("transaction")
-                progress.done += 1
-        return progress.done
+                progress.done, progress.writer = progress.done + 1, ctx.attempt
+        return ctx.attempt
 
     @app.task("thread")
     def thread(ctx: blocking.Context[None, Progress]) -> int:
@@ -120,22 +122,24 @@ def _add_checkpointed(app: App, outside: Outside) -> None:
             with ctx.transaction() as connection:
                 connection.execute(_INSERT, ["thread", ctx.id, ctx.attempt, progress.done])
                 _body.reach("thread")
-                progress.done += 1
-        return progress.done
+                progress.done, progress.writer = progress.done + 1, ctx.attempt
+        return ctx.attempt
 
     @app.task("steps")
-    async def steps(ctx: Context[None, None]) -> list[int]:
+    async def steps(ctx: Context[None, Progress]) -> int:
         async def work(n: int) -> int:
             await outside.add("steps", ctx, n)
             _body.reach("steps")
             return ctx.attempt
 
-        return [await ctx.step(f"step {n}", work, n) for n in range(TOTAL)]
+        by = [await ctx.step(f"step {n}", work, n) for n in range(TOTAL)]
+        ctx.execution_metadata.seen, ctx.execution_metadata.writer = by, ctx.attempt
+        return ctx.attempt
 
 
 def _add_waiting(app: App) -> None:
     @app.task("events", events=Number)
-    async def events(ctx: Context[None, Progress]) -> list[int] | Suspended:
+    async def events(ctx: Context[None, Progress]) -> int | Suspended:
         progress = ctx.execution_metadata
         while len(progress.seen) < TOTAL:
             event = await ctx.next_event()
@@ -143,15 +147,17 @@ def _add_waiting(app: App) -> None:
             if event is None:
                 return Suspended()
             progress.seen.append(event.n)
+            progress.writer = ctx.attempt
             if event.n % 2:
                 await ctx.persist()
-        return progress.seen
+        return ctx.attempt
 
     @app.task("suspend")
     async def suspend(ctx: Context[None, Progress]) -> int | Suspended:
         progress = ctx.execution_metadata
         if progress.done == TOTAL:
-            return progress.done
+            return ctx.attempt
+        progress.writer = ctx.attempt
         async with ctx.transaction() as connection:
             await connection.execute(_INSERT, ["suspend", ctx.id, ctx.attempt, progress.done])
             progress.done += 1
@@ -165,8 +171,8 @@ def _add_ending(app: App) -> None:
     async def retries(ctx: Context[None, Progress]) -> int:
         progress = ctx.execution_metadata
         if progress.done == TOTAL:
-            return progress.done
-        progress.done += 1
+            return ctx.attempt
+        progress.done, progress.writer = progress.done + 1, ctx.attempt
         await ctx.persist()
         _body.reach("retries")
         message = f"for the {progress.done}th time"
@@ -175,11 +181,12 @@ def _add_ending(app: App) -> None:
     @app.task("fails", max_retry_count=2)
     async def fails(ctx: Context[None, Progress]) -> Failed[Refused]:
         ctx.execution_metadata.done += 1
+        ctx.execution_metadata.writer = ctx.attempt
         _body.reach("fails")
         return Failed(Refused(f"{ctx.execution_metadata.done} times"))
 
     @app.task("plain")
-    async def plain(ctx: Context[float, None]) -> float:
+    async def plain(ctx: Context[float, None]) -> int:
         _body.reach("plain")
         await asyncio.sleep(ctx.metadata)
-        return ctx.metadata
+        return ctx.attempt

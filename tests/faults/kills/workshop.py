@@ -15,6 +15,7 @@ import psycopg
 
 from perdure import failpoints
 from tests.faults.kills.tasks import EFFECTS, KINDS, TOTAL, Number, make
+from tests.support.history import History, journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -75,6 +76,7 @@ class Workshop:
         self.table = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
         await self.table.execute("set search_path = background_tasks, public")
         await self.table.execute(EFFECTS.replace("effects", "public.effects"))
+        await asyncio.to_thread(journal.install, self._dsn)
         await self._client.open()
         self._world = asyncio.create_task(self._turn())
         return self
@@ -141,7 +143,7 @@ class Workshop:
     async def feed(self, kinds: Iterable[str] = KINDS, *, hoarded: bool = False) -> None:
         """Start a few jobs of each kind; `hoarded`: short ones before a long one, which are claimed ahead of it."""
         for kind in kinds:
-            await self._start(kind, [0.0] * 2 if kind == "plain" else [1] * 2 if kind == "newcomer" else [None] * 2)
+            await self._start(kind, [0.0] * 2 if kind == "plain" else [None] * 2)
         if hoarded:
             await self._start("plain", [*[0.0] * 30, 2.5, *[0.0] * 10])
 
@@ -179,6 +181,11 @@ class Workshop:
                 "where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null"
             ):
                 await self._look_again()
+
+    def history(self) -> History:
+        """Read the log of all that was written to the jobs."""
+        with psycopg.connect(self._dsn) as connection:
+            return History(images=journal.read_images(connection))
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Read from the database."""
