@@ -98,11 +98,11 @@ class Workshop:
         variables = {"TEST_DSN": self._dsn, "TEST_EXECUTION": json.dumps(settings), **environment}
         return self._processes.python("-m", "tests.faults.kills.worker", env=variables, cwd=_ROOT)
 
-    def victim(self, point: str, action: Literal["kill", "stop"]) -> Victim:
-        """Start a worker that dies or freezes at a point, at some time that it comes by."""
+    def victim(self, point: str, action: Literal["kill", "stop"], *, nth: int | None = None) -> Victim:
+        """Start a worker that dies or freezes at a point, the n-th time that it comes by, or at some time."""
         first = 2 if point.startswith("heartbeat") and action == "stop" else 1  # the first time it has no lease yet
         rare = point.startswith(("sweep", "rescue", "stop", "defer", "put back"))
-        nth = first if rare else self._random.randint(first, _MOST)
+        nth = nth or (first if rare else self._random.randint(first, _MOST))
         name, plan = point.removeprefix("body of "), f"={action}@{nth}"
         environment = {"TEST_BODY" if point in BODIES else failpoints.VARIABLE: name + plan}
         if point.startswith("defer"):
@@ -143,13 +143,20 @@ class Workshop:
     async def feed(self, kinds: Iterable[str] = KINDS, *, hoarded: bool = False) -> None:
         """Start a few jobs of each kind; `hoarded`: short ones before a long one, which are claimed ahead of it."""
         for kind in kinds:
-            await self._start(kind, [0.0] * 2 if kind == "plain" else [None] * 2)
+            await self.start(kind, [0.0] * 2 if kind == "plain" else [None] * 2)
         if hoarded:
-            await self._start("plain", [*[0.0] * 30, 2.5, *[0.0] * 10])
+            await self.start("plain", [*[0.0] * 30, 2.5, *[0.0] * 10])
 
-    async def _start(self, kind: str, metadata: list[Any]) -> None:
+    async def start(self, kind: str, metadata: list[Any]) -> None:
+        """Start jobs of one kind."""
         jobs = await self._client.tasks[kind].start_many(metadata)
         self.started[kind] += [job.id for job in jobs]
+
+    async def until(self, condition: str) -> None:
+        """Wait until the database says that something is so."""
+        async with _within(lambda: condition):
+            while not (await self.rows(f"select {condition}"))[0][0]:
+                await self._look_again()
 
     async def until_all_have_ended(self) -> None:
         """Wait until no job is left."""
@@ -161,6 +168,7 @@ class Workshop:
     async def finish(self) -> None:
         """Let one more worker, which nothing happens to, bring everything to its end, and end itself."""
         last = self.worker()
+        await last.line("worker ready", within_seconds=_DEADLINE_SECONDS)
         await self.until_all_have_ended()
         last.terminate()
         assert await last.end() == 0, last.output

@@ -1,0 +1,103 @@
+"""What a worker has sent and never heard of again: it is killed or frozen while the server works on it.
+
+The server is kept from going on by a lock, the test's own; so it writes after its client has died, in time or too late.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import psycopg
+import pytest
+
+from tests.faults.kills.checks import assert_all_is_well, everything_stored
+from tests.faults.kills.workshop import Workshop
+from tests.support.tiers import SEED, TIER, seeds
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from tests.support.processes import Processes
+
+pytestmark = pytest.mark.timeout(400)
+
+_ROW = "select from background_tasks.jobs for update"
+_TABLE = "lock table background_tasks.jobs in share row exclusive mode"
+_WAITS = "exists (select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database())"
+_SENT = {
+    "fence and COMMIT, by the row": ("transaction", "transaction.unsent", _ROW),
+    "fence and COMMIT, by the table": ("transaction", "transaction.unsent", _TABLE),
+    "fence and COMMIT of a thread": ("thread", "transaction.unsent", _ROW),
+    "checkpoint": ("persist", "persist.unsent", _TABLE),
+    "result": ("plain", "finish.unsent", _TABLE),
+    "retry": ("retries", "release.unsent", _TABLE),
+    "suspension": ("suspend", "release.unsent", _TABLE),
+}
+_CASES = [
+    (sent, fate, when) for sent in _SENT for fate in ("killed", "frozen") for when in ("in time", "too late")
+]  # fmt: skip
+
+
+def _cases() -> Sequence[Any]:
+    """On a push a few, among them one whose transaction must land and one whose must not."""
+    if TIER == "nightly":
+        return [(*case, seed) for case in _CASES for seed in seeds("in flight", push=1, nightly=3)]
+    source = random.Random(SEED)
+    fences = [case for case in _CASES if case[0].startswith("fence")]
+    others = [case for case in _CASES if not case[0].startswith("fence")]
+    drawn = [source.choice([case for case in fences if case[2] == when]) for when in ("in time", "too late")]
+    return [(*case, SEED) for case in [*drawn, source.choice(others)]]
+
+
+@pytest.mark.parametrize(("sent", "fate", "when", "seed"), _cases())
+async def test_what_was_sent_lands_in_time_or_never(
+    migrated_database: str,
+    processes: Processes,
+    sent: str,
+    fate: Literal["killed", "frozen"],
+    when: Literal["in time", "too late"],
+    seed: int,
+) -> None:
+    kind, point, lock = _SENT[sent]
+    async with Workshop(migrated_database, processes, seed) as workshop:
+        await workshop.start(kind, [0.0] if kind == "plain" else [None])
+        victim = workshop.victim(point, "stop", nth=1)
+        await workshop.until_hit([victim], ())
+        async with _locked(migrated_database, lock):
+            victim.process.thaw()
+            await workshop.until(_WAITS)
+            if fate == "killed":
+                victim.process.kill()
+            else:
+                victim.process.freeze()
+            if when == "too late":
+                await workshop.until("not exists (select from workers where lease_until > clock_timestamp())")
+        await workshop.until(f"not {_WAITS}")
+        await workshop.finish()
+        await assert_all_is_well(workshop)
+        if sent.startswith("fence"):  # whose COMMIT is in the same message, so it has certainly been sent
+            by = await workshop.rows("select attempt from effects where n = 0")
+            # What waits for the row may land late, for nobody can have had the job meanwhile.
+            assert by in _allowed(when, lock)
+        if fate == "frozen":
+            before = await everything_stored(workshop)
+            victim.process.thaw()
+            await workshop.leave(victim)
+            assert await everything_stored(workshop) == before
+
+
+@asynccontextmanager
+async def _locked(dsn: str, lock: str) -> AsyncIterator[None]:
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        await connection.execute(lock.encode())
+        yield
+        await connection.rollback()
+
+
+def _allowed(when: str, lock: str) -> Sequence[list[tuple[int]]]:
+    """Say which attempt may have written the first row, which was sent by the first."""
+    if when == "in time":
+        return [[(1,)]]
+    return [[(2,)]] if lock is _TABLE else [[(1,)], [(2,)]]
