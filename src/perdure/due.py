@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from perdure.errors import MisuseError
+from perdure.shown import shorten
 
 __all__ = ["Due", "split_due"]
 
@@ -33,15 +34,16 @@ def split_due(value: object, *, key: str) -> tuple[datetime | None, timedelta | 
             return None, value
         case timedelta():
             message = (
-                f"{key}: {value!r} is longer than the database's clock can count; allowed are {_LONGEST.days} days"
+                f"{key}: {shorten(value)} is longer than the database's clock can count; "
+                f"allowed are {_LONGEST.days} days"
             )
         case datetime() if value.utcoffset() is not None:
             return value, None
         case datetime():
             message = (
-                f"{key}: {value!r} has no time zone, so it is no point in time; "
+                f"{key}: {shorten(value)} has no time zone, so it is no point in time; "
                 "give datetime.now(UTC) + …, datetime(…, tzinfo=UTC), or a timedelta from now"
             )
         case _:
-            message = f"{key}: {value!r} is no time; allowed are an aware datetime, and a timedelta from now"
+            message = f"{key}: {shorten(value)} is no time; allowed are an aware datetime, and a timedelta from now"
     raise MisuseError(message)

@@ -11,6 +11,7 @@ from datetime import time, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from perdure.errors import MisuseError
+from perdure.shown import shorten
 
 if TYPE_CHECKING:
     from perdure.errors import PerdureError
@@ -47,7 +48,7 @@ def parse_duration(value: object, *, key: str, error: type[PerdureError] = Misus
         return read_duration(value)
     except ValueError as refusal:
         reason = f" ({refusal})" if str(refusal) else ""
-        message = f"{key}: {value!r} is no duration{reason}; allowed is {HOW_TO_WRITE}"
+        message = f"{key}: {shorten(value)} is no duration{reason}; allowed is {HOW_TO_WRITE}"
         raise error(message) from None
 
 

@@ -5,7 +5,6 @@ Its error is decoded when it is looked at, as a job's payloads are.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -14,6 +13,7 @@ from perdure.core import failure
 from perdure.core.history import AttemptEnding
 from perdure.core.states import WokenBy
 from perdure.errors import PayloadUndecodable
+from perdure.upgrading import read_plain
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from perdure.core.failure import Raised
     from perdure.store.jobs import AttemptRow
 
-__all__ = ["AttemptRecord", "decode_error"]
+__all__ = ["AttemptRecord", "decode_error", "decode_woken_by"]
 
 E = TypeVar("E")
 
@@ -75,8 +75,12 @@ class AttemptRecord(Generic[E]):
 
     @property
     def woken_by(self) -> WokenBy:
-        """What had let the job go on from its last suspension before it."""
-        return WokenBy.from_code(self._row.woken_by)
+        """What had let the job go on from its last suspension before it.
+
+        Raises:
+            PayloadUndecodable: What is stored is nothing that this version knows.
+        """
+        return decode_woken_by(self._row.woken_by, what=f"job {self._job_id}, attempt {self.number}")
 
     @property
     def error(self) -> E | Raised | None:
@@ -100,9 +104,22 @@ def decode_error(data: bytes, codec: Codec[Any] | None, *, what: str) -> Any:
     """
     try:
         found = failure.split(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         message = f"{what}: {error}"
         raise PayloadUndecodable(message) from error
     if not isinstance(found, bytes):
         return found
-    return json.loads(found) if codec is None else codec.decode(found, what=what)
+    return read_plain(found, what=what) if codec is None else codec.decode(found, what=what)
+
+
+def decode_woken_by(code: int, *, what: str) -> WokenBy:
+    """Read the code of what has woken a job.
+
+    Raises:
+        PayloadUndecodable: There is no such code: a newer version has written it, or somebody by hand.
+    """
+    try:
+        return WokenBy.from_code(code)
+    except ValueError as error:
+        message = f"{what}: woken by: {error}"
+        raise PayloadUndecodable(message) from error

@@ -6,17 +6,16 @@ attributes nor the page of jobs that it is on.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta  # msgspec reads JobProgress's annotations
+from datetime import UTC, datetime, timedelta  # msgspec reads JobProgress's annotations
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from perdure.core.states import JobState, WokenBy
+from perdure.core.states import JobState
 from perdure.errors import JobCancelled, JobFailed, JobNotFoundError, PayloadUndecodable
-from perdure.history import decode_error
-from perdure.upgrading import read_payload
+from perdure.history import decode_error, decode_woken_by
+from perdure.upgrading import read_payload, read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from perdure.core.failure import Raised
+    from perdure.core.states import WokenBy
     from perdure.history import AttemptRecord
     from perdure.store.jobs import JobRow
     from perdure.task import Task
@@ -168,8 +168,12 @@ class Job(Generic[M, X, R, E]):
 
     @property
     def woken_by(self) -> WokenBy:
-        """What let it go on from its last suspension; of a suspended job the time, unless somebody is sooner."""
-        return WokenBy.from_code(self._row.woken_by)
+        """What let it go on from its last suspension; of a suspended job the time, unless somebody is sooner.
+
+        Raises:
+            PayloadUndecodable: What is stored is nothing that this version knows.
+        """
+        return decode_woken_by(self._row.woken_by, what=f"job {self.id}")
 
     @property
     def version(self) -> int:
@@ -326,15 +330,14 @@ class Job(Generic[M, X, R, E]):
 
     def _read(self, kind: PayloadKind, data: bytes) -> Any:
         """Decode a payload as the code at hand has it, whatever version has written it."""
-        if self._task is None:
-            return json.loads(data)
         what = f"job {self.id}: {kind.replace('_', ' ')}"
+        if self._task is None:
+            return read_plain(data, what=what)
         return read_payload(self._task, kind, data, self._row.version, what=what)
 
     def _decode_result(self, data: bytes) -> Any:
-        if self._task is None:
-            return json.loads(data)
-        return self._task.result.decode(data, what=f"job {self.id}: result")
+        what = f"job {self.id}: result"
+        return read_plain(data, what=what) if self._task is None else self._task.result.decode(data, what=what)
 
     def _decode_error(self, data: bytes) -> Any:
         codec = None if self._task is None else self._task.error
@@ -343,9 +346,12 @@ class Job(Generic[M, X, R, E]):
 
 def _decode_progress(data: bytes) -> JobProgress | None:
     try:
-        return msgspec.json.decode(data, type=JobProgress)
-    except msgspec.MsgspecError:
+        progress = msgspec.json.decode(data, type=JobProgress)
+        # At the calendar's ends a time can't be shown in every zone; and one without a zone is compared with none.
+        progress.at.astimezone(UTC)
+    except (msgspec.MsgspecError, RecursionError, OverflowError):
         return None
+    return None if progress.at.utcoffset() is None else progress
 
 
 def _shortened(text: str) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from perdure.errors import DefinitionError, MisuseError
 from perdure.retry import Exponential, FixedDelays, Retry
+from perdure.shown import shorten
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -196,7 +197,9 @@ def check_queue(value: object, *, where: str, error: type[PerdureError] = Misuse
     """
     if isinstance(value, str) and 0 < len(value) <= _LONGEST_QUEUE and value.isprintable():
         return value
-    message = f"{where}: queue={value!r} isn't allowed; a queue's name has 1 to {_LONGEST_QUEUE} printable characters"
+    message = (
+        f"{where}: queue={shorten(value)} isn't allowed; a queue's name has 1 to {_LONGEST_QUEUE} printable characters"
+    )
     raise error(message)
 
 
@@ -209,7 +212,7 @@ def check_priority(value: object, *, where: str, error: type[PerdureError] = Mis
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _HIGHEST_PRIORITY:
         return value
     message = (
-        f"{where}: priority={value!r} isn't allowed; a priority is a whole number from {-_HIGHEST_PRIORITY} to "
+        f"{where}: priority={shorten(value)} isn't allowed; a priority is a whole number from {-_HIGHEST_PRIORITY} to "
         f"{_HIGHEST_PRIORITY}, and larger runs first"
     )
     raise error(message)
@@ -228,8 +231,8 @@ def _limit(where: str, name: str, value: object, *, error: type[PerdureError] = 
     if value is None or (isinstance(value, timedelta) and timedelta(0) < value <= _LONGEST_LIMIT):
         return value
     message = (
-        f"{where}: {name}={value!r} isn't allowed; it is a timedelta above 0 and up to {_LONGEST_LIMIT.days} days, "
-        "or None for no limit"
+        f"{where}: {name}={shorten(value)} isn't allowed; it is a timedelta above 0 and up to {_LONGEST_LIMIT.days} "
+        "days, or None for no limit"
     )
     raise error(message)
 
@@ -237,14 +240,14 @@ def _limit(where: str, name: str, value: object, *, error: type[PerdureError] = 
 def _switch(where: str, name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
-    message = f"{where}: {name}={value!r} isn't allowed; it is True or False"
+    message = f"{where}: {name}={shorten(value)} isn't allowed; it is True or False"
     raise DefinitionError(message)
 
 
 def _version(where: str, value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LAST_VERSION:
         return value
-    message = f"{where}: version={value!r} isn't allowed; it is a whole number from 1 to {_LAST_VERSION}"
+    message = f"{where}: version={shorten(value)} isn't allowed; it is a whole number from 1 to {_LAST_VERSION}"
     raise DefinitionError(message)
 
 
@@ -253,7 +256,7 @@ def _upgrades(where: str, version: int, value: object) -> Mapping[int, Callable[
     if value is None:
         return MappingProxyType({})
     if not isinstance(value, Mapping):
-        message = f"{where}: upgrades={value!r} isn't allowed; it is a mapping of versions to functions"
+        message = f"{where}: upgrades={shorten(value)} isn't allowed; it is a mapping of versions to functions"
         raise DefinitionError(message)
     functions = cast("Mapping[object, object]", value)
     for key, function in functions.items():
@@ -279,18 +282,19 @@ def _upgrades(where: str, version: int, value: object) -> Mapping[int, Callable[
 def _count(where: str, name: str, value: object) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    message = f"{where}: {name}={value!r} isn't allowed; it is a whole number, 0 (no retries) or more"
+    message = f"{where}: {name}={shorten(value)} isn't allowed; it is a whole number, 0 (no retries) or more"
     raise DefinitionError(message)
 
 
-def _delays(where: str, value: object) -> tuple[float, ...] | None:
+def _delays(where: str, given: object) -> tuple[float, ...] | None:
+    value = given
     if value is None:
         return None
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         delays = [_delay_seconds(delay) for delay in cast("Sequence[object]", value)]
         if all(delay is not None and math.isfinite(delay) and delay >= 0 for delay in delays):
             return tuple(delay for delay in delays if delay is not None)
-    message = f"{where}: scheduler_retry_delays={value!r} isn't allowed; it is a list of seconds, each 0 or more"
+    message = f"{where}: scheduler_retry_delays={shorten(given)} isn't allowed; it is a list of seconds, each 0 or more"
     raise DefinitionError(message)
 
 
@@ -313,7 +317,7 @@ def _retry(where: str, value: object) -> Retry | None:
         reason = f"{allowed}; this one can't be called with (attempt, error)"
     if reason is None:
         return cast("Retry", value)
-    message = f"{where}: retry={value!r} isn't allowed; it is {reason}"
+    message = f"{where}: retry={shorten(value)} isn't allowed; it is {reason}"
     raise DefinitionError(message)
 
 
@@ -340,7 +344,7 @@ def _exception_class(where: str, name: str, value: object) -> type[Exception]:
     if _is_exception_class(value):
         return value
     message = (
-        f"{where}: {name}={value!r} isn't allowed; it is a class of exceptions derived from Exception, such as "
+        f"{where}: {name}={shorten(value)} isn't allowed; it is a class of exceptions derived from Exception, such as "
         "ValueError, or a tuple of these"
     )
     raise DefinitionError(message)

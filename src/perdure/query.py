@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import msgspec
 
+from perdure.core.codec import codec_for
 from perdure.core.states import JobState
 from perdure.due import split_due
-from perdure.errors import MisuseError
+from perdure.errors import MisuseError, PayloadRefused
+from perdure.shown import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
 __all__ = ["Filters", "JobQuery"]
@@ -67,21 +69,23 @@ class JobQuery:
         """
         states = _many("states", self.states)
         object.__setattr__(self, "states", None if states is None else tuple(_state(state) for state in states))
-        object.__setattr__(self, "names", _many("names", self.names))
-        object.__setattr__(self, "queues", _many("queues", self.queues))
+        object.__setattr__(self, "names", _texts("names", self.names))
+        object.__setattr__(self, "queues", _texts("queues", self.queues))
         for name in ("metadata", "execution_metadata"):
             _encode(name, getattr(self, name))
         for name in ("created_after", "max_scheduled_at"):
             if split_due(getattr(self, name), key=f"JobQuery({name}=…)")[1] is not None:
                 message = (
-                    f"JobQuery({name}={getattr(self, name)!r}): a duration is no point in time; give an aware datetime"
+                    f"JobQuery({name}={shorten(getattr(self, name))}): a duration is no point in time; "
+                    "give an aware datetime"
                 )
                 raise MisuseError(message)
-        if isinstance(self.page_size, bool) or not 1 <= self.page_size <= _LARGEST_PAGE:
-            message = f"JobQuery(page_size={self.page_size!r}): allowed are 1 to {_LARGEST_PAGE}"
+        page_size: object = self.page_size
+        if type(page_size) is not int or not 1 <= page_size <= _LARGEST_PAGE:
+            message = f"JobQuery(page_size={shorten(page_size)}): allowed are 1 to {_LARGEST_PAGE}"
             raise MisuseError(message)
-        if self.order not in {"ascending", "descending"}:
-            message = f'JobQuery(order={self.order!r}): allowed are "ascending" and "descending"'
+        if self.order not in ("ascending", "descending"):
+            message = f'JobQuery(order={shorten(self.order)}): allowed are "ascending" and "descending"'
             raise MisuseError(message)
 
     def filters(self) -> Filters:
@@ -97,18 +101,33 @@ class JobQuery:
         }
 
 
-def _many(name: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None:
+def _many(name: str, values: object) -> tuple[Any, ...] | None:
     if isinstance(values, str):
-        message = f"JobQuery({name}={values!r}): a text alone; give a list: {name}=[{str(values)!r}]"
+        message = f"JobQuery({name}={shorten(values)}): a text alone; give a list: {name}=[{shorten(str(values))}]"
         raise MisuseError(message)
-    return None if values is None else tuple(values)
+    if values is None:
+        return None
+    if not isinstance(values, Iterable):
+        message = f"JobQuery({name}={shorten(values)}): give a list"
+        raise MisuseError(message)
+    return tuple(values)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - whatever they are
 
 
-def _state(value: str) -> JobState:
+def _texts(name: str, values: object) -> tuple[str, ...] | None:
+    texts = _many(name, values)
+    for text in texts or ():
+        # A lone surrogate, which PostgreSQL can't be told, becomes a question mark.
+        if not isinstance(text, str) or "\0" in text or text.encode(errors="replace").decode() != text:
+            message = f"JobQuery({name}=[{shorten(text)}]): that is no text that could be in the database"
+            raise MisuseError(message)
+    return texts
+
+
+def _state(value: Any) -> JobState:
     try:
         return JobState(value)
-    except ValueError:
-        message = f"JobQuery(states=[{value!r}]): there is no such state; the states are {', '.join(JobState)}"
+    except Exception:  # noqa: BLE001 - an enum's own message shows the value, whose repr may do anything
+        message = f"JobQuery(states=[{shorten(value)}]): there is no such state; the states are {', '.join(JobState)}"
         raise MisuseError(message) from None
 
 
@@ -116,7 +135,7 @@ def _encode(name: str, value: object) -> bytes | None:
     if value is None:
         return None
     try:
-        return json.dumps(msgspec.to_builtins(value), allow_nan=False).encode()
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        message = f"JobQuery({name}={value!r}): can't be written as JSON: {error}"
+        return codec_for(Any).encode(msgspec.to_builtins(value), what="it", limit=None)
+    except (TypeError, ValueError, RecursionError, PayloadRefused, msgspec.MsgspecError) as error:
+        message = f"JobQuery({name}={shorten(value)}): can't be written as JSON: {error}"
         raise MisuseError(message) from error

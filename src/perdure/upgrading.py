@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from perdure.options import Options
     from perdure.task import Task
 
-__all__ = ["PayloadKind", "bring_up", "decode_current", "read_payload"]
+__all__ = ["PayloadKind", "bring_up", "decode_current", "read_payload", "read_plain"]
 
 PayloadKind: TypeAlias = Literal["metadata", "execution_metadata", "event"]
 """What an upgrade function is given: which of a job's payloads."""
@@ -48,6 +48,15 @@ def read_payload(
     if what is None:
         what = kind.replace("_", " ")
     return decode_current(task, kind, bring_up(what, task.options, kind, data, version), version, what)
+
+
+def read_plain(data: bytes, *, what: str) -> Any:
+    """Decode any payload into plain JSON values, for whom has no types for it.
+
+    Raises:
+        PayloadUndecodable: It is nested too deeply, or holds what Python has no value for.
+    """
+    return codec_for(Any).decode(data, what=what)
 
 
 def decode_current(task: Task[Any, Any, Any, Any], kind: PayloadKind, data: bytes, version: int, what: str) -> Any:
@@ -90,12 +99,11 @@ def bring_up(what: str, options: Options, kind: PayloadKind, data: bytes, versio
             "so it takes newer code to read it"
         )
         raise PayloadUndecodable(message)
-    plain = codec_for(Any)
-    value: Any = plain.decode(data, what=what)
+    value: Any = read_plain(data, what=what)
     for at in range(version, options.version):
         value = _upgraded(what, options, kind, value, at)
     try:
-        return plain.encode(value, what=what, limit=None)
+        return codec_for(Any).encode(value, what=what, limit=None)
     except PayloadRefused as error:
         message = f"{error}; the upgrades from version {version} to {options.version} have to make plain JSON values"
         raise PayloadUndecodable(message) from error

@@ -52,6 +52,6 @@ def test_a_state_may_be_given_by_its_word() -> None:
 
 def test_a_filter_of_null_is_no_filter_and_other_values_are_json() -> None:
     assert JobQuery(metadata={"at": datetime(2030, 1, 1, tzinfo=UTC)}).filters()["metadata"] == (
-        b'{"at": "2030-01-01T00:00:00Z"}'
+        b'{"at":"2030-01-01T00:00:00Z"}'
     )
     assert JobQuery(metadata=0).filters()["metadata"] == b"0"

@@ -195,6 +195,8 @@ _COMPLETED_AT_FIRST: Final = Decision(JobState.COMPLETED, KEEP_PLACE, retry_numb
 # A wait past the end of Python's or PostgreSQL's calendar would spoil the statement that writes it, and with it the
 # outcomes of other jobs. Nobody will see the difference.
 _LONGEST_WAIT_SECONDS: Final = 1000 * 365.25 * 24 * 60 * 60
+# A count past the end of its column would do the same.
+_MOST_RETRIES: Final = 2**31 - 1
 
 
 def decide(snapshot: Snapshot, ending: Ending, limits: Limits) -> Decision:
@@ -288,7 +290,7 @@ def _retry(snapshot: Snapshot, ending: Fail | Raise | Deadline, limits: Limits) 
         return enqueueing_retry(limits.policy, snapshot.retry_number, ending.retry_after_seconds)
     spent = scheduler_retries_spent(snapshot, limits)
     if ending.delay_seconds is not None:  # the task's own function ends it, not a count; but it is told the count
-        return Retry(ending.delay_seconds, snapshot.retry_number, spent + 1)
+        return Retry(ending.delay_seconds, snapshot.retry_number, min(spent + 1, _MOST_RETRIES))
     return retry_after_raise(limits.policy, snapshot.retry_number, spent, ending.chance)
 
 

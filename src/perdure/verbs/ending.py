@@ -10,7 +10,7 @@ from perdure.core.states import JobState
 from perdure.errors import MisuseError, PayloadRefused, PayloadUndecodable
 from perdure.store import jobs
 from perdure.store.jobs import NewPayloads
-from perdure.verbs.looking import Looking
+from perdure.verbs.looking import Looking, check_id
 
 if TYPE_CHECKING:
     from perdure.answers import CancelAnswer, RetryAnswer
@@ -26,7 +26,7 @@ class Ending(Looking):
     def cancel(self, job_id: int) -> Verb[CancelAnswer]:
         """Cancel a job, or ask its attempt to be."""
         while True:
-            requested: bool = yield jobs.cancel(self.names, job_id)
+            requested: bool = yield jobs.cancel(self.names, check_id(job_id))
             requested = requested or (yield jobs.request_cancel(self.names, job_id))
             row = yield from self.read(job_id)
             if row is None:

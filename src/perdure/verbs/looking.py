@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.history import AttemptRecord
 from perdure.query import JobQuery
+from perdure.shown import shorten
 from perdure.store import jobs
 from perdure.verbs.basis import Basis
 
@@ -16,18 +17,24 @@ if TYPE_CHECKING:
     from perdure.task import Task
     from perdure.verbs.basis import Verb
 
-__all__ = ["MOST_FOUND", "Looking", "check_which"]
+__all__ = ["MOST_FOUND", "Looking", "check_id", "check_which"]
 
 MOST_FOUND: Final = 100
 """How many jobs `MultipleJobsFound` holds at most."""
+
+_LARGEST_ID: Final = 2**63 - 1
 
 
 class Looking(Basis):
     """What changes nothing."""
 
     def read(self, job_id: int) -> Verb[JobRow | None]:
-        """Read a job's row."""
-        row: JobRow | None = yield jobs.get(self.names, job_id)
+        """Read a job's row.
+
+        Raises:
+            MisuseError: That is no job's id.
+        """
+        row: JobRow | None = yield jobs.get(self.names, check_id(job_id))
         return row
 
     def page(self, query: JobQuery, after: int | None) -> Verb[list[Job[Any, Any, Any, Any]]]:
@@ -54,7 +61,7 @@ class Looking(Basis):
 
     def unread_events(self, job_id: int) -> Verb[int]:
         """Count the events that a job hasn't consumed."""
-        unread: int = yield jobs.unread_events(self.names, job_id)
+        unread: int = yield jobs.unread_events(self.names, check_id(job_id))
         return unread
 
     def find(self, query: JobQuery, task: Task[Any, Any, Any, Any] | None) -> Verb[list[JobRow]]:
@@ -74,13 +81,27 @@ class Looking(Basis):
         return rows
 
 
+def check_id(job_id: object) -> int:
+    """Return a job's id.
+
+    Raises:
+        MisuseError: It is none.
+    """
+    if isinstance(job_id, int) and not isinstance(job_id, bool) and abs(job_id) <= _LARGEST_ID:
+        return job_id
+    message = f"{shorten(job_id)} is no job's id, which is a whole number up to {_LARGEST_ID}"
+    raise MisuseError(message)
+
+
 def check_which(verb: str, which: object) -> int | JobQuery:
     """Return the id or the query that a verb is given.
 
     Raises:
         MisuseError: It is neither.
     """
-    if isinstance(which, JobQuery) or (isinstance(which, int) and not isinstance(which, bool)):
+    if isinstance(which, JobQuery):
         return which
-    message = f"{verb}: {which!r} is neither a job's id nor a JobQuery"
+    if isinstance(which, int) and not isinstance(which, bool):
+        return check_id(which)
+    message = f"{verb}: {shorten(which)} is neither a job's id nor a JobQuery"
     raise MisuseError(message)

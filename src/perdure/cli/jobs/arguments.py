@@ -10,16 +10,19 @@ from typing import Any, Final
 import click
 
 from perdure.durations import read_duration
+from perdure.shown import shorten
 
 __all__ = ["due_time", "duration", "job_id", "json_bytes", "json_filter"]
 
 _LARGEST_ID: Final = 2**63 - 1
+_LONGEST_ID: Final = 100
 
 
 def job_id(text: str) -> int:
     """Read a job's id."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _LARGEST_ID):
-        message = f"{text!r} is no job's id, which is a whole number from 1 on"
+    # The length first: of more digits Python makes no number.
+    if not (text.isascii() and text.isdigit() and len(text) < _LONGEST_ID and 1 <= int(text) <= _LARGEST_ID):
+        message = f"{shorten(text)} is no job's id, which is a whole number from 1 on"
         raise click.BadParameter(message)
     return int(text)
 
@@ -38,7 +41,11 @@ def json_bytes(text: str) -> bytes:
     if text == "-":
         text = sys.stdin.read()
     _json_value(text)
-    return text.encode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        message = f"{shorten(text)} is no text: it isn't in the encoding of this terminal"
+        raise click.BadParameter(message) from error
 
 
 def duration(text: str) -> timedelta:
@@ -74,9 +81,12 @@ def _json_value(text: str) -> Any:
     """Read a value written as JSON."""
     try:
         return json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        message = f"{shorten(text)} is nested too deeply"
+        raise click.BadParameter(message) from error
     except ValueError as error:
         hint = "" if '"' in text else "; a text in it has double quotes, and in a shell all of it single ones"
-        message = f"{text!r} is no JSON: {error}{hint}"
+        message = f"{shorten(text)} is no JSON: {error}{hint}"
         raise click.BadParameter(message) from error
 
 

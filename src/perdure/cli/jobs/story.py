@@ -41,7 +41,7 @@ def as_row(attempt: AttemptRecord[Any]) -> tuple[str, ...]:
     """Return the cells under `HEADER`."""
     return (
         str(attempt.number),
-        attempt.woken_by.value,
+        views.woken_by(attempt),
         time_text(attempt.started_at),
         "" if attempt.duration is None else _took(attempt.duration),
         attempt.ending.value,
@@ -59,7 +59,7 @@ def as_json(attempt: AttemptRecord[Any]) -> dict[str, object]:
         "started_at": views.iso(attempt.started_at),
         "ended_at": views.iso(attempt.ended_at),
         "ending": attempt.ending.value,
-        "woken_by": attempt.woken_by.value,
+        "woken_by": views.woken_by(attempt),
         "error_kind": kind,
         "error": error,
     }

@@ -33,6 +33,7 @@ __all__ = [
     "iso",
     "progress_text",
     "style_of",
+    "woken_by",
 ]
 
 HEADER: Final = ("id", "name", "state", "queue", "attempt", "due", "progress", "last error")
@@ -75,18 +76,18 @@ def as_fields(job: Job[Any, Any, Any, Any]) -> Iterator[tuple[str, str]]:
     yield "attempt", str(job.attempt)
     yield "retry number", str(job.retry_number)
     yield from _times(job)
-    if job.woken_by is not WokenBy.START and job.state is not JobState.SUSPENDED:
-        yield "woken by", job.woken_by.value
+    if woken_by(job) != WokenBy.START.value and job.state is not JobState.SUSPENDED:
+        yield "woken by", woken_by(job)
     if job.version != 1:
         yield "version", str(job.version)
     if job.worker_id is not None:
         yield "worker", str(job.worker_id)
     if job.progress is not None:
         yield "progress", f"{progress_text(job.progress)} ({time_text(job.progress.at)})"
-    yield "metadata", json_text(job.metadata)
-    yield "execution metadata", json_text(job.execution_metadata)
+    yield "metadata", _text_of(job, "metadata")
+    yield "execution metadata", _text_of(job, "execution_metadata")
     if job.state is JobState.COMPLETED:
-        yield "result", json_text(job.stored_result)
+        yield "result", _text_of(job, "stored_result")
     if job.last_error is not None:
         yield "last error", job.last_error
     if line := error_line(job):
@@ -94,8 +95,14 @@ def as_fields(job: Job[Any, Any, Any, Any]) -> Iterator[tuple[str, str]]:
 
 
 def as_json(job: Job[Any, Any, Any, Any]) -> dict[str, object]:
-    """Return what `--output json` prints of a job; times are ISO 8601 in UTC."""
+    """Return what `--output json` prints of a job; times are ISO 8601 in UTC.
+
+    Of a payload that can't be read it is null, and `unreadable` says why.
+    """
     kind, error = error_as_json(job)
+    payloads = {name: _read(job, name) for name in ("metadata", "execution_metadata", "stored_result")}
+    reasons = {name: str(value) for name, value in payloads.items() if isinstance(value, PayloadUndecodable)}
+    values = {name: None if name in reasons else value for name, value in payloads.items()}
     return {
         "id": job.id,
         "name": job.name,
@@ -109,14 +116,15 @@ def as_json(job: Job[Any, Any, Any, Any]) -> dict[str, object]:
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),
         "deadline_at": iso(job.deadline_at),
-        "woken_by": job.woken_by.value,
+        "woken_by": woken_by(job),
         "version": job.version,
         "worker_id": None if job.worker_id is None else str(job.worker_id),
         "cancel_requested": job.cancel_requested,
         "progress": _progress(job.progress),
-        "metadata": job.metadata,
-        "execution_metadata": job.execution_metadata,
-        "result": job.stored_result,
+        "metadata": values["metadata"],
+        "execution_metadata": values["execution_metadata"],
+        "result": values["stored_result"],
+        **({"unreadable": reasons} if reasons else {}),
         "error_kind": kind,
         "error": error,
         "last_error": job.last_error,
@@ -139,12 +147,34 @@ def _times(job: Job[Any, Any, Any, Any]) -> Iterator[tuple[str, str]]:
             yield name.removesuffix("_at"), time_text(time)
 
 
+def woken_by(ended: Job[Any, Any, Any, Any] | AttemptRecord[Any]) -> str:
+    """Return what has woken a job, as a word."""
+    try:
+        return ended.woken_by.value
+    except PayloadUndecodable:
+        return "unknown"
+
+
+def _read(job: Job[Any, Any, Any, Any], name: str) -> object:
+    """Read a payload; where it can't be read, what is wrong with it."""
+    try:
+        return getattr(job, name)
+    except PayloadUndecodable as error:
+        return error
+
+
+def _text_of(job: Job[Any, Any, Any, Any], name: str) -> str:
+    value = _read(job, name)
+    return f"(can't be read: {value})" if isinstance(value, PayloadUndecodable) else json_text(value)
+
+
 def _due(job: Job[Any, Any, Any, Any]) -> str:
     """Write when a worker may take it; nothing when none is to."""
     if job.state.is_final or job.state in {JobState.RUNNING, JobState.ENQUEUED}:
         return ""
     if job.scheduled_at is None:
-        return "when proceeded"
+        # Of any other state somebody has written the row by hand: cancelled and retried it is due again.
+        return "when proceeded" if job.state is JobState.SUSPENDED else "never"
     # By this machine's clock: for a look that is good enough, it is the database's that counts.
     return "now" if job.scheduled_at <= datetime.now(UTC) else time_text(job.scheduled_at)
 

@@ -13,7 +13,7 @@ from perdure.core.codec.defaults import default_maker
 from perdure.core.codec.faults import Faults
 from perdure.core.codec.filling import filler_of
 from perdure.core.codec.hints import show_type
-from perdure.core.codec.misfit import Misfit, shorten
+from perdure.core.codec.misfit import Misfit
 from perdure.core.codec.nodes import Anything, Choice, Json, Model, Node
 from perdure.core.codec.reading import Reader
 from perdure.core.codec.restoring import put_back
@@ -21,6 +21,7 @@ from perdure.core.codec.text import DEEPEST, check_text, write_out_exponents
 from perdure.core.codec.twin import encode, reader_of
 from perdure.core.codec.twins import Weaver, parts_of
 from perdure.errors import DefinitionError, PayloadRefused, PayloadTooLarge, PayloadUndecodable
+from perdure.shown import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable

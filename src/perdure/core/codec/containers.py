@@ -6,8 +6,9 @@ from datetime import time
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.codec.hints import show_type
-from perdure.core.codec.misfit import Misfit, shorten
+from perdure.core.codec.misfit import Misfit
 from perdure.core.codec.twin import Twin, lift_at
+from perdure.shown import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from perdure.core.codec.choices import class_of
 from perdure.core.codec.hints import show_type
 from perdure.core.codec.insides import insides, is_dict, is_row
-from perdure.core.codec.misfit import Misfit, shorten
+from perdure.core.codec.misfit import Misfit
 from perdure.core.codec.nodes import Anything, Array, Choice, Form, Leaf, Model, Node, Record, Row, Table
 from perdure.core.codec.sameness import check_same
 from perdure.core.codec.text import NUL, check_text
 from perdure.core.codec.twin import encode, reader_of
+from perdure.shown import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

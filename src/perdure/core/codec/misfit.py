@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Misfit", "shorten"]
+__all__ = ["Misfit"]
 
 _PLACE: Final = re.compile(r"(?s)(?P<reason>.*) - at (?P<key>`key` in )?`\$(?P<path>.*)`")
-_LONGEST_SHOWN: Final = 80
 
 
 class Misfit(Exception):
@@ -74,15 +73,6 @@ class Misfit(Exception):
 def join(parts: Iterable[str | int]) -> str:
     """Write keys and indexes as a path."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-
-
-def shorten(value: object) -> str:
-    """Show a value in a message."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a repr may do anything
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
 
 def _plain(text: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from perdure.core.codec.hints import show_type
 from perdure.core.codec.insides import field_names, is_dict, is_row
-from perdure.core.codec.misfit import Misfit, shorten
+from perdure.core.codec.misfit import Misfit
+from perdure.shown import shorten
 
 __all__ = ["check_same"]
 

@@ -4,8 +4,8 @@
 update {schema}.jobs set
     state = 0, worker_id = null,
     attempt = attempt - (not (%(began)s::boolean[])[width_bucket(id, %(ids)s::bigint[])])::int,
-    unreadable = least(unreadable + 1, 1000),
-    scheduled_at = clock_timestamp() + least(60, power(2, least(unreadable, 6))) * interval '1 s',
+    unreadable = least(greatest(unreadable, 0) + 1, 1000),
+    scheduled_at = clock_timestamp() + least(60, power(2, least(greatest(unreadable, 0), 6))) * interval '1 s',
     last_error = (%(last_errors)s::text[])[width_bucket(id, %(ids)s::bigint[])]
 where id = any(array(
         select id from {schema}.jobs where id = any(%(ids)s::bigint[]) order by id for no key update skip locked

@@ -5,6 +5,8 @@
 -- queues is due; this worker's jobs with a cancel request; whether a job that no worker holds is past its deadline, and
 -- seconds to the next deadline of such a job.
 -- Ids marked just now may hold jobs, too: their jobs are seen by the next sweep.
+-- A row that somebody has spoilt stops no sweep: NaN, infinities and 1e300 seconds are no intervals, so a lease counts
+-- as one of 0 s to 36,500 days, which is what the configuration allows.
 -- Locks: the workers' rows, skipping locked ones (a renewal on its way keeps its lease). Index: jobs_held, jobs_suspect,
 -- jobs_cancelling, jobs_deadline.
 with recursive lapsed as (
@@ -16,10 +18,12 @@ with recursive lapsed as (
     )) and (lease_until <= clock_timestamp() or timeline <> {schema}.timeline())
     returning id
 ), shortened as (
-    update {schema}.workers set lease_until = clock_timestamp() + lease_seconds * interval '1 s'
+    update {schema}.workers set
+        lease_until = clock_timestamp() + least(greatest(lease_seconds, 0), 3153600000) * interval '1 s'
     where id = any(array(
         select id from {schema}.workers
-        where lapsed_at is null and lease_until > clock_timestamp() + (lease_seconds + 1) * interval '1 s'
+        where lapsed_at is null
+            and lease_until > clock_timestamp() + (least(greatest(lease_seconds, 0), 3153600000) + 1) * interval '1 s'
         order by id for no key update skip locked
     ))
 ), holder as (
@@ -40,7 +44,8 @@ select
     ),
     (
         select extract(epoch from min(lease_until) - clock_timestamp())::float8
-        from {schema}.workers where lapsed_at is null and id <> %(worker)s and lease_until > clock_timestamp()
+        from {schema}.workers
+        where lapsed_at is null and id <> %(worker)s and lease_until > clock_timestamp() and isfinite(lease_until)
     ),
     exists (
         select from {schema}.jobs
