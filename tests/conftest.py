@@ -91,12 +91,16 @@ def every_cluster(request: pytest.FixtureRequest) -> Cluster:
 
 @pytest.fixture
 def new_cluster(test_run: TestRun) -> Iterator[Callable[..., Cluster]]:
-    """Make servers of one's own: `new_cluster(binaries=…, settings={…})`; gone after the test."""
+    """Make servers of one's own: `new_cluster(binaries=…, settings={…}, standby_of=…)`; gone after the test."""
     made: list[Cluster] = []
 
-    def make(binaries: Path | None = None, settings: Mapping[str, str] | None = None) -> Cluster:
+    def make(
+        binaries: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        standby_of: Cluster | None = None,
+    ) -> Cluster:
         name = f"p{os.getpid()}-{next(_numbers)}"
-        made.append(test_run.new_cluster(name, binaries or wheel_binaries(), settings))
+        made.append(test_run.new_cluster(name, binaries or wheel_binaries(), settings, standby_of=standby_of))
         return made[-1]
 
     yield make

@@ -126,16 +126,27 @@ class TestRun:
             note.write_text(f"{cluster.port}\n{cluster.binaries}", encoding="utf-8")
             return cluster
 
-    def new_cluster(self, name: str, binaries: Path, settings: Mapping[str, str] | None = None) -> Cluster:
+    def new_cluster(
+        self,
+        name: str,
+        binaries: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        standby_of: Cluster | None = None,
+    ) -> Cluster:
         """Set up and start a server.
 
         Args:
             name: Its folder's name in the run's folder, so unique in it and short.
             binaries: The folder of `initdb` and `postgres`.
-            settings: Settings of `postgresql.conf`, beside and before ours.
+            settings: Settings of `postgresql.conf`, beside and before ours; of a standby, the primary's.
+            standby_of: The running server that it is to follow.
         """
         cluster = Cluster(self, name, binaries, port=_free_port())
-        cluster.initialise({**_SETTINGS, **(settings or {})})
+        if standby_of is None:
+            cluster.initialise({**_SETTINGS, **(settings or {})})
+        else:
+            cluster.initialise_as_standby(standby_of, settings or {})
         for attempt in range(_PORT_ATTEMPTS):
             try:
                 cluster.start()
@@ -183,9 +194,7 @@ class Cluster:
 
     def initialise(self, settings: Mapping[str, str]) -> None:
         """Make the data folder. Ordinary tests get a cluster that is set up and started."""
-        self.folder.mkdir(mode=0o755)
-        self._account.give(self.folder)
-        self.binaries = self._reachable_binaries()
+        self._make_folder()
         # Setting up takes longer than copying what was set up: the run does it once for each set of binaries.
         with self.run.lock(f"initdb-{'-'.join(self.binaries.parts[-3:])}") as note:
             pristine = note.with_suffix(".data")
@@ -193,6 +202,25 @@ class Cluster:
                 self._initdb(pristine)
                 note.touch()
         subprocess.run(["/bin/cp", "-a", pristine, self.data], check=True)
+        self._configure(settings)
+
+    def initialise_as_standby(self, primary: Cluster, settings: Mapping[str, str]) -> None:
+        """Make the data folder by a base backup of a running server, to follow that one under this one's name."""
+        self._make_folder()
+        source = f"host=127.0.0.1 port={primary.port} user=postgres application_name={self.folder.name}"
+        backup = [str(self.binaries / "pg_basebackup"), "-d", source, "-D", str(self.data), "-R", "-c", "fast"]
+        done = self._account.run([*backup, "--no-sync"])
+        if done.returncode != 0:
+            message = f"pg_basebackup failed with exit code {done.returncode}:\n{done.stdout}"
+            raise RuntimeError(message)
+        self._configure(settings)
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o755)
+        self._account.give(self.folder)
+        self.binaries = self._reachable_binaries()
+
+    def _configure(self, settings: Mapping[str, str]) -> None:
         lines = [f"{key} = '{value}'\n" for key, value in settings.items()]
         lines.append(f"unix_socket_directories = '{self.folder}'\n")
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as file:

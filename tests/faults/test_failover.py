@@ -1,0 +1,113 @@
+"""Fault 17: a standby takes over from a primary that was killed.
+
+A synchronous one has all that was acknowledged, so nothing may be lost and nothing be done twice (I1 to I5). An
+asynchronous one lacks the last of it: what is lost is lost, but its numbers come again and may mix up nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from perdure import App, Context, JobState
+from tests.support.failover import cut_off, dsn_of_both, promote, wait_until_replicated
+from tests.support.load import Load
+from tests.support.migrated import migrate_database
+from tests.support.tiers import seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.cluster import Cluster
+    from tests.support.processes import Process, Processes
+
+NewCluster = "Callable[..., Cluster]"
+SCRIPT = str(Path(__file__).with_name("failover_app.py"))
+
+
+@pytest.mark.parametrize("seed", seeds("test_synchronous_failover", push=1, nightly=12))
+async def test_a_synchronous_standby_that_takes_over_has_all_and_does_nothing_twice(
+    new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path, seed: int
+) -> None:
+    primary = new_cluster()
+    database = primary.create_database()
+    migrate_database(primary.dsn(database))
+    standby = new_cluster(settings={"synchronous_standby_names": ""}, standby_of=primary)
+    load = Load(primary.dsn(database), tmp_path, processes)
+    load.dsn = dsn_of_both(primary, standby, database)
+    with psycopg.connect(primary.dsn(), autocommit=True) as connection:
+        connection.execute("alter system set synchronous_standby_names = '*'")
+        connection.execute("select pg_reload_conf()")
+    workers = [load.start_worker() for _ in range(2)]
+    async with load.starting():
+        await load.until_acknowledged(50 + seed % 100)
+        primary.kill()
+        promote(standby)
+        await load.until_acknowledged(50)
+        for worker in workers:
+            await worker.line("another server has taken over", within_seconds=60)
+    await load.rest()
+    assert await load.violations() == []
+
+
+@pytest.mark.parametrize("seed", seeds("test_asynchronous_failover", push=1, nightly=6))
+async def test_a_job_that_a_failover_has_lost_doesnt_settle_the_one_that_has_its_number_now(
+    new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path, seed: int
+) -> None:
+    primary = new_cluster()
+    database = primary.create_database()
+    migrate_database(primary.dsn(database))
+    with psycopg.connect(primary.dsn(database), autocommit=True) as connection:
+        connection.execute("create table effects (job bigint, whose text)")
+        connection.execute(f"alter sequence background_tasks.job_ids restart {seed + 1}".encode())
+    standby = new_cluster(standby_of=primary)
+    worker = start_worker(processes, dsn_of_both(primary, standby, database), tmp_path)
+    wait_until_replicated(primary, standby)
+    cut_off(standby)
+    async with client(primary.dsn(database)) as app:
+        lost = await app.tasks["named"].start("lost")
+    await worker.line("lost begins")
+    primary.kill()
+    promote(standby)
+    async with client(standby.dsn(database)) as app:
+        # The worker's lease came over, and is good for a minute yet; ids begin where they had begun.
+        job = await app.tasks["named"].start("found")
+        assert job.id == lost.id
+        await worker.line("lost: stopped", within_seconds=60)
+        await worker.line("found begins", within_seconds=60)
+        (tmp_path / "lost").touch()
+        await worker.line("lost: transaction refused")
+        await worker.line("lost: persist refused")
+        (tmp_path / "found").touch()
+        assert await job.result(timeout=60) == "found"
+        await job.refresh()
+        assert (job.state, job.execution_metadata) == (JobState.COMPLETED, {"whose": "found"})
+    with psycopg.connect(standby.dsn(database), autocommit=True) as connection:
+        assert connection.execute("select job, whose from effects").fetchall() == [(job.id, "found")]
+    assert worker.output.count("another server has taken over") == 1
+    worker.terminate()
+    assert await worker.end(within_seconds=60) == 0
+
+
+def start_worker(processes: Processes, dsn: str, folder: Path) -> Process:
+    environment = {
+        "TEST_DSN": dsn,
+        "TEST_GATES": str(folder),
+        "TEST_EXECUTION": json.dumps({"lease_duration": 60, "shutdown_grace": 5, "cancel_grace": 600}),
+    }
+    worker = processes.python(SCRIPT, env=environment)
+    worker.wait_for_line("^worker ready", within_seconds=60)
+    return worker
+
+
+def client(dsn: str) -> App:
+    app = App(dsn)
+
+    @app.task("named")
+    async def named(ctx: Context[str, dict[str, Any]]) -> str: ...
+
+    return app

@@ -1,0 +1,93 @@
+"""Fault 4: PostgreSQL crashes under load, and recovers.
+
+Nothing that was acknowledged is lost, nothing is done twice, no page is spoilt: I1 to
+I5, I8; and `pg_amcheck` finds heaps and indexes in order.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg
+import pytest
+
+from tests.support.account import Account
+from tests.support.cluster import DEBIAN_BINARIES, wheel_binaries
+from tests.support.load import Load
+from tests.support.migrated import migrate_database
+from tests.support.tiers import TIER, count, seeds
+from tests.support.waiting import still_alive, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support.cluster import Cluster
+    from tests.support.processes import Processes
+
+
+def crash_at_once(cluster: Cluster) -> None:
+    """As after `pg_ctl stop -m immediate`."""
+    cluster.stop("immediate")
+
+
+def kill_all_processes(cluster: Cluster) -> None:
+    """As by the machine's end."""
+    cluster.kill()
+
+
+def kill_the_postmaster(cluster: Cluster) -> None:
+    """Its children notice, and end by themselves, wherever they are."""
+    children = psutil.Process(cluster.pid).children(recursive=True)
+    os.kill(cluster.pid, signal.SIGKILL)
+    wait_until(lambda: not still_alive(children), "the postmaster's children outlive it")
+    wait_until(lambda: not cluster.is_running, "the server's guard hasn't seen its end")
+
+
+def kill_a_backend(cluster: Cluster) -> None:
+    """One session's process is killed: the postmaster ends all the others, and recovers by itself."""
+    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        query = "select pid from pg_stat_activity where application_name = 'perdure worker' order by random() limit 1"
+        (pid,) = connection.execute(query).fetchone() or (0,)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "all server processes terminated; reinitializing" in cluster.tail(200), "no crash was noticed")
+
+
+CRASHES = (crash_at_once, kill_all_processes, kill_the_postmaster, kill_a_backend)
+
+
+@pytest.mark.parametrize("binaries", [wheel_binaries(), *([DEBIAN_BINARIES] if TIER == "nightly" else [])])
+@pytest.mark.parametrize("seed", seeds("test_server_crashes", push=1, nightly=6))
+async def test_a_server_that_crashes_under_load_loses_nothing_and_is_whole(
+    new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path, seed: int, binaries: Path
+) -> None:
+    if not (binaries / "postgres").exists():
+        pytest.skip(f"PostgreSQL isn't installed in {binaries}")
+    source = random.Random(seed)
+    cluster = new_cluster(binaries)
+    database = cluster.create_database()
+    migrate_database(cluster.dsn(database))
+    load = Load(cluster.dsn(database), tmp_path, processes)
+    for _ in range(2):
+        load.start_worker()
+    async with load.starting():
+        for crash in source.sample(CRASHES, count(push=2, nightly=4)):
+            await load.until_acknowledged(source.randrange(20, 80))
+            crash(cluster)
+            if not cluster.is_running:
+                cluster.start()
+        await load.until_acknowledged(20)
+    await load.rest()
+    assert await load.violations() == []
+    checked = Account.of_servers().run(
+        [
+            str(cluster.binaries / "pg_amcheck"),
+            *("--install-missing", "--heapallindexed", "--parent-check"),
+            *("-h", "127.0.0.1", "-p", str(cluster.port), "-U", "postgres", "-d", database),
+        ]
+    )
+    assert (checked.returncode, checked.stdout) == (0, "")

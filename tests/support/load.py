@@ -1,0 +1,129 @@
+"""Load on a database while faults are done to it: workers in processes, a client that starts jobs, and the verdict.
+
+load = Load(dsn, tmp_path, processes)
+load.start_worker()
+async with load.starting():
+    …
+await load.rest()
+assert await load.violations() == []
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from perdure.errors import PerdureError
+from tests.support.history import Recorder, Rules, collect, journal, violations
+from tests.support.history.lines import Answered, Asked
+from tests.support.load_app import RETRIES, Order, define
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.processes import Process, Processes
+
+__all__ = ["Load"]
+
+_ROOT = Path(__file__).parents[2]
+_PACE_SECONDS = 0.01
+_LOOK_SECONDS = 0.1
+
+
+class Load:
+    """Workers and a client of a migrated database.
+
+    Attributes:
+        acknowledged: How many jobs the client knows to be stored.
+        workers: The workers' processes.
+    """
+
+    def __init__(self, dsn: str, folder: Path, processes: Processes) -> None:
+        journal.install(dsn)
+        self.dsn = dsn
+        self.acknowledged = 0
+        self.workers: list[Process] = []
+        self._folder = folder / "history"
+        self._folder.mkdir()
+        self._processes = processes
+        self._recorder = Recorder(self._folder, "client")
+        self._calls = 0
+        self._keys = 0
+
+    def start_worker(self, *wrapper: str, env: dict[str, str] | None = None, **execution: Any) -> Process:
+        """Start a worker and wait until it is ready; `wrapper` is a command to run it by, `env` on top of its own."""
+        environment = {
+            "PYTHONPATH": str(_ROOT),
+            "TEST_DSN": self.dsn,
+            "TEST_HISTORY": str(self._folder),
+            "TEST_EXECUTION": json.dumps({"lease_duration": 3, **execution}),
+            **(env or {}),
+        }
+        worker = self._processes.start(*wrapper, sys.executable, "-m", "tests.support.load_app", env=environment)
+        worker.wait_for_line("^worker ready", within_seconds=60)
+        self.workers.append(worker)
+        return worker
+
+    @asynccontextmanager
+    async def starting(self) -> AsyncIterator[None]:
+        """Start jobs as long as the block lasts, whatever becomes of each start."""
+        over = asyncio.Event()
+        async with define(self.dsn) as app:
+            client = asyncio.create_task(self._start_until(app, over))
+            try:
+                yield
+            finally:
+                over.set()
+                await client
+
+    async def until_acknowledged(self, more: int, *, within_seconds: float = 60.0) -> None:
+        """Wait until so many more jobs are known to be stored."""
+        wanted = self.acknowledged + more
+        async with asyncio.timeout(within_seconds):
+            while self.acknowledged < wanted:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def rest(self, *, within_seconds: float = 90.0) -> None:
+        """Wait until every job has ended."""
+        async with asyncio.timeout(within_seconds):
+            while await self._live():  # noqa: ASYNC110 - as above
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def violations(self, **rules: Any) -> list[str]:
+        """Stop the workers, and say what is wrong with all that has happened."""
+        for worker in self.workers:
+            if worker.is_running:
+                worker.terminate()
+                assert await worker.end(within_seconds=60) == 0, worker.output
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            sessions = journal.read_sessions(connection, "background_tasks")
+        settings = Rules(scheduler_retry_count=RETRIES, max_retry_count=0, **rules)
+        return violations(collect(self.dsn, self._folder, settings, sessions=sessions))
+
+    async def _start_until(self, app: Any, over: asyncio.Event) -> None:
+        while not over.is_set():
+            # One in ten is a bulk start; one in three has a handler that blocks.
+            keys = tuple(f"k{self._keys + place}" for place in range(1 if self._calls % 10 else 5))
+            self._keys += len(keys)
+            self._calls += 1
+            task = app.tasks["blocks" if self._calls % 3 == 0 else "awaits"]
+            self._recorder.write(Asked(self._calls, "start", keys))
+            with suppress(PerdureError, psycopg.Error):
+                orders = [Order(key) for key in keys]
+                jobs = [await task.start(orders[0])] if len(orders) == 1 else await task.start_many(orders)
+                self._recorder.write(Answered(self._calls, "Started", tuple(job.id for job in jobs)))
+                self.acknowledged += len(jobs)
+            await asyncio.sleep(_PACE_SECONDS)
+
+    async def _live(self) -> int:
+        with suppress(psycopg.OperationalError):
+            async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
+                row = await (await connection.execute("select count(*) from background_tasks.jobs")).fetchone()
+                return int(row[0]) if row else 1
+        return 1
