@@ -15,6 +15,8 @@ from tests.support.clients import Hands, Imported, Meta, Needs, Progress, ShopCl
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import psycopg
+
 
 async def test_a_started_job_is_shown_as_it_is_stored(app: App, task: Any) -> None:
     before = datetime.now(UTC) - timedelta(minutes=1)
@@ -33,6 +35,15 @@ async def test_a_started_job_is_shown_as_it_is_stored(app: App, task: Any) -> No
     assert await job.refresh() is job
     assert {name: getattr(job, name) for name in shown} == shown
     assert {name: getattr(await app.job(job.id), name) for name in shown} == shown
+
+
+async def test_a_duration_is_as_long_where_the_clocks_change(task: Any, own: psycopg.AsyncConnection[Any]) -> None:
+    await own.execute("set timezone = 'Europe/Riga'")
+    for days in (91, 182, 273):  # whatever today is, a change of the clocks is in one of them
+        duration = timedelta(days=days)
+        job = await task.start(Meta("riga"), at=duration, deadline=duration, connection=own)
+        assert (job.scheduled_at - job.created_at, job.deadline_at - job.scheduled_at) == (duration, duration)
+        assert job.scheduled_at.utcoffset() == timedelta()
 
 
 async def test_start_takes_a_checkpoint_a_queue_a_priority_and_a_time(app: App, task: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,10 @@ _ANSWER = (
     b"%(json)s::json, %(jsonb)s::jsonb, %(none)s::text, 7 %% 4, "
     b"array[1, -2]::bigint[], array[]::bigint[], array['a', null, 'b']::text[], %(packed)s::bigint[], "
     b"'2026-11-24 12:00:00.000001+02'::timestamptz, 'infinity'::timestamptz, '-infinity'::timestamptz, "
-    b"'00000000-0000-0000-0000-000000000001'::uuid"
+    b"'00000000-0000-0000-0000-000000000001'::uuid, %(time)s::timestamptz, %(times)s::timestamptz[] = array["
+    b"'2026-11-24 12:00:00.000001+02', null]::timestamptz[], %(floats)s::float8[] = array[0.5, null]::float8[]"
 )
+_TIME = datetime(2026, 11, 24, 12, 0, 0, 1, tzinfo=timezone(timedelta(hours=2)))
 
 
 def _call(statement: bytes, **parameters: object) -> Call[list[tuple[Any, ...]]]:
@@ -43,6 +45,9 @@ def _answer() -> Call[list[tuple[Any, ...]]]:
         jsonb="[1]",
         none=None,
         packed=arrays.int8s([5, 6]),
+        time=_TIME,
+        times=arrays.times([_TIME, None]),
+        floats=arrays.float8s([0.5, None]),
     )
 
 
@@ -58,9 +63,38 @@ async def test_both_ways_give_the_same_answer(connection: psycopg.AsyncConnectio
     assert found == by_cursor
     assert found[14] == datetime(2026, 11, 24, 10, 0, 0, 1, tzinfo=UTC)
     assert found[14].utcoffset() == timedelta()
+    assert found[18:] == (_TIME, True, True)
     with psycopg.connect(database, autocommit=True) as blocking:
         assert direct.run_blocking(blocking, _answer()) == [by_cursor]
         assert calls.run_blocking(blocking, _answer()) == [by_cursor]
+
+
+async def test_many_calls_are_one_transaction_and_answered_in_their_order(
+    connection: psycopg.AsyncConnection[Any],
+) -> None:
+    moments: list[str] = []
+    asked = [_call(b"select 1"), _answer(), _call(b"select txid_current()"), _call(b"select txid_current()")]
+    for _ in range(2):  # to be prepared, then prepared
+        one, answer, first, second = await direct.run_all(connection, asked, lambda: moments.append("sent"))
+        assert (one, len(answer), first) == ([(1,)], 1, second)
+    assert moments == ["sent", "sent"]
+    by_cursor = await direct._run_all_by_cursors(connection, asked[:2], lambda: moments.append("by cursor"))
+    assert by_cursor == [one, answer]
+
+
+async def test_an_error_undoes_what_was_sent_with_it(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute("create table kept (n int)")
+    asked = [_call(b"insert into kept values (%(n)s::int) returning n", n=1), _call(b"select 1 / %(n)s::int", n=0)]
+    for _ in range(2):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await direct.run_all(connection, asked, lambda: None)
+    assert await direct.run(connection, _call(b"select count(*) from kept")) == [(0,)]
+
+
+async def test_large_calls_of_both_directions_dont_block_each_other(connection: psycopg.AsyncConnection[Any]) -> None:
+    large = "x" * 8_000_000
+    asked = [_call(b"select %(text)s::text", text=large)] * 4
+    assert await direct.run_all(connection, asked, lambda: None) == [[(large,)]] * 4
 
 
 async def test_a_statement_is_prepared_once_a_connection(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -121,9 +155,13 @@ async def test_one_without_prepared_statements_is_the_cursors(connection: psycop
 
 async def test_a_cancelled_call_ends_in_the_server_too(connection: psycopg.AsyncConnection[Any]) -> None:
     await direct.run(connection, _call(b"select pg_sleep(%(seconds)s::float8) is null", seconds=0.0))
+    asleep = _call(b"select pg_sleep(%(seconds)s::float8) is null", seconds=600.0)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
-            await direct.run(connection, _call(b"select pg_sleep(%(seconds)s::float8) is null", seconds=600.0))
+            await direct.run(connection, asleep)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await direct.run_all(connection, [_answer(), asleep, _answer()], lambda: None)
     assert len(await direct.run(connection, _answer())) == 1
 
 

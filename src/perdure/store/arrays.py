@@ -35,6 +35,7 @@ __all__ = [
     "read_time",
     "register",
     "texts",
+    "times",
 ]
 
 _HEADER = struct.Struct(">iiIii").pack
@@ -42,10 +43,12 @@ _LENGTH = struct.Struct(">i").pack
 _SHORT = 4096
 _LENGTHS = [_LENGTH(length) for length in range(_SHORT)]
 _NULL = _LENGTH(-1)
-_BOOL, _INT8, _INT2, _INT4, _FLOAT8 = 16, 20, 21, 23, 701
+_BOOL, _INT8, _INT2, _INT4, _FLOAT8, _TIMESTAMPTZ = 16, 20, 21, 23, 701, 1184
+_DOUBLE, _LONG = struct.Struct(">d").pack, struct.Struct(">q").pack
 _UTF8 = "utf-8"
 _MICROSECONDS = struct.Struct(">q").unpack
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # of PostgreSQL's times
+_MICROSECOND = timedelta(microseconds=1)
 # A day from the ends, so that every time zone can show them.
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -90,6 +93,10 @@ class _Float8s(_Numbers):
     __slots__ = ()
 
 
+class _Times(_Numbers):
+    __slots__ = ()
+
+
 class _Blobs(Packed):
     __slots__ = ("_values",)
     element_oid: ClassVar[int]
@@ -102,15 +109,7 @@ class _Blobs(Packed):
         values, encoding = self._values, _encoding(connection)
         if encoding != _UTF8:
             values = [None if value is None else value.decode().encode(encoding) for value in values]
-        prefix = self.prefix
-        extra = len(prefix)
-        parts = [_HEADER(1, 1, self.element_oid, len(values), 1)]
-        for value in values:
-            if value is None:
-                parts.append(_NULL)
-            else:
-                parts += _length(len(value) + extra), prefix, value
-        return b"".join(parts)
+        return _joined(self.element_oid, values, self.prefix)
 
 
 class _Texts(_Blobs):
@@ -129,10 +128,21 @@ class _Jsonbs(_Blobs):
     prefix = b"\x01"  # the version of the format
 
 
-def _fixed(element_oid: int, code: str, size: int, values: Sequence[float]) -> bytes:
-    flat: list[float] = [size] * (2 * len(values))
+def _fixed(element_oid: int, code: str, size: int, values: Sequence[int]) -> bytes:
+    flat = [size] * (2 * len(values))
     flat[1::2] = values
     return _HEADER(1, 0, element_oid, len(values), 1) + struct.pack(">" + ("i" + code) * len(values), *flat)
+
+
+def _joined(element_oid: int, values: Sequence[bytes | None], prefix: bytes = b"") -> bytes:
+    extra = len(prefix)
+    parts = [_HEADER(1, 1, element_oid, len(values), 1)]
+    for value in values:
+        if value is None:
+            parts.append(_NULL)
+        else:
+            parts += _length(len(value) + extra), prefix, value
+    return b"".join(parts)
 
 
 def booleans(values: Sequence[bool]) -> Packed:
@@ -140,9 +150,9 @@ def booleans(values: Sequence[bool]) -> Packed:
     return _Booleans(_fixed(_BOOL, "?", 1, values))
 
 
-def float8s(values: Sequence[float]) -> Packed:
+def float8s(values: Sequence[float | None]) -> Packed:
     """Pack a `float8[]`."""
-    return _Float8s(_fixed(_FLOAT8, "d", 8, values))
+    return _Float8s(_joined(_FLOAT8, [None if value is None else _DOUBLE(value) for value in values]))
 
 
 def int2s(values: Sequence[int]) -> Packed:
@@ -158,6 +168,13 @@ def int4s(values: Sequence[int]) -> Packed:
 def int8s(values: Sequence[int]) -> Packed:
     """Pack a `bigint[]`."""
     return _Int8s(_fixed(_INT8, "q", 8, values))
+
+
+def times(values: Sequence[datetime | None]) -> Packed:
+    """Pack a `timestamptz[]`."""
+    return _Times(
+        _joined(_TIMESTAMPTZ, [None if value is None else _LONG((value - _EPOCH) // _MICROSECOND) for value in values])
+    )
 
 
 def _length(length: int) -> bytes:
@@ -245,6 +262,7 @@ _DUMPERS = (
     (_Int2s, _dumper(1005)),
     (_Int4s, _dumper(1007)),
     (_Float8s, _dumper(1022)),
+    (_Times, _dumper(1185)),
     (_Texts, _dumper(1009)),
     (_Jsons, _dumper(199)),
     (_Jsonbs, _dumper(3807)),

@@ -33,13 +33,11 @@ class Call(Generic[T]):
         statement: The SQL, with psycopg's named placeholders.
         parameters: Their values.
         read: Makes the answer of the rows.
-        packs: Whether arrays are sent, or JSON or odd times are read, for which the cursor is prepared.
     """
 
     statement: bytes
     parameters: Mapping[str, object]
     read: Callable[[Sequence[tuple[Any, ...]]], T]
-    packs: bool = True
 
 
 async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
@@ -52,8 +50,7 @@ async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
 
 async def _run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     cursor = AsyncCursor(connection, row_factory=tuple_row)  # of the client only: there is nothing to close
-    if call.packs:
-        arrays.register(cursor)
+    arrays.register(cursor)
     await cursor.execute(call.statement, call.parameters, binary=True)
     return call.read(await cursor.fetchall() if cursor.rownumber is not None else [])
 
@@ -61,7 +58,6 @@ async def _run(connection: AsyncConnection[Any], call: Call[T]) -> T:
 def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
     """Run a call on a sync connection, in whatever transaction that is in."""
     cursor = Cursor(connection, row_factory=tuple_row)  # as above
-    if call.packs:
-        arrays.register(cursor)
+    arrays.register(cursor)
     cursor.execute(call.statement, call.parameters, binary=True)
     return call.read(cursor.fetchall() if cursor.rownumber is not None else [])

@@ -89,5 +89,5 @@ def claim(
 
 def claim_suspect(names: Names, worker: UUID, *, queues: Sequence[str] | None) -> Call[list[Claimed]]:
     """Take one due suspect, if there is one."""
-    parameters = {"worker": worker, "queues": None if queues is None else list(queues)}
+    parameters = {"worker": worker, "queues": None if queues is None else texts([queue.encode() for queue in queues])}
     return Call(names.statements["claim_suspect"], parameters, lambda rows: [Claimed(*row) for row in rows])

@@ -2,7 +2,7 @@
 
 On our own connections only. For a lone statement psycopg's cursor costs as much as all the rest: it finds a dumper for
 each parameter, and decides about preparing. Here the server says of what types they are, once a connection. What isn't
-plain (times, text that can't be sent) is left to the cursor, and so is a connection of another encoding, or without
+plain (lists, text that can't be sent) is left to the cursor, and so is a connection of another encoding, or without
 prepared statements.
 """
 
@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import re
 import struct
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from psycopg import errors, generators
+from psycopg import AsyncCursor, errors, generators
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 
 from perdure.store import arrays, calls
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from perdure.store.calls import Call
 
-__all__ = ["run", "run_blocking"]
+__all__ = ["run", "run_all", "run_blocking"]
 
 T = TypeVar("T")
 Rows: TypeAlias = list[tuple[Any, ...]]
@@ -110,6 +111,40 @@ async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     return call.read(rows)
 
 
+async def run_all(
+    connection: AsyncConnection[Any], given: Sequence[Call[Any]], before_end: Callable[[], None]
+) -> list[Any]:
+    """Run calls on an async connection of ours, in one round trip and one transaction.
+
+    Args:
+        connection: Ours, in no transaction.
+        given: What to run, in this order.
+        before_end: Called when all is sent but the transaction's end.
+    """
+    parameters = [_parameters(connection, call) for call in given]
+    plain = [one for one in parameters if one is not None]
+    if len(plain) < len(given):
+        return await _run_all_by_cursors(connection, given, before_end)
+    statements = [call.statement for call in given]
+    answers = await connection.wait(_execute_all(connection, statements, plain, before_end))
+    return [call.read(rows) for call, rows in zip(given, answers, strict=True)]
+
+
+async def _run_all_by_cursors(
+    connection: AsyncConnection[Any], given: Sequence[Call[Any]], before_end: Callable[[], None]
+) -> list[Any]:
+    cursors = [AsyncCursor(connection) for _ in given]
+    async with connection.pipeline():
+        for cursor, call in zip(cursors, given, strict=True):
+            arrays.register(cursor)
+            await cursor.execute(call.statement, call.parameters, binary=True)
+        before_end()
+    return [
+        call.read(await cursor.fetchall() if cursor.rownumber is not None else ())
+        for cursor, call in zip(cursors, given, strict=True)
+    ]
+
+
 def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
     """Run a call on a sync connection of ours, in whatever transaction that is in."""
     parameters = _parameters(connection, call)
@@ -141,7 +176,7 @@ def _parameters(connection: BaseConnection[Any], call: Call[Any]) -> _Parameters
                     values.append(value.encode())
                 except UnicodeEncodeError:
                     return None
-            case int() | float() | UUID():
+            case int() | float() | UUID() | datetime():
                 values.append(str(value).encode())
             case arrays.Packed():
                 values.append(value.pack(connection))
@@ -152,19 +187,64 @@ def _parameters(connection: BaseConnection[Any], call: Call[Any]) -> _Parameters
 
 
 def _execute(connection: BaseConnection[Any], statement: bytes, parameters: _Parameters) -> PQGen[Rows]:
-    pgconn = connection.pgconn
-    names = _prepared.get(connection)
-    if names is None:
-        names = _prepared[connection] = {}
+    pgconn, names = connection.pgconn, _names(connection)
     name = names.get(statement)
     if name is None:
-        # Never the same name twice: the answer to this may get lost.
-        name = b"perdure_%d" % next(_numbers)
+        name = _new_name()
         pgconn.send_prepare(name, _numbered(statement)[0])
         _check((yield from generators.execute(pgconn)))
         names[statement] = name
     pgconn.send_query_prepared(name, parameters.values, parameters.formats, Format.BINARY)
     return _rows(_check((yield from generators.execute(pgconn))))
+
+
+def _execute_all(
+    connection: BaseConnection[Any],
+    statements: Sequence[bytes],
+    parameters: Sequence[_Parameters],
+    before_end: Callable[[], None],
+) -> PQGen[list[Rows]]:
+    pgconn, names = connection.pgconn, _names(connection)
+    pgconn.enter_pipeline_mode()
+    new: dict[int, tuple[bytes, bytes]] = {}  # by the place of the answer to its preparation
+    places = 0
+    for statement, given in zip(statements, parameters, strict=True):
+        name = names.get(statement)
+        if name is None:
+            name = _new_name()
+            new[places] = statement, name
+            pgconn.send_prepare(name, _numbered(statement)[0])
+            places += 1
+        pgconn.send_query_prepared(name, given.values, given.formats, Format.BINARY)
+        places += 1
+    yield from generators.send(pgconn)
+    before_end()
+    pgconn.pipeline_sync()
+    yield from generators.send(pgconn)
+    answers: list[PGresult] = []
+    for place in range(places):
+        results = yield from generators.fetch_many(pgconn)
+        answers += results
+        if place in new and results[0].status == ExecStatus.COMMAND_OK:
+            statement, name = new[place]
+            names[statement] = name  # even if what follows fails
+    yield from generators.fetch_many(pgconn)  # the end
+    pgconn.exit_pipeline_mode()
+    for result in answers:
+        _check([result])
+    return [_rows(result) for place, result in enumerate(answers) if place not in new]
+
+
+def _names(connection: BaseConnection[Any]) -> dict[bytes, bytes]:
+    names = _prepared.get(connection)
+    if names is None:
+        names = _prepared[connection] = {}
+    return names
+
+
+def _new_name() -> bytes:
+    """Return a name for a statement: never the same twice, for the answer to its preparation may get lost."""
+    return b"perdure_%d" % next(_numbers)
 
 
 def _rows(result: PGresult) -> Rows:

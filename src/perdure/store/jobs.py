@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perdure.store.arrays import jsonbs
+from perdure.store.arrays import int8s, jsonbs
 from perdure.store.calls import Call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from typing import Unpack
     from uuid import UUID
 
@@ -150,14 +151,13 @@ def start(  # noqa: PLR0913 - an argument a column
         "metadata": jsonb(metadata),
         "execution_metadata": jsonb(execution_metadata),
         "at": at,
-        "after": after,
-        "deadline": deadline,
+        "after": interval(after),
+        "deadline": interval(deadline),
         "version": version,
         "notify": notify,
         "channel": names.work_channel,
     }
-    is_dated = at is not None or after is not None or deadline is not None  # perhaps beyond Python's calendar
-    return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:4]), packs=is_dated)
+    return Call(names.statements["start"], parameters, lambda rows: Started(*rows[0][:4]))
 
 
 def start_many(  # noqa: PLR0913 - an argument a column
@@ -182,8 +182,8 @@ def start_many(  # noqa: PLR0913 - an argument a column
         "metadata": jsonbs(metadata),
         "execution_metadata": jsonb(execution_metadata),
         "at": at,
-        "after": after,
-        "deadline": deadline,
+        "after": interval(after),
+        "deadline": interval(deadline),
         "version": version,
         "notify": notify,
         "channel": names.work_channel,
@@ -202,7 +202,7 @@ def get_many(names: Names, job_ids: Sequence[int]) -> Call[dict[int, JobRow]]:
     def read(rows: Sequence[tuple[Any, ...]]) -> dict[int, JobRow]:
         return {row.id: row for row in map(JobRow._make, rows)}
 
-    return Call(names.statements["get_many"], {"ids": list(job_ids)}, read)
+    return Call(names.statements["get_many"], {"ids": int8s(job_ids)}, read)
 
 
 def page(
@@ -236,7 +236,7 @@ def lock(
     names: Names, job_id: int, *, task: str | None = None, at: datetime | None = None, after: timedelta | None = None
 ) -> Call[Locked | None]:
     """Lock a live job until the transaction ends; None when it isn't live, or of another task than that given."""
-    parameters = {"id": job_id, "task": task, "at": at, "after": after}
+    parameters = {"id": job_id, "task": task, "at": at, "after": interval(after)}
     return Call(
         names.statements["lock"],
         parameters,
@@ -266,7 +266,7 @@ def proceed(
     parameters = {
         "id": job_id,
         "at": at,
-        "after": after,
+        "after": interval(after),
         "task": task,
         "checkpoint": checkpoint,
         "channel": names.work_channel,
@@ -322,17 +322,22 @@ def await_end(names: Names, job_ids: Sequence[int]) -> Call[list[int]]:
 
     Answers those that have to be asked for again, since somebody has their row locked.
     """
-    return Call(names.statements["await"], {"ids": list(job_ids)}, lambda rows: [row[0] for row in rows])
+    return Call(names.statements["await"], {"ids": int8s(job_ids)}, lambda rows: [row[0] for row in rows])
 
 
 def finished(names: Names, job_ids: Sequence[int]) -> Call[list[int]]:
     """Tell which of these jobs have ended or are gone."""
-    return Call(names.statements["finished"], {"ids": list(job_ids)}, lambda rows: [row[0] for row in rows])
+    return Call(names.statements["finished"], {"ids": int8s(job_ids)}, lambda rows: [row[0] for row in rows])
 
 
 def jsonb(data: bytes) -> str:
     """Hand encoded JSON to a `::jsonb` placeholder."""
     return data.decode()
+
+
+def interval(duration: timedelta | None) -> str | None:
+    """Hand a duration to an `::interval` placeholder: without days, which some time zones have of 23 or 25 hours."""
+    return None if duration is None else f"{duration // timedelta(microseconds=1)} microseconds"
 
 
 def _payloads(new: NewPayloads | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perdure.store.arrays import booleans, int2s, int4s, int8s, jsonbs, jsons, texts
+from perdure.store.arrays import booleans, float8s, int2s, int4s, int8s, jsonbs, jsons, texts, times
 from perdure.store.calls import Call
 from perdure.store.jobs import jsonb
 
@@ -221,9 +221,8 @@ def release(
         "states": int2s([entry.state for entry in entries]),
         "execution_metadata": jsonbs(_given([entry.execution_metadata for entry in entries])),
         "keep_places": booleans([entry.keep_place for entry in entries]),
-        "due_at": [entry.due_at for entry in entries],
-        # All of one type: psycopg sends no list of mixed ones.
-        "due_seconds": [None if entry.due_seconds is None else float(entry.due_seconds) for entry in entries],
+        "due_at": times([entry.due_at for entry in entries]),
+        "due_seconds": float8s([entry.due_seconds for entry in entries]),
         "retry_numbers": int4s([entry.retry_number for entry in entries]),
         "scheduler_retries": int4s([entry.scheduler_retries for entry in entries]),
         "lapses": int2s([entry.lapses for entry in entries]),

@@ -15,7 +15,7 @@ import psycopg
 
 from perdure.core.states import JobState
 from perdure.failpoints import reach_each
-from perdure.store import arrays, claims, direct, leases, settles
+from perdure.store import claims, direct, leases, settles
 from perdure.store.links import cut, cut_after
 from perdure.store.sessions import WorkerConnection
 from perdure.worker.desk import Batch
@@ -125,11 +125,9 @@ class Lane:
 
     async def _connect(self) -> WorkerConnection:
         owner = self._owner
-        connection = await WorkerConnection.open(
+        return await WorkerConnection.open(
             owner.dsn, owner.names, lease_seconds=owner.lease_seconds, may_keep=owner.keeps_sessions
         )
-        arrays.register(connection)
-        return connection
 
     def cut(self) -> None:
         """Break the connection, so that what is under way on it ends now."""
@@ -351,16 +349,7 @@ class Lane:
 
 async def _in_one_trip(connection: WorkerConnection, sent: dict[str, Call[Any]]) -> list[Any]:
     """Run the statements of an exchange, as one transaction."""
-    parts = list(sent.values())
-    cursors = [psycopg.AsyncCursor(connection) for _ in parts]
-    async with connection.pipeline():
-        for cursor, call in zip(cursors, parts, strict=True):
-            await cursor.execute(call.statement, call.parameters, binary=True)
-        reach_each(sent, "uncommitted")
-    return [
-        call.read(await cursor.fetchall() if cursor.rownumber is not None else ())
-        for cursor, call in zip(cursors, parts, strict=True)
-    ]
+    return await direct.run_all(connection, list(sent.values()), lambda: reach_each(sent, "uncommitted"))
 
 
 def _release(names: Names, worker_id: UUID, entries: list[Release]) -> dict[str, Call[Any]]:
