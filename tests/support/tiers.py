@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-__all__ = ["SEED", "TIER", "count", "seeds"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["SEED", "TIER", "count", "drawn", "seeds"]
+
+T = TypeVar("T")
 
 Tier = Literal["push", "nightly"]
 
@@ -45,3 +50,11 @@ def seeds(name: str, *, push: int, nightly: int) -> list[int]:
     """Return as many seeds as this run's tier tries, derived from the run's seed and `name`, which is the test's."""
     source = random.Random(f"{SEED} {name}")
     return [source.randrange(1_000_000) for _ in range(count(push=push, nightly=nightly))]
+
+
+def drawn(name: str, cases: Sequence[T], *, push: int) -> list[T]:
+    """Return all cases, or as many of them as a push tries, drawn by the run's seed and `name`, in their order."""
+    if TIER != "push":
+        return list(cases)
+    places = random.Random(f"{SEED} {name}").sample(range(len(cases)), push)
+    return [cases[place] for place in sorted(places)]

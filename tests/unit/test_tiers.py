@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,3 +28,17 @@ def test_a_seed_repeats_what_was_drawn_and_another_doesnt() -> None:
 
 def test_a_tier_that_there_isnt_is_refused() -> None:
     assert "PERDURE_TEST_TIER is 'weekly'; it can be push or nightly" in _seeds(PERDURE_TEST_TIER="weekly")
+
+
+def test_a_push_draws_some_cases_and_the_other_tiers_try_all() -> None:
+    show = "from tests.support.tiers import drawn; print(drawn('a', 'abcdefgh', push=3))"
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", show], env=tier, cwd=_ROOT, check=True, capture_output=True, text=True
+        ).stdout
+        for tier in ({"PERDURE_TEST_SEED": "417"}, {"PERDURE_TEST_TIER": "nightly"})
+    ]
+    some, every = (re.findall(r"\w", text) for text in shown)
+    assert every == list("abcdefgh")
+    assert len(some) == 3
+    assert some == [case for case in every if case in some]

@@ -5,7 +5,6 @@ The server is kept from going on by a lock, the test's own; so it writes after i
 
 from __future__ import annotations
 
-import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.faults.kills.checks import assert_all_is_well, everything_stored
 from tests.faults.kills.workshop import Workshop
-from tests.support.tiers import SEED, TIER, seeds
+from tests.support.tiers import drawn, seeds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -35,20 +34,18 @@ _SENT = {
     "retry": ("retries", "release.unsent", _TABLE),
     "suspension": ("suspend", "release.unsent", _TABLE),
 }
-_CASES = [
-    (sent, fate, when) for sent in _SENT for fate in ("killed", "frozen") for when in ("in time", "too late")
-]  # fmt: skip
+_FENCES = [sent for sent in _SENT if sent.startswith("fence")]
+_OTHERS = [sent for sent in _SENT if sent not in _FENCES]
 
 
-def _cases() -> Sequence[Any]:
-    """On a push a few, among them one whose transaction must land and one whose must not."""
-    if TIER == "nightly":
-        return [(*case, seed) for case in _CASES for seed in seeds("in flight", push=1, nightly=3)]
-    source = random.Random(SEED)
-    fences = [case for case in _CASES if case[0].startswith("fence")]
-    others = [case for case in _CASES if not case[0].startswith("fence")]
-    drawn = [source.choice([case for case in fences if case[2] == when]) for when in ("in time", "too late")]
-    return [(*case, SEED) for case in [*drawn, source.choice(others)]]
+def _cases() -> list[Any]:
+    """On a push a few, among them a COMMIT that must land and one that comes too late."""
+    drawings = [
+        drawn(f"{kind}, {when}", [(sent, fate, when) for sent in sents for fate in ("killed", "frozen")], push=push)
+        for kind, sents in (("fences", _FENCES), ("others", _OTHERS))
+        for when, push in (("in time", 1), ("too late", 1))
+    ]
+    return [(*case, seed) for cases in drawings for case in cases for seed in seeds("in flight", push=1, nightly=3)]
 
 
 @pytest.mark.parametrize(("sent", "fate", "when", "seed"), _cases())
