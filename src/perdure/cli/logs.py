@@ -30,5 +30,5 @@ def log_to_stderr(*, debug: bool) -> None:
         root.setLevel(logging.DEBUG)
         return
     logging.getLogger("perdure").setLevel(logging.INFO)
-    # The pool warns at each of its attempts while a database is away; the worker says so once.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    # The driver and its pool warn of each connection while a database is away; the worker says so once.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)

@@ -85,6 +85,11 @@ class Batch:
             *(Batch(deferrals=[entry]) for entry in self.deferrals),
         ]
 
+    def fail_persists(self) -> None:
+        """Tell whoever waits for a checkpoint that it won't be written: the lease is lost."""
+        for pending in self.persists:
+            fail_persist(pending)
+
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
         return bool(

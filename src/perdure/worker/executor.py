@@ -20,7 +20,7 @@ from perdure.worker import endings
 from perdure.worker.ahead import Ahead
 from perdure.worker.eager import Starter
 from perdure.worker.reading import read_payloads
-from perdure.worker.seldom import Seldom
+from perdure.worker.telling import Telling
 from perdure.worker.threads import Threads
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Executor:
         # A suspect waits for a slot of its own, which isn't filled with anything else.
         self.keeps_slot_free = False
         self._ahead = Ahead()
-        self._unread = Seldom()
+        self._telling = Telling()
         self._threads = Threads(threads, self._fill)
         self._loop = asyncio.get_running_loop()
         self._starter = Starter()
@@ -192,7 +192,7 @@ class Executor:
             attempt.handle = self._starter.start_later(self._run_in_thread(attempt))
 
     def _defer(self, job: Claimed, reason: str) -> None:
-        self._unread.warn(job.task, "job %d can't be read here: %s", job.id, reason)
+        self._telling.unread(job, reason)
         self._owner.desk.defer(Deferral(job.id, job.claim, endings.one_line(reason)))
 
     # ---- run
@@ -289,20 +289,20 @@ class Executor:
         elif isinstance(error, Asleep):
             verdict = rules.asleep(attempt, error)
         else:
-            verdict, job = rules.raised(attempt, error), attempt.job
-            _log.info("job %d (%s), attempt %d raised: %s", job.id, job.task, job.attempt, error)
+            verdict = rules.raised(attempt, error)
+            self._telling.raised(attempt.job, error)
         self._end(attempt, verdict)
 
     def _defer_begun(self, attempt: Attempt, error: BaseException) -> None:
         job = attempt.job
-        self._unread.warn(job.task, "job %d (%s) can't be read on here: %s", job.id, job.task, error)
+        self._telling.unread(job, error)
         self._release_slot(attempt)
         self._owner.desk.defer(Deferral(job.id, job.claim, endings.one_line(f"{job.task}: {error}"), began=True))
 
     def _drop(self, attempt: Attempt) -> None:
         """End an attempt of which nothing may be written any more."""
         if not attempt.closed:
-            _log.info("job %d: attempt %d has lost its lease", attempt.job.id, attempt.job.attempt)
+            _log.debug("job %d: attempt %d has lost its lease", attempt.job.id, attempt.job.attempt)
             self._release_slot(attempt)
 
     def _release_slot(self, attempt: Attempt) -> None:
@@ -370,16 +370,9 @@ class Executor:
     def _leave_behind(self, attempt: Attempt) -> None:
         if attempt.closed:
             return
-        job, reason = attempt.job, attempt.stop_reason
+        reason = attempt.stop_reason
         assert reason is not None  # noqa: S101 - set by `stop`
-        _log.warning(
-            "job %d (%s), attempt %d didn't end within the grace (%s): it is left behind, nothing that it still does "
-            "is written",
-            job.id,
-            job.task,
-            job.attempt,
-            reason.value,
-        )
+        self._telling.left_behind(attempt.job, reason)
         handle = attempt.handle
         if handle is not None and not handle.done():
             self._left_behind.add(handle)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from perdure.store.calls import Call
     from perdure.store.sql import Names
+    from perdure.worker.condition import Condition
 
 __all__ = ["Heartbeat"]
 
@@ -40,6 +41,8 @@ _MARGIN = 0.1
 _LONGEST_MARGIN_SECONDS = 2.0
 _BACK_OFF_SECONDS = (0.05, 1.0)
 _STALLED_EXIT_CODE = 1
+_LEASELESS_SECONDS = 0.5
+_NAME = "heartbeat"
 
 
 class Heartbeat:
@@ -57,6 +60,7 @@ class Heartbeat:
         loop: asyncio.AbstractEventLoop,
         on_lease: Callable[[uuid.UUID], None],
         on_lost: Callable[[uuid.UUID], None],
+        condition: Condition,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -70,6 +74,7 @@ class Heartbeat:
             loop: On which the callbacks run.
             on_lease: Called with each new id.
             on_lost: Called with an id whose lease is lost, before there is a new one.
+            condition: Told, on the loop, whether the database does what is asked.
         """
         self._dsn = dsn
         self._names = names
@@ -80,6 +85,9 @@ class Heartbeat:
         self._loop = loop
         self._on_lease = on_lease
         self._on_lost = on_lost
+        self._condition = condition
+        self._has_registered = False
+        self._has_beaten = False
         self._worker_id: uuid.UUID | None = None
         self._connection: psycopg.Connection[Any] | None = None
         self._asked_at_seconds: float | None = None
@@ -107,7 +115,8 @@ class Heartbeat:
         """Give the lease back and end the thread; call it from a thread, since it may wait for the database."""
         self._stop.set()
         self.hurry()
-        self._thread.join(timeout=self._lease_seconds)
+        # Without a lease there is nothing to give back; the thread ends when its connecting does.
+        self._thread.join(timeout=max(_LEASELESS_SECONDS, self.remaining_seconds))
 
     def hurry(self) -> None:
         """Renew now: the database was away, so it may be another one, on which the lease isn't good."""
@@ -148,18 +157,26 @@ class Heartbeat:
                         )
                     if not self._session_is_ours:
                         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-                    delay_seconds = shortest
                     self._keep(connection)
             except psycopg.Error as error:
-                _log.debug("heartbeat: %s", error)
+                self._failed(error)
             except Exception as error:  # noqa: BLE001 - whatever it is: without this thread the lease is lost
                 if type(error) not in told:
                     told.add(type(error))
                     _log.warning("heartbeat: %s: %s; trying again", type(error).__name__, error)
             if not self._is_over():
                 self._check_stall()
+            if self._has_beaten:
+                self._has_beaten, delay_seconds = False, shortest
             self._stop.wait(delay_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             delay_seconds = min(longest, delay_seconds * 2)
+
+    def _failed(self, error: psycopg.Error) -> None:
+        # As in a lane: that a connection ends which has worked is no outage yet.
+        if self._is_over() or self._has_beaten:
+            _log.debug("heartbeat: %s", error)
+        else:
+            self._call(self._condition.failed, _NAME, error)
 
     def _connect(self) -> psycopg.Connection[Any]:
         # A network that swallows packets must not hold this thread for longer than a third of the lease.
@@ -182,7 +199,7 @@ class Heartbeat:
         """Renew until told to stop, or until the connection breaks."""
         next_beat_at_seconds = 0.0
         while True:
-            if self._hurried.is_set() or time.monotonic() >= next_beat_at_seconds:
+            if (self._hurried.is_set() or time.monotonic() >= next_beat_at_seconds) and not self._is_over():
                 self._hurried.clear()
                 next_beat_at_seconds = time.monotonic() + self._lease_seconds / 3
                 if not self._beat(connection):
@@ -212,16 +229,26 @@ class Heartbeat:
             with self._guard:
                 self._worker_id = worker_id
                 self._valid_until_seconds = sent_at_seconds + self._lease_seconds
+            if self._has_registered:
+                # As loud as the loss, so that whoever sees the one sees the other.
+                _log.warning("worker %s has a new lease: it claims again", worker_id)
+            self._has_registered = True
+            self._beaten()
             self._call(self._on_lease, worker_id)
             return True
         renewed = self._ask(connection, leases.renew(self._names, worker_id))
         reach("heartbeat.committed")
+        self._beaten()
         with self._guard:
             if renewed and self._worker_id == worker_id:
                 self._valid_until_seconds = sent_at_seconds + self._lease_seconds
                 return True
-        self._lose(calls.run_blocking(connection, leases.loss(self._names, worker_id)))
+        self._lose(self._ask(connection, leases.loss(self._names, worker_id)))
         return False
+
+    def _beaten(self) -> None:
+        self._has_beaten = True
+        self._call(self._condition.works, _NAME)
 
     def _ask(self, connection: psycopg.Connection[Any], call: Call[T]) -> T:
         with self._asking():
@@ -258,9 +285,9 @@ class Heartbeat:
             _log.warning("worker %s has lost its lease (%s): its jobs are left to others", worker_id, reason)
             self._call(self._on_lost, worker_id)
 
-    def _call(self, callback: Callable[[uuid.UUID], None], worker_id: uuid.UUID) -> None:
+    def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(callback, worker_id)
+            self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _check_stall(self) -> None:
         """End the process when the event loop hasn't turned for `max_stall`.

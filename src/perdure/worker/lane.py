@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from perdure.store.settles import Release, Released
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
+    from perdure.worker.condition import Condition
     from perdure.worker.desk import Desk
 
 __all__ = ["Lane", "LaneOwner"]
@@ -50,6 +51,7 @@ class LaneOwner(Protocol):
     desk: Desk
     claimer: Claimer
     lease_seconds: float
+    condition: Condition
 
     @property
     def worker_id(self) -> UUID | None:
@@ -77,11 +79,8 @@ class LaneOwner(Protocol):
     def claims_uncertain(self) -> None:
         """A claim's answer was lost: look for strays."""
 
-    def lane_connected(self, name: str) -> None:
-        """Say that the database is there (again)."""
-
-    def lane_lost(self, name: str, error: BaseException) -> None:
-        """Say that the database is away."""
+    def lane_connected(self) -> None:
+        """There is a connection (again)."""
 
 
 class Lane:
@@ -108,10 +107,10 @@ class Lane:
         while True:
             try:
                 self._connection = await self._connect()
-                self._owner.lane_connected(self.name)
+                self._owner.lane_connected()
                 await self._carry()
             except (psycopg.Error, OSError) as error:
-                self._owner.lane_lost(self.name, error)
+                self._lost(error)
             except Exception:  # noqa: BLE001 - a bug; but the next try may do better than no lane at all
                 _log.exception("%s failed", self.name)
             else:
@@ -123,11 +122,28 @@ class Lane:
             await asyncio.sleep(delay_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             delay_seconds = min(longest, delay_seconds * 2)
 
+    def _lost(self, error: Exception) -> None:
+        # One that has worked and ends is no outage: the next may be had.
+        if self._owner.is_draining or self._has_exchanged:
+            _log.debug("%s: %s", self.name, error)
+        else:
+            self._owner.condition.failed(self.name, error)
+
     async def _connect(self) -> WorkerConnection:
         owner = self._owner
         return await WorkerConnection.open(
             owner.dsn, owner.names, lease_seconds=owner.lease_seconds, may_keep=owner.keeps_sessions
         )
+
+    def cut_if_not_answered_in(self, seconds: float) -> None:
+        """Break off what is under way, if it still is by then: without its lease nothing of it counts any more."""
+        began_at_seconds = self.exchange_began_at_seconds
+
+        def look() -> None:
+            if began_at_seconds is not None and self.exchange_began_at_seconds == began_at_seconds:
+                self.cut()
+
+        asyncio.get_running_loop().call_later(seconds, look)
 
     def cut(self) -> None:
         """Break the connection, so that what is under way on it ends now."""
@@ -176,7 +192,11 @@ class Lane:
                 errand.done.set_exception(error)
             if self._connection.closed:
                 raise psycopg.OperationalError(str(error)) from error
+            if isinstance(error, psycopg.Error) and not is_refusal(error):
+                self._owner.condition.failed(self.name, error)
         else:
+            self._has_exchanged = True
+            self._owner.condition.works(self.name)
             if not errand.done.done():
                 errand.done.set_result(result)
         finally:
@@ -203,7 +223,10 @@ class Lane:
                 if self._looks_everywhere:
                     self._claimer.floors.look_everywhere()
             if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.closed:
-                self._desk.return_batch(batch)
+                if worker_id == self._owner.worker_id:
+                    self._desk.return_batch(batch)
+                else:
+                    batch.fail_persists()  # nothing of a lost lease is written again
                 self._desk.wake()  # the other lane, which may have left all that to this one
                 raise
             # The database refuses, but is there: nothing of the exchange was done.
@@ -211,10 +234,8 @@ class Lane:
             return
         finally:
             self.exchange_began_at_seconds = None
-        self._has_exchanged = True
-        if self._was_refused:
-            self._was_refused = False
-            self._owner.lane_connected(self.name)
+        self._has_exchanged, self._was_refused = True, False
+        self._owner.condition.works(self.name)
         answered = dict(zip(sent, answers, strict=True))
         if answered.get("wake unread"):
             self._owner.wake()
@@ -229,7 +250,7 @@ class Lane:
             # Out of disk, a deadlock, a time-out. Not at full speed again.
             self._desk.return_batch(batch)
             self._was_refused = True
-            self._owner.lane_lost(self.name, error)
+            self._owner.condition.failed(self.name, error)
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
             return
         parts = batch.singly()

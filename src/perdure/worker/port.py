@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg_pool import PoolTimeout
 
+from perdure.connections import WAIT_SECONDS
 from perdure.errors import DatabaseUnavailable, LeaseLost
 from perdure.store import calls, running, settles
 from perdure.worker.desk import PendingPersist
@@ -183,6 +184,7 @@ class WorkerPort:
 def _pool_exhausted(app: App) -> DatabaseUnavailable:
     limit = app.config.execution.max_connections
     return DatabaseUnavailable(
-        f"no connection of the pool was free in time (execution.max_connections is {limit}): a handler that calls "
-        "start() inside ctx.transaction() should pass connection=, or raise max_connections"
+        f"no connection within {WAIT_SECONDS:g} s: the database is away, or all {limit} connections "
+        "(execution.max_connections) are in use: a handler that calls start() inside ctx.transaction() should pass "
+        "connection=, or raise max_connections"
     )

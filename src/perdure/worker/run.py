@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from perdure.cancelling import cancel_and_wait
 from perdure.errors import DatabaseUnavailable
+from perdure.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,10 +117,12 @@ async def _run(
     """Open, serve and close; True when a handler was left behind."""
     signals = _Signals()
     signals.install()
+    _log.info("starting: perdure %s on %s", __version__, _database(app))
     executor = ThreadPoolExecutor(thread_name_prefix=_EXECUTOR_THREADS)
     asyncio.get_running_loop().set_default_executor(executor)  # of asyncio.to_thread
     try:
         if not await _open(app, signals, on_wait):
+            _log.info("stopped before there was a database")
             return False
         try:
             worker = app.worker(queues=queues, concurrency=concurrency)
@@ -128,9 +131,15 @@ async def _run(
             await _serve(worker, signals, on_ready)
         finally:
             await app.close()
+        _log.info("stopped")
         return worker.has_left_behind or await _has_busy_threads(executor)
     finally:
         signals.remove()
+
+
+def _database(app: App) -> str:
+    dsn = next(row for row in app.config.describe() if row.key == "dsn")
+    return f"{dsn.value or 'the embedded PostgreSQL'}, schema {app.names.schema_name!r}"
 
 
 async def _has_busy_threads(executor: ThreadPoolExecutor) -> bool:

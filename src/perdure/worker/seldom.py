@@ -26,6 +26,10 @@ class Seldom:
             message: With `%` for the arguments, as `logging` has it.
             arguments: Of the message.
         """
+        self.log(logging.WARNING, about, message, *arguments)
+
+    def log(self, level: int, about: str, message: str, *arguments: object) -> None:
+        """Say it at this level, unless that was done within the last minute; the rest is as for `warn`."""
         now_seconds = time.monotonic()
         said_at_seconds, unsaid = self._said.get(about, (float("-inf"), 0))
         if now_seconds - said_at_seconds < _EVERY_SECONDS:
@@ -35,4 +39,4 @@ class Seldom:
         self._said[about] = now_seconds, 0
         if unsaid:
             message, arguments = f"{message} (and %d more of %s since this was last said)", (*arguments, unsaid, about)
-        _log.warning(message, *arguments)
+        _log.log(level, message, *arguments)

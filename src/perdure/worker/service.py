@@ -11,7 +11,10 @@ import logging
 import random
 from abc import ABC, abstractmethod
 
+import psycopg
+
 from perdure.cancelling import cancel_and_wait
+from perdure.worker.poison import is_refusal
 
 __all__ = ["Service"]
 
@@ -57,7 +60,9 @@ class Service(ABC):
             except Exception as error:  # noqa: BLE001 - whatever it is, the loop must go on
                 failures += 1
                 wait_seconds = min(_LONGEST_BACK_OFF_SECONDS, 0.1 * 2**failures) * random.uniform(0.5, 1.5)  # noqa: S311
-                level = logging.WARNING if failures == 1 else logging.DEBUG
+                # What is wrong with the database, the lane says that this was done on.
+                is_said = isinstance(error, psycopg.Error) and not is_refusal(error)
+                level = logging.WARNING if failures == 1 and not is_said else logging.DEBUG
                 _log.log(level, "%s: %s: %s; trying again", self.name, type(error).__name__, error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_seconds):

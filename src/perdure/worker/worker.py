@@ -20,6 +20,7 @@ from perdure.store import calls, leases, migrate
 from perdure.store.notify import Listener
 from perdure.version import __version__
 from perdure.worker.claimer import Claimer
+from perdure.worker.condition import Condition
 from perdure.worker.desk import Desk
 from perdure.worker.endings import Rules
 from perdure.worker.executor import Executor
@@ -48,6 +49,7 @@ __all__ = ["Worker"]
 _log = logging.getLogger("perdure.worker")
 _LANES = 2
 _FLUSH_LOOK_SECONDS = 0.05
+_TOO_LATE_SECONDS = 1.0
 _OLD_PLACE_SECONDS = 0.5  # due for longer, a job's place is behind where claims begin to look
 
 
@@ -89,6 +91,7 @@ class Worker:
         self.concurrency = execution.concurrency if concurrency is None else concurrency
         self.rules = Rules(app.config)
         self.desk = Desk()
+        self.condition = Condition()
         self.claimer = Claimer(concurrency=self._slots(), batch_size=app.config.scheduling.batch_size)
         self.stopping = False
         self.is_draining = False
@@ -97,7 +100,6 @@ class Worker:
         self._worker_id: UUID | None = None
         # Ids whose lease was lost, and the jobs that this process had in hand under them.
         self.lost: dict[UUID, list[int]] = {}
-        self._is_away = False
         self._gave_back = False
         self._short_tasks: set[asyncio.Task[None]] = set()
         self._ending: asyncio.Task[None] | None = None
@@ -179,19 +181,11 @@ class Worker:
         """A claim's answer was lost: look for strays soon."""
         self._strays.poke()
 
-    def lane_connected(self, name: str) -> None:
-        """Say once that the database is there again."""
-        if self._is_away:
-            self._is_away = False
-            _log.warning("the database is there again (%s)", name)
+    def lane_connected(self) -> None:
+        """There may be due jobs; and after a reconnect another database, on which the lease isn't good."""
+        if self._worker_id is not None:
             self._heartbeat.hurry()
         self.wake()
-
-    def lane_lost(self, name: str, error: BaseException) -> None:
-        """Say once that the database is away."""
-        if not self._is_away and not self.is_draining:
-            self._is_away = True
-            _log.warning("%s: %s: %s; trying again until it works", name, type(error).__name__, str(error).strip())
 
     def wake(self) -> None:
         """There may be due jobs."""
@@ -224,7 +218,6 @@ class Worker:
         """
         async with self.app.pool.connection() as connection:
             await migrate.check_schema(connection, self.names)
-        loop = asyncio.get_running_loop()
         execution = self.app.config.execution
         self.executor = Executor(self, WorkerPort(self), concurrency=self.concurrency, threads=execution.threads)
         self._heartbeat = Heartbeat(
@@ -234,9 +227,10 @@ class Worker:
             lease_seconds=self.lease_seconds,
             max_stall_seconds=execution.max_stall.total_seconds(),
             registration=self._registration,
-            loop=loop,
+            loop=asyncio.get_running_loop(),
             on_lease=self._on_lease,
             on_lost=self._on_lost,
+            condition=self.condition,
         )
         self._strays = Strays(self)
         self._rescuer = Rescuer(self)
@@ -369,6 +363,8 @@ class Worker:
             self.claimer.open = False
             self._dropped += len(self.desk.ids()) if self.is_draining else 0
             self.desk.clear()
+        for lane in self._lanes:
+            lane.cut_if_not_answered_in(_TOO_LATE_SECONDS)
         self.lost[worker_id] = self.executor.lose_lease(worker_id)
 
     async def _turn(self) -> None:

@@ -1,0 +1,63 @@
+"""Whether the database does what its worker asks of it; each change of that is one line of the log.
+
+An outage breaks every connection, at its own time and with its own error. Whoever reads the log wants one line of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import psycopg
+
+from perdure.config.dsn import hide_passwords
+
+__all__ = ["Condition"]
+
+_log = logging.getLogger("perdure.worker")
+# So long without trouble: a database that refuses every other thing isn't there again each time that it does one.
+_SETTLED_SECONDS = 2.0
+# Broken off, shut down, starting up. What has no SQLSTATE is the driver's: no connection, or a lost one.
+_AWAY = ("08", "57P")
+
+
+class Condition:
+    """What the worker's connections have met lately.
+
+    Attributes:
+        trouble: What is wrong now, in a line; None when nothing is.
+    """
+
+    def __init__(self) -> None:
+        """Begin without trouble."""
+        self.trouble: str | None = None
+        self._troubled: set[str] = set()
+        self._troubled_at_seconds = 0.0
+        self._said: set[str | None] = set()
+
+    def failed(self, who: str, error: BaseException) -> None:
+        """Take note of a failure of somebody's ("lane 1"), and say it unless its like was said since all was well."""
+        self._troubled.add(who)
+        self._troubled_at_seconds = time.monotonic()
+        state = error.sqlstate if isinstance(error, psycopg.Error) else None
+        is_away = state is None or state.startswith(_AWAY)
+        told = hide_passwords(" ".join(str(error).split()))
+        what = "is away" if is_away else "refuses to work"
+        self.trouble = f"the database {what}: {type(error).__name__}: {told}"
+        kind = "" if is_away else state
+        if kind in self._said:
+            _log.debug("%s (%s)", self.trouble, who)
+            return
+        self._said.add(kind)
+        _log.warning("%s (%s); trying again until it works", self.trouble, who)
+
+    def works(self, who: str) -> None:
+        """Take note that it has done something for somebody; say so when all has been well for a moment."""
+        if self.trouble is None:
+            return
+        self._troubled.discard(who)
+        if not self._troubled and time.monotonic() - self._troubled_at_seconds >= _SETTLED_SECONDS:
+            self.trouble = None
+            self._said.clear()
+            # As loud as what it ends, so that whoever sees the one sees the other.
+            _log.warning("the database is there again")
