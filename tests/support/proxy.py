@@ -1,59 +1,145 @@
-"""A TCP proxy before PostgreSQL that breaks one connection at one message, once it is armed."""
+"""A TCP proxy before PostgreSQL that knows the messages: it cuts connections at one of them, and makes bad weather.
+
+A cut comes where a client runs an armed statement, as text or by the name of what it has prepared:
+
+| cut | what the server gets of it | what the client hears |
+|---|---|---|
+| `before` | nothing | nothing |
+| `mid-frame` | half of the message | nothing |
+| `unsynced` | the statement, but not the end of its transaction | nothing |
+| `after` | all | nothing |
+| `unready` | all | that the statement is done, not that its transaction is |
+| `late` | all, but only on `release` | nothing |
+
+Weather concerns all connections, or those of one application: delays, jitter, a limited rate, a black hole (bytes
+vanish, connections stay, the kernel's keepalives are answered), or that whoever connects is sent away.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-from typing import TYPE_CHECKING, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Self, get_args
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from tests.support.wire import CANCEL_REQUEST, Statements, application_name, read_frame, read_startup, request_code
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Proxy"]
+    from tests.support.wire import Frame
 
-Break = Literal["before", "after", "late"]
-_CHUNK = 65536
+__all__ = ["CUTS", "LOST", "Cut", "Proxy", "Weather"]
+
+Cut = Literal["before", "mid-frame", "unsynced", "after", "unready", "late"]
+CUTS: tuple[Cut, ...] = get_args(Cut)[:-1]
+"""All that come by themselves: without `late`."""
+
+LOST: frozenset[Cut] = frozenset({"before", "mid-frame", "unsynced"})
+"""Those after which the server hasn't done it."""
+
+_LOOK_SECONDS = 0.02
+
+
+@dataclass
+class Weather:
+    """What the network is like.
+
+    Attributes:
+        delay_seconds: How long everything takes, each way.
+        jitter_seconds: How much longer at most, by chance.
+        rate: Bytes a second, each way of each connection; None for no limit.
+        black_hole: Whether bytes vanish.
+        refuses: Whether who connects is sent away.
+    """
+
+    delay_seconds: float = 0.0
+    jitter_seconds: float = 0.0
+    rate: float | None = None
+    black_hole: bool = False
+    refuses: bool = False
+
+
+@dataclass
+class _Armed:
+    statement: bytes
+    cut: Cut
+    skip: int
+    whole: bool
+
+    def covers(self, statement: bytes) -> bool:
+        return self.statement == statement if self.whole else self.statement in statement
 
 
 class Proxy:
-    """Forwards everything, until a client sends the armed bytes (or executes what it has prepared of them).
-
-    Then, by the kind of break: `before`: neither the message nor anything else reaches the server; `after`: the server
-    gets it, the client never hears; `late`: the client is cut off at once, the server gets the message on `release`.
+    """Forwards everything, until it is armed or the weather changes.
 
     Attributes:
         direct_dsn: The dsn that doesn't lead through the proxy.
-        broken: Set once the armed message has come.
+        weather: What the network is like for whoever has no weather of his own.
+        weather_of: The same by application name.
+        broken: Set once an armed statement has come.
         delivered: Set once the server has been sent it, if it is.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, seed: int = 0) -> None:
         self.direct_dsn = dsn
-        self._parts = urlsplit(dsn)
-        self._armed: tuple[bytes, Break] | None = None
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._release = asyncio.Event()
+        self.weather = Weather()
+        self.weather_of: dict[str, Weather] = {}
+        self.random = random.Random(seed)
         self.broken = asyncio.Event()
         self.delivered = asyncio.Event()
+        self.released = asyncio.Event()
+        self._parts = urlsplit(dsn)
+        self._armed: list[_Armed] = []
+        self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
 
     @property
     def dsn(self) -> str:
-        """The dsn that leads through the proxy."""
+        """The dsn that leads through the proxy, without encryption."""
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
         user = f"{self._parts.username}@" if self._parts.username else ""
-        return urlunsplit(self._parts._replace(netloc=f"{user}127.0.0.1:{port}"))
+        query = urlencode([*parse_qsl(self._parts.query), ("sslmode", "disable"), ("gssencmode", "disable")])
+        return urlunsplit(self._parts._replace(netloc=f"{user}127.0.0.1:{port}", query=query))
 
-    def arm(self, message: bytes, kind: Break) -> None:
-        """Break the next connection whose client sends these bytes."""
-        self._armed = (message, kind)
+    def arm(self, statement: bytes, cut: Cut, *, skip: int = 0, whole: bool = False) -> None:
+        """Cut the next connection that runs a statement with this text in it, or of just this, after `skip` others."""
+        for event in (self.broken, self.delivered, self.released):
+            event.clear()
+        self._armed.append(_Armed(statement, cut, skip, whole))
+
+    def disarm(self) -> None:
+        """Cut nothing that hasn't come yet."""
+        self._armed.clear()
 
     def release(self) -> None:
         """Deliver a message that was held back."""
-        self._release.set()
+        self.released.set()
+
+    def cut_all(self) -> int:
+        """Break every connection now; return how many there were."""
+        for connection in self._connections.values():
+            connection.abort()
+        return len(self._connections)
+
+    def cut_for(self, statement: bytes) -> Cut | None:
+        """Say whether to cut here, where a client runs this statement."""
+        for armed in self._armed:
+            if armed.covers(statement):
+                if armed.skip:
+                    armed.skip -= 1
+                    return None
+                self._armed.remove(armed)
+                return armed.cut
+        return None
+
+    def weather_for(self, application: str) -> Weather:
+        """Return the weather of an application's connections."""
+        return self.weather_of.get(application, self.weather)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -64,67 +150,182 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
+        for task in self._connections:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
-        server_in, server_out = await asyncio.open_connection(self._parts.hostname, self._parts.port)
-        back = asyncio.create_task(_pump(server_in, client_out))
+        connection = self._connections[task] = _Connection(self, client_in, client_out)
         try:
-            await self._forward(client_in, client_out, server_in, server_out, back)
-        except (ConnectionError, asyncio.CancelledError):
-            pass
+            if not self.weather.refuses:
+                with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                    await connection.serve(self._parts.hostname or "127.0.0.1", self._parts.port or 5432)
         finally:
-            back.cancel()
-            for writer in (server_out, client_out):
+            connection.abort()
+            del self._connections[task]
+
+
+@dataclass
+class _Connection:
+    """One client's connection, and the server's end of it."""
+
+    proxy: Proxy
+    client_in: asyncio.StreamReader
+    client_out: asyncio.StreamWriter
+    server_out: asyncio.StreamWriter | None = None
+    application: str = ""
+    is_silent: bool = False
+    cuts_at_ready: bool = False
+    _statements: Statements = field(default_factory=Statements)
+
+    def abort(self) -> None:
+        """Break both ends."""
+        for writer in (self.server_out, self.client_out):
+            if writer is not None:
                 writer.close()
-            self._tasks.discard(task)
 
-    async def _forward(
-        self,
-        client_in: asyncio.StreamReader,
-        client_out: asyncio.StreamWriter,
-        server_in: asyncio.StreamReader,
-        server_out: asyncio.StreamWriter,
-        back: asyncio.Task[None],
-    ) -> None:
-        watched: tuple[bytes, Break] | None = None  # the execution of what this very connection has prepared
-        while data := await client_in.read(_CHUNK):
-            if watched is None and self._armed is not None and self._armed[0] in data:
-                watched, self._armed = _execution(data, *self._armed), None
-            if watched is not None and watched[0] in data:
-                kind = watched[1]
-                back.cancel()
-                await asyncio.wait({back})
-                if kind != "before":
-                    if kind == "late":
-                        client_out.close()
-                        self.broken.set()
-                        await self._release.wait()
-                    server_out.write(data)
-                    await server_out.drain()
-                    server_out.write_eof()  # what was sent is executed, then the server sees the end
-                    self.delivered.set()
-                    if kind == "after":
-                        await server_in.read(-1)  # until it has dealt with all that and ended, too
-                self.broken.set()
+    @property
+    def weather(self) -> Weather:
+        """What it goes through now."""
+        return self.proxy.weather_for(self.application)
+
+    async def _until_fair(self) -> None:
+        while self.weather.black_hole:  # noqa: ASYNC110 - a test sets it like any attribute
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def serve(self, host: str, port: int) -> None:
+        """Forward both ways until one end ends, or a cut comes."""
+        startup = await read_startup(self.client_in)
+        self.application = application_name(startup)
+        if self.weather.black_hole:
+            await self._until_fair()
+            return
+        server_in, server_out = await asyncio.open_connection(host, port)
+        self.server_out = server_out
+        if request_code(startup) == CANCEL_REQUEST:
+            server_out.write(startup)
+            self.client_out.write(await server_in.read())
+            return
+        forth, back = _Line(self, server_out), _Line(self, self.client_out)
+        forth.send(startup)
+        pumps = {
+            asyncio.create_task(self._pump_forth(forth)),
+            asyncio.create_task(self._pump_back(server_in, back)),
+            asyncio.create_task(forth.run()),
+            asyncio.create_task(back.run()),
+        }
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            await self._until_fair()  # an end, too, vanishes in a black hole
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _pump_forth(self, line: _Line) -> None:
+        while True:
+            try:
+                frame = await read_frame(self.client_in)
+            except (asyncio.IncompleteReadError, OSError):
+                await line.flush()  # what it had sent before it ended is under way
                 return
-            server_out.write(data)
-            await server_out.drain()
+            statement = self._statements.run_by(frame)
+            cut = None if statement is None else self.proxy.cut_for(statement)
+            if cut is None:
+                line.send(frame.data)
+                continue
+            try:
+                await self._cut(cut, frame, line)
+            finally:
+                self.proxy.broken.set()
+            return
+
+    async def _cut(self, cut: Cut, frame: Frame, line: _Line) -> None:
+        assert self.server_out is not None
+        self.is_silent = cut != "unready"
+        self.cuts_at_ready = cut == "unready"
+        await line.flush()
+        match cut:
+            case "before":
+                return
+            case "mid-frame":
+                self.server_out.write(frame.data[: len(frame.data) // 2])
+                await self.server_out.drain()
+                return
+            case "late":
+                rest = await self._rest_of_batch(frame)
+                self.client_out.close()
+                self.proxy.broken.set()
+                await self.proxy.released.wait()
+                self.server_out.write(rest)
+            case "unsynced":
+                rest = await self._rest_of_batch(frame)
+                self.server_out.write(b"" if frame.kind == b"Q" else rest[:-5])
+            case _:
+                self.server_out.write(await self._rest_of_batch(frame))
+        await self.server_out.drain()
+        self.server_out.write_eof()  # what was sent is executed, then the server sees the end
+        self.proxy.delivered.set()
+        await asyncio.Event().wait()  # until the server has dealt with all that and ended, too
+
+    async def _rest_of_batch(self, frame: Frame) -> bytes:
+        """Read on up to what ends the transaction."""
+        data = frame.data
+        while frame.kind not in {b"Q", b"S"}:
+            frame = await read_frame(self.client_in)
+            data += frame.data
+        return data
+
+    async def _pump_back(self, server_in: asyncio.StreamReader, line: _Line) -> None:
+        try:
+            while True:
+                frame = await read_frame(server_in)
+                if frame.kind == b"Z" and self.cuts_at_ready:
+                    await line.flush()
+                    self.is_silent = True
+                if not self.is_silent:
+                    line.send(frame.data)
+        finally:
+            if not self.is_silent:
+                await line.flush()
 
 
-def _execution(data: bytes, message: bytes, kind: Break) -> tuple[bytes, Break]:
-    """Return what to break: the message itself, or the execution of the statement that it is prepared as."""
-    name = re.search(rb"P....(_pg3_[0-9a-f]+)\0", data[: data.index(message)], re.DOTALL)
-    return (message, kind) if name is None else (b"\0" + name[1] + b"\0", kind)
+class _Line:
+    """One way of a connection, in whatever weather: what is sent arrives in order, or vanishes."""
 
+    def __init__(self, connection: _Connection, writer: asyncio.StreamWriter) -> None:
+        self._connection = connection
+        self._writer = writer
+        self._sent: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await source.read(_CHUNK):
-            target.write(data)
-            await target.drain()
+    def send(self, data: bytes) -> None:
+        """Send, without waiting for it to arrive."""
+        weather, loop = self._connection.weather, asyncio.get_running_loop()
+        if weather.black_hole:
+            return
+        delay_seconds = weather.delay_seconds + self._connection.proxy.random.uniform(0, weather.jitter_seconds)
+        self._sent.put_nowait((loop.time() + delay_seconds, data))
+
+    async def flush(self) -> None:
+        """Wait until all that was sent has arrived."""
+        await self._sent.join()
+        await self._writer.drain()
+
+    async def run(self) -> None:
+        """Let things arrive."""
+        while True:
+            arrives_at_seconds, data = await self._sent.get()
+            try:
+                wait_seconds = arrives_at_seconds - asyncio.get_running_loop().time()
+                if wait_seconds > 0:
+                    await asyncio.sleep(wait_seconds)
+                if self._connection.weather.black_hole:
+                    continue
+                self._writer.write(data)
+                await self._writer.drain()
+                if rate := self._connection.weather.rate:
+                    await asyncio.sleep(len(data) / rate)
+            finally:
+                self._sent.task_done()

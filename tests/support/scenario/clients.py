@@ -89,9 +89,9 @@ class Client:
                 job, name = self._random.choice(self._known)
                 await self.ask(verb, job, name)
 
-    async def start(self, count: int) -> None:
-        """Start jobs: one, or many at once."""
-        task, plans = self._draw(count)
+    async def start(self, count: int, *, acts: Sequence[str] | None = None, threaded: bool | None = None) -> None:
+        """Start jobs, one or many at once: of these acts, in a thread or not, or what is drawn."""
+        task, plans = self._draw(count, acts=acts, threaded=threaded)
         async with self._call("start", tuple(plan.key for plan in plans)) as answer:
             jobs = [await task.start(plans[0])] if count == 1 else await task.start_many(plans)
             answer("Started", tuple(job.id for job in jobs))
@@ -126,10 +126,19 @@ class Client:
             if not rolled_back:
                 self._note([job])
 
-    def _draw(self, count: int) -> tuple[Task[Plan, Place, int, Trouble], list[Plan]]:
-        """Draw a task and plans for it."""
-        threaded = self._random.random() < _THREADED
-        plans = [Plan(f"{self.name}.{next(self._keys)}", self._draw_acts(threaded=threaded)) for _ in range(count)]
+    def _draw(
+        self, count: int, *, acts: Sequence[str] | None = None, threaded: bool | None = None
+    ) -> tuple[Task[Plan, Place, int, Trouble], list[Plan]]:
+        """Draw a task and plans for it, or take what is given."""
+        if threaded is None:
+            threaded = self._random.random() < _THREADED
+        plans = [
+            Plan(
+                f"{self.name}.{next(self._keys)}",
+                self._draw_acts(threaded=threaded) if acts is None else list(acts),
+            )
+            for _ in range(count)
+        ]
         return self._tasks["plan.threaded" if threaded else "plan"], plans
 
     def _draw_acts(self, *, threaded: bool) -> list[str]:
