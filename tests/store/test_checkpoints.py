@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from perdure.store import running, settles
+from perdure.store import leases, running, settles
 from perdure.store.settles import Persist, ProgressReport
 
 if TYPE_CHECKING:
@@ -99,3 +99,19 @@ def test_progress_changes_nothing_else(bench: Workbench) -> None:
     before = bench.job(job.id)
     bench.run(settles.report_progress(bench.names, worker, [ProgressReport(job.id, job.claim, b'{"done":3}')]))
     assert bench.job(job.id) == before | {"progress": {"done": 3}}
+
+
+@pytest.mark.parametrize("persists", [True, False])
+def test_taking_a_number_is_no_progress_of_the_attempt(bench: Workbench, persists: bool) -> None:  # noqa: FBT001 - a case
+    worker, lost = bench.register(), bench.register(lease_seconds=0)
+    job = bench.claimed_job(lost)
+    bench.sql("update {s}.workers set lease_until = clock_timestamp() + interval '1 min' where id = %s", lost)
+    if persists:
+        assert bench.run(settles.persist(bench.names, lost, [Persist(job.id, job.claim, 0, b"1")])) == [job.id]
+    entry = Persist(job.id, job.claim, int(persists), b'"late"')
+    for _ in range(2):
+        assert bench.run(running.take_checkpoint_number(bench.names, lost, entry)) == persists + 2
+    bench.sql("update {s}.workers set lease_until = clock_timestamp() where id = %s", lost)
+    assert bench.run(leases.sweep(bench.names, worker)).lapsed == [lost]
+    (lapsed,) = bench.run(leases.lapsed_jobs(bench.names, lost, limit=10))
+    assert lapsed.persisted == persists

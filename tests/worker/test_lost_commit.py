@@ -10,8 +10,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from perdure import App, Context
-from tests.support.jobs import until
+from perdure import App, Context, JobState
+from tests.support.jobs import job_until, until
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -195,3 +195,29 @@ async def job_attempt(table: psycopg.AsyncConnection[Any]) -> int:
     assert row is not None
     attempt: int = row[0]
     return attempt
+
+
+async def test_a_commit_that_never_landed_is_no_progress_and_gives_no_retries_back(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy
+) -> None:
+    app = App(
+        proxy.dsn,
+        scheduling={"polling_delay": 0.1, "scheduler_retry_count": 2, "scheduler_retry_delays": [0]},
+        execution={},
+    )
+    attempts: list[int] = []
+
+    @app.task("pages", progress_resets_retries=True)
+    async def pages(ctx: Context[None, Progress]) -> None:
+        attempts.append(ctx.attempt)
+        proxy.arm(b"COMMIT", "before")
+        async with ctx.transaction() as connection:
+            await connection.execute("insert into effects values (1)")
+            ctx.execution_metadata.done += 1
+
+    async with app, app.worker():
+        job = await pages.start()
+        await job_until(job, lambda job: job.state.is_final)
+    assert job.state is JobState.FAILED
+    assert attempts == [1, 2, 3]
+    assert await effects(table) == []

@@ -165,8 +165,9 @@ class WorkerPort:
     async def _has_landed(self, attempt: Attempt, entry: Persist, connection: AsyncConnection[Any]) -> bool:
         number = await calls.run(connection, running.take_checkpoint_number(self.names, attempt.worker_id, entry))
         if number is not None:
-            # The stored checkpoint is the old one, under a number that the lost COMMIT doesn't follow.
-            attempt.checkpoint = number
+            # The stored checkpoint is the old one, under a number that the lost COMMIT doesn't follow: no progress.
+            began_with = attempt.job.checkpoint + number - attempt.checkpoint
+            attempt.job, attempt.checkpoint = attempt.job._replace(checkpoint=began_with), number
             return False
         rows = await calls.run(connection, settles.settlement(self.names, [entry.id]))
         row = rows.get(entry.id)
