@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,33 @@ async def test_an_error_that_cant_be_shown_is_stored_all_the_same(app: App) -> N
         await job_until(job, lambda job: job.state is JobState.FAILED)
     assert job.last_error is not None
     assert "its repr can't be made" in job.last_error
+
+
+async def test_an_attempt_that_was_told_that_its_lease_is_lost_is_an_attempt_though_the_renewal_comes_after_all(
+    app: App,
+) -> None:
+    seen: list[int] = []
+
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> None:
+        seen.append(ctx.attempt)
+        if len(seen) == 1:
+            # The renewal is late, and the loop hasn't turned yet; it comes as soon as the handler has been told.
+            lease, worker_id = worker._heartbeat, worker.worker_id
+            lease._valid_until_seconds = 0.0
+            asyncio.get_running_loop().call_soon(renew, lease, worker_id)
+        await ctx.persist()
+
+    def renew(lease: Any, worker_id: Any) -> None:
+        if lease._worker_id == worker_id:
+            lease._valid_until_seconds = time.monotonic() + 30
+
+    async with app.worker() as worker:
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.COMPLETED)
+        assert seen == [1, 2]
+        assert [attempt.ending.value for attempt in await job.history()] == ["lapsed", "job completed"]
+    assert job.attempt == 2
 
 
 def test_a_poke_while_a_claim_is_under_way_outlives_its_answer() -> None:

@@ -123,8 +123,13 @@ class Heartbeat:
         self._hurried.set()
 
     def holds(self, worker_id: uuid.UUID) -> bool:
-        """Whether the lease of this id is valid, by the monotonic clock."""
-        return worker_id == self._worker_id and time.monotonic() < self._valid_until_seconds
+        """Whether the lease of this id is valid, by the monotonic clock; once told that it isn't, it never is again."""
+        if worker_id != self._worker_id:
+            return False
+        if time.monotonic() < self._valid_until_seconds:
+            return True
+        self._lose("it couldn't be renewed in time")  # else a late renewal might keep jobs that nobody runs any more
+        return False
 
     @property
     def remaining_seconds(self) -> float:
