@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 SOURCES := src tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak lint types docs bench bench-peers bench-report format lock clean
+.PHONY: help demo test faults soak lint types docs bench bench-flat bench-peers bench-report format lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(READY) ## Measure, beside bare psycopg and the peers that are there (AR
 
 bench-peers: $(READY) ## Make the peers' environment, for bench and its plots
 	@scripts/make-peers $(BIN)/python $(PEERS)
+
+bench-flat: $(READY) ## Measure whether it stays as it is (ARGS="--minutes 10 --pinned --out flat.jsonl")
+	@$(BIN)/python -m benchmarks.flat $(ARGS)
 
 bench-report: $(READY) ## Put a run's figures into docs/performance.md (RESULTS=benchmarks/results/….jsonl)
 	@$(PEERS)/bin/python -m benchmarks.plots $(RESULTS) --into docs/images

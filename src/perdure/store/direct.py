@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import struct
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -18,6 +17,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from psycopg import AsyncCursor, errors, generators
+from psycopg.adapt import AdaptersMap, Transformer
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 
 from perdure.store import arrays, calls
@@ -40,54 +40,26 @@ _PLACE: Final = re.compile(r"%(?:\((\w+)\)s|%)")
 _numbers = itertools.count(1)
 
 
-# By the connection: the names of the statements that are prepared on it.
-_prepared: WeakKeyDictionary[BaseConnection[Any], dict[bytes, bytes]] = WeakKeyDictionary()
+class _Known(NamedTuple):
+    """What is known of a connection.
 
-_SHORT, _INT, _LONG, _FLOAT = (struct.Struct(code).unpack_from for code in (">h", ">i", ">q", ">d"))
+    Attributes:
+        adapters: How its answers are read.
+        names: Of the statements that are prepared on it.
+    """
 
-
-def _numbers_of(data: bytes) -> list[int]:
-    """Read a `bigint[]`, which has no nulls here."""
-    count = (len(data) - 20) // 12
-    return list(struct.unpack_from(">" + "iq" * count, data, 20)[1::2]) if count > 0 else []
-
-
-def _array_of(read: Callable[[bytes], T]) -> Callable[[bytes], list[T | None]]:
-    """Read an array of one dimension; what its bytes are: `array_send` in PostgreSQL's arrayfuncs.c."""
-
-    def read_array(data: bytes) -> list[T | None]:
-        values: list[T | None] = []
-        place, end = 20, len(data)
-        while place < end:
-            length = _INT(data, place)[0]
-            place += 4
-            if length < 0:
-                values.append(None)
-                continue
-            values.append(read(data[place : place + length]))
-            place += length
-        return values
-
-    return read_array
+    adapters: AdaptersMap
+    names: dict[bytes, bytes]
 
 
-# How a column is read, by its type's oid, from PostgreSQL's binary format.
-_READERS: Final[dict[int, Callable[[bytes], Any]]] = {
-    16: lambda data: data != b"\0",
-    20: lambda data: _LONG(data)[0],
-    21: lambda data: _SHORT(data)[0],
-    23: lambda data: _INT(data)[0],
-    25: bytes.decode,
-    114: bytes,
-    701: lambda data: _FLOAT(data)[0],
-    1009: _array_of(bytes.decode),
-    1016: _numbers_of,
-    1184: arrays.read_time,
-    2278: lambda _: "",  # void
-    2950: lambda data: UUID(bytes=data),
-    2951: _array_of(lambda data: UUID(bytes=data)),
-    3802: lambda data: data[1:],  # behind the version's byte
-}
+class _Context(NamedTuple):
+    """What psycopg reads values by."""
+
+    adapters: AdaptersMap
+    connection: BaseConnection[Any] | None
+
+
+_connections: WeakKeyDictionary[BaseConnection[Any], _Known] = WeakKeyDictionary()
 
 
 class _Parameters(NamedTuple):
@@ -187,7 +159,7 @@ def _parameters(connection: BaseConnection[Any], call: Call[Any]) -> _Parameters
 
 
 def _execute(connection: BaseConnection[Any], statement: bytes, parameters: _Parameters) -> PQGen[Rows]:
-    pgconn, names = connection.pgconn, _names(connection)
+    pgconn, names = connection.pgconn, _known(connection).names
     name = names.get(statement)
     if name is None:
         name = _new_name()
@@ -195,7 +167,7 @@ def _execute(connection: BaseConnection[Any], statement: bytes, parameters: _Par
         _check((yield from generators.execute(pgconn)))
         names[statement] = name
     pgconn.send_query_prepared(name, parameters.values, parameters.formats, Format.BINARY)
-    return _rows(_check((yield from generators.execute(pgconn))))
+    return _rows(connection, _check((yield from generators.execute(pgconn))))
 
 
 def _execute_all(
@@ -204,7 +176,7 @@ def _execute_all(
     parameters: Sequence[_Parameters],
     before_end: Callable[[], None],
 ) -> PQGen[list[Rows]]:
-    pgconn, names = connection.pgconn, _names(connection)
+    pgconn, names = connection.pgconn, _known(connection).names
     pgconn.enter_pipeline_mode()
     new: dict[int, tuple[bytes, bytes]] = {}  # by the place of the answer to its preparation
     places = 0
@@ -232,14 +204,15 @@ def _execute_all(
     pgconn.exit_pipeline_mode()
     for result in answers:
         _check([result])
-    return [_rows(result) for place, result in enumerate(answers) if place not in new]
+    return [_rows(connection, result) for place, result in enumerate(answers) if place not in new]
 
 
-def _names(connection: BaseConnection[Any]) -> dict[bytes, bytes]:
-    names = _prepared.get(connection)
-    if names is None:
-        names = _prepared[connection] = {}
-    return names
+def _known(connection: BaseConnection[Any]) -> _Known:
+    known = _connections.get(connection)
+    if known is None:
+        known = _connections[connection] = _Known(AdaptersMap(connection.adapters), {})
+        arrays.register(_Context(known.adapters, connection))
+    return known
 
 
 def _new_name() -> bytes:
@@ -247,15 +220,10 @@ def _new_name() -> bytes:
     return b"perdure_%d" % next(_numbers)
 
 
-def _rows(result: PGresult) -> Rows:
-    readers = [_READERS[result.ftype(column)] for column in range(result.nfields)]
-    return [
-        tuple(
-            None if (data := result.get_value(row, column)) is None else read(data)
-            for column, read in enumerate(readers)
-        )
-        for row in range(result.ntuples)
-    ]
+def _rows(connection: BaseConnection[Any], result: PGresult) -> Rows:
+    transformer = Transformer(_Context(_known(connection).adapters, connection))
+    transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, tuple)
 
 
 def _check(results: Sequence[PGresult]) -> PGresult:
@@ -267,7 +235,7 @@ def _check(results: Sequence[PGresult]) -> PGresult:
 
 def _may_go_on(connection: BaseConnection[Any]) -> bool:
     """Forget what was prepared, since somebody has discarded it; tell whether nothing else was lost by that."""
-    _prepared.pop(connection, None)
+    _connections.pop(connection, None)
     return connection.pgconn.transaction_status == TransactionStatus.IDLE
 
 
