@@ -188,15 +188,19 @@ class App(Operating):
         """Close the app."""
         await self.close()
 
-    async def migrate(self) -> list[Migration]:
+    async def migrate(self, *, roles: bool = False) -> list[Migration]:
         """Bring the schema up to date, and return what was applied for that.
 
+        Args:
+            roles: Whether to make the schema's roles (owner, worker, starter, viewer), or renew their rights.
+
         Raises:
+            MissingRight: The database's user may not do that.
             MigrationFailed: A migration couldn't be applied; nothing of it was kept.
             SchemaTooNew: The schema belongs to a newer perdure.
         """
         self._client.pool("migrate")
-        return await self._migrate(self.dsn)
+        return await self._migrate(self.dsn, with_roles=roles)
 
     # ---- run
 
@@ -284,10 +288,10 @@ class App(Operating):
         if server is not None:
             await asyncio.to_thread(server.close)
 
-    async def _migrate(self, dsn: str) -> list[Migration]:
+    async def _migrate(self, dsn: str, *, with_roles: bool = False) -> list[Migration]:
         # Apart from the pool: migrating makes settings of its connection, and may take long.
         async with await connect(dsn) as connection:
-            return await migrate.migrate(connection, self.names)
+            return await migrate.migrate(connection, self.names, with_roles=with_roles)
 
     @contextlib.contextmanager
     def _blocking_connection(self, purpose: str) -> Generator[Connection[Any]]:

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from perdure.config.dsn import hide_passwords
-from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated, ServerTooOld
+from perdure.errors import DatabaseUnavailable, MissingRight, MisuseError, SchemaOutdated, ServerTooOld
 from perdure.pools import TriedBlockingPool, TriedPool
 from perdure.store.links import CONNECT_SECONDS, KEEPALIVES
 
@@ -32,6 +32,8 @@ OLDEST_SERVER: Final = 140_000
 WAIT_SECONDS: Final = 10.0
 """How long a call waits for a connection."""
 
+_STARTS: Final = {"start", "start_many", "start_batches", "send"}
+_READS: Final = {"jobs", "read a job", "history", "unread_events", "result", "check_resume"}
 _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn)
 
 
@@ -219,9 +221,12 @@ def explained(purpose: str, connection: AsyncConnection[Any] | Connection[Any] |
     Raises:
         DatabaseUnavailable: The connection broke under the call.
         SchemaOutdated: The schema isn't there.
+        MissingRight: The connection's user may not do that.
     """
     try:
         yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _refused(purpose, error) from error
     except _MISSING as error:
         said = error.diag.message_primary or _line(error)
         message = f"{purpose}: perdure's tables aren't in this database ({said}); run `perdure migrate` first"
@@ -246,6 +251,16 @@ def _parameters(dsn: str, *, may_prepare: bool) -> dict[str, Any]:
     theirs = conninfo_to_dict(dsn)
     preparing = {} if may_prepare else {"prepare_threshold": None}
     return {"autocommit": True, **preparing, **{key: value for key, value in ours.items() if key not in theirs}}
+
+
+def _refused(purpose: str, error: psycopg.Error) -> MissingRight:
+    said = error.diag.message_primary or _line(error)
+    # To a send that finds no live job, the job is read: to tell whether it has ended.
+    kind = "viewer" if "all_jobs" in said or purpose in _READS else "starter" if purpose in _STARTS else "worker"
+    return MissingRight(
+        f"{purpose}: the database's user may not do that ({said}); it takes the rights of a {kind}: "
+        f"`perdure migrate --roles` makes a role that has them, to be granted to this user"
+    )
 
 
 def _unreachable(error: Exception) -> DatabaseUnavailable:

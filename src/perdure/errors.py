@@ -10,6 +10,7 @@
     ├── IllegalTransition        the transition table doesn't have this move
     ├── StoreError
     │   ├── DatabaseUnavailable  no connection could be had
+    │   ├── MissingRight         the database's user may not do that
     │   ├── ServerTooOld         PostgreSQL is older than 14
     │   ├── SchemaOutdated       `perdure migrate` has to run first
     │   ├── SchemaTooNew         this perdure is too old for the schema
@@ -47,6 +48,7 @@ __all__ = [
     "JobTimeout",
     "LeaseLost",
     "MigrationFailed",
+    "MissingRight",
     "MisuseError",
     "PayloadError",
     "PayloadRefused",
@@ -100,6 +102,10 @@ class StoreError(PerdureError):
 
 class DatabaseUnavailable(StoreError):
     """No connection to the database could be had in time."""
+
+
+class MissingRight(StoreError):
+    """The database's user may not do that; says which rights it takes, and how it gets them."""
 
 
 class ServerTooOld(StoreError):

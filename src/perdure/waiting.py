@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from perdure.cancelling import cancel_and_wait
 from perdure.core.states import JobState
-from perdure.errors import MisuseError
+from perdure.errors import MissingRight, MisuseError
 from perdure.gathering import Gathered
 from perdure.store import jobs
 
@@ -78,6 +78,7 @@ class Waiters:
         self._rows: Gathered[JobRow] = Gathered(self._read_many)
         self._waiters_of: dict[int, list[_Waiter]] = {}
         self._is_stopped = False
+        self._may_ask = True
         self._look = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
         listener.add(names.done_channel, self._notified)
@@ -141,7 +142,13 @@ class Waiters:
             delay_seconds = min(_LONGEST_LOCKED_SECONDS, delay_seconds * 2)
 
     async def _ask_many(self, job_ids: list[int]) -> dict[int, bool]:
-        locked: list[int] = await self._run(_PURPOSE, jobs.await_end(self._names, job_ids))
+        if not self._may_ask:
+            return {}
+        try:
+            locked: list[int] = await self._run(_PURPOSE, jobs.await_end(self._names, job_ids))
+        except MissingRight:
+            self._may_ask = False  # who may only read isn't told, and finds out by polling
+            return {}
         return dict.fromkeys(locked, True)
 
     async def _read_many(self, job_ids: list[int]) -> dict[int, JobRow]:

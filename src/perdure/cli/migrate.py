@@ -11,6 +11,7 @@ from perdure.cli.errors import Misunderstood
 from perdure.cli.output import print_line
 from perdure.connections import connect
 from perdure.store import migrate as migrations
+from perdure.store.roles import roles_of
 
 if TYPE_CHECKING:
     from perdure.app import App
@@ -23,7 +24,8 @@ __all__ = ["migrate"]
 @dsn_option
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 when migrations are missing.")
 @click.option("--sql", is_flag=True, help="Print the SQL of all migrations; connects to nothing.")
-def migrate(target: str | None, dsn: str | None, *, check: bool, sql: bool) -> None:
+@click.option("--roles", is_flag=True, help="Make roles for who migrates, works, starts and looks; with --sql, print.")
+def migrate(target: str | None, dsn: str | None, *, check: bool, sql: bool, roles: bool) -> None:
     """Bring the database's schema up to date.
 
     May run any number of times, and at many places at once. On the embedded PostgreSQL it happens by itself.
@@ -34,26 +36,32 @@ def migrate(target: str | None, dsn: str | None, *, check: bool, sql: bool) -> N
       perdure migrate shop:app               the database of `app` in shop.py
       perdure migrate --check                in a deployment: is there something to do?
       perdure migrate --sql > schema.sql     to be run by somebody else
+      perdure migrate --roles                and make roles with no more rights than each needs
     """  # noqa: D301 - \b is click's mark for lines that are not to be rewrapped
     if check and sql:
         message = "--check and --sql: give one of them"
         raise Misunderstood(message)
+    if check and roles:
+        message = "--check and --roles: give one of them; perdure doctor tells what a user may do"
+        raise Misunderstood(message)
     app = named_app(target, dsn)
     if sql:
-        click.echo(migrations.script(app.names), nl=False)
+        click.echo(migrations.script(app.names, with_roles=roles), nl=False)
     elif check:
         run(_check(app))
     else:
-        run(_migrate(app))
+        run(_migrate(app, with_roles=roles))
 
 
-async def _migrate(app: App) -> None:
+async def _migrate(app: App, *, with_roles: bool) -> None:
     async with app:
-        applied = await app.migrate()
+        applied = await app.migrate(roles=with_roles)
     for migration in applied:
         print_line(f"applied {migration.number:03}_{migration.name}")
     if not applied:
         print_line(f"schema {app.names.schema_name!r} is up to date")
+    if with_roles:
+        print_line(f"its roles: {', '.join(roles_of(app.names))}; grant them to users that may log in")
 
 
 async def _check(app: App) -> None:

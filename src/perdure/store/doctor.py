@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from perdure.store import calls
 from perdure.store.calls import Call
 from perdure.store.migrate import MAJOR, schema_state
+from perdure.store.roles import Rights, how_to_get, read_rights
 from perdure.store.sql import quote_identifier
 
 if TYPE_CHECKING:
@@ -94,11 +95,11 @@ async def examine(connect: Connect, names: Names) -> AsyncGenerator[Finding]:
         yield await _clock(connection, names)
         yield _pooler(server, connected_pid=info.backend_pid)
         yield await _notifications(connect)
-        denied = await calls.run(connection, _rights(names))
-        if denied is not None:
-            yield _allowed(denied, info.user)
-        if denied:
-            return  # what is denied can't be looked into
+        rights = await read_rights(connection, names)
+        if rights is not None:
+            yield _allowed(rights, names, info.user)
+            if not rights.may_read:
+                return  # what is denied can't be looked into
         state = await schema_state(connection, names)
         yield _schema(state, names)
         if state.exists and not state.pending:
@@ -206,12 +207,22 @@ def _schema(state: SchemaState, names: Names) -> Finding:
     return Finding("schema", "ok", f"the schema {name} is up to date, at migration {max(state.applied):03}")
 
 
-def _allowed(denied: list[str], user: str) -> Finding:
-    if not denied:
-        return Finding("rights", "ok", f"the user {user!r} may do all that is needed")
-    text = f"the user {user!r} may not use {', '.join(denied)}"
-    advice = "grant usage on the schema and its sequences, and select, insert, update, delete on its tables"
-    return Finding("rights", "problem", text, advice)
+def _allowed(rights: Rights, names: Names, user: str) -> Finding:
+    denied = ", ".join(rights.denied)
+    advice = f"a worker uses {denied} as well: {how_to_get('worker', names, user)}"
+    match rights:
+        case Rights(denied=[]):
+            return Finding("rights", "ok", f"the user {user!r} may do all that is needed")
+        case Rights(may_start=True, may_read=True):
+            text = f"the user {user!r} may start jobs, send events and read; it may not work"
+        case Rights(may_start=True):
+            text = f"the user {user!r} may start jobs and send events; it may not read, nor work"
+        case Rights(may_read=True):
+            text = f"the user {user!r} may only read"
+        case _:
+            text = f"the user {user!r} may not use {denied}"
+            return Finding("rights", "problem", text, advice)
+    return Finding("rights", "note", text, advice)
 
 
 def _workers(found: _Schema) -> Finding:
@@ -233,12 +244,6 @@ def _history(found: _Schema) -> Finding:
     size = f"{found.history_bytes / 1024**2:,.0f} MB"
     text = f"finished jobs are kept until retention is configured (about {found.finished:,} now, {size})"
     return Finding("retention", "note", text)
-
-
-def _rights(names: Names) -> Call[list[str] | None]:
-    # `to_regnamespace` reads its argument as SQL does.
-    parameters = {"schema": quote_identifier(names.schema_name)}
-    return Call(names.statements["doctor_rights"], parameters, lambda rows: rows[0][0])
 
 
 def _contents(names: Names) -> Call[_Schema]:

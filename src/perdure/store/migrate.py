@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors as database_errors
 from psycopg.rows import tuple_row
 
-from perdure.errors import MigrationFailed, SchemaOutdated, SchemaTooNew, ServerTooOld
+from perdure.errors import MigrationFailed, MissingRight, SchemaOutdated, SchemaTooNew, ServerTooOld
 from perdure.failpoints import reach
+from perdure.store import calls, roles
+from perdure.store.calls import Call
 from perdure.store.sql import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
@@ -25,12 +27,23 @@ if TYPE_CHECKING:
 
     from perdure.store.sql import Names
 
-__all__ = ["MAJOR", "Migration", "SchemaState", "check_schema", "migrate", "migrations", "schema_state", "script"]
+__all__ = [
+    "MAJOR",
+    "Migration",
+    "SchemaState",
+    "check_schema",
+    "check_worker",
+    "migrate",
+    "migrations",
+    "schema_state",
+    "script",
+]
 
 MAJOR = 1
 """The major version of the schema that this code understands."""
 
 _OLDEST_SERVER = 140000
+_SET_OPTION_SERVER = 160000
 _LOCK_TIMEOUT = "5s"
 _ATTEMPTS = 24  # of taking locks within the time-out: two minutes beside a busy table
 _FILE = re.compile(r"(\d{3})_(\w+)\.sql")
@@ -91,10 +104,12 @@ def migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
-def script(names: Names) -> str:
-    """Return the SQL of all migrations as one script, to be read or run by hand."""
-    steps = [f"begin;\n{_filled(names, step)}{_entry(names, step)}\ncommit;\n" for step in migrations()]
-    return "\n".join([_ledger(names), *steps])
+def script(names: Names, *, with_roles: bool = False) -> str:
+    """Return the SQL of all migrations as one script, to be read or run by hand; `with_roles`, of the roles too."""
+    steps = [_filled(names, step) + _entry(names, step) for step in migrations()]
+    if with_roles:
+        steps.append(roles.script(names))
+    return "\n".join([_ledger(names), *(f"begin;\n{step}\ncommit;\n" for step in steps)])
 
 
 async def schema_state(connection: AsyncConnection[Any], names: Names) -> SchemaState:
@@ -160,12 +175,24 @@ def check_server(connection: AsyncConnection[Any]) -> None:
         raise ServerTooOld(message)
 
 
-async def migrate(connection: AsyncConnection[Any], names: Names) -> list[Migration]:
-    """Apply what is missing, each migration in a transaction of its own.
+async def check_worker(connection: AsyncConnection[Any], names: Names) -> None:
+    """Make sure that a worker of this version can work on the schema, as the connection's user.
+
+    Raises:
+        MissingRight: The user may not.
+        StoreError: As `check_schema` says.
+    """
+    await roles.check_rights(connection, names)
+    await check_schema(connection, names)
+
+
+async def migrate(connection: AsyncConnection[Any], names: Names, *, with_roles: bool = False) -> list[Migration]:
+    """Apply what is missing, each migration in a transaction of its own, and as the owner of the schema.
 
     Args:
         connection: In autocommit mode and not in a transaction.
         names: The schema's names.
+        with_roles: Whether to make the schema's roles, too. Once it has them, each migration renews their rights.
 
     Returns:
         The migrations that this call applied; none when another process was first.
@@ -173,6 +200,7 @@ async def migrate(connection: AsyncConnection[Any], names: Names) -> list[Migrat
     Raises:
         ServerTooOld: PostgreSQL is older than 14.
         SchemaTooNew: A newer major version has migrated the schema.
+        MissingRight: The connection's user may not do that.
         MigrationFailed: A migration failed, or locks couldn't be had for two minutes; nothing of it was kept.
     """
     check_server(connection)
@@ -180,19 +208,37 @@ async def migrate(connection: AsyncConnection[Any], names: Names) -> list[Migrat
     if state.major > MAJOR:
         await check_schema(connection, names)
     if not state.exists:
-        await _retried(connection, names, "the ledger", _ledger(names))
-    return [migration for migration in state.pending if await _apply(connection, names, migration)]
+        await _retried(connection, names, "of the ledger", _ledger(names))
+    owner = await _owner(connection, names)
+    applied = [migration for migration in state.pending if await _apply(connection, names, migration, owner)]
+    if with_roles or (applied and owner == roles.roles_of(names).owner):
+        await _retried(connection, names, "of the roles", roles.script(names))
+    return applied
 
 
-async def _apply(connection: AsyncConnection[Any], names: Names, migration: Migration) -> bool:
+async def _owner(connection: AsyncConnection[Any], names: Names) -> str:
+    """Return the schema's owner; this user itself, when it may not act as that."""
+    # Before 16 whoever is a member may.
+    acting = "set" if connection.info.server_version >= _SET_OPTION_SERVER else "member"
+    parameters = {"schema": names.schema_name, "acting": acting}
+    return await calls.run(connection, Call(names.statements["owner"], parameters, lambda rows: str(rows[0][0])))
+
+
+async def _apply(connection: AsyncConnection[Any], names: Names, migration: Migration, owner: str) -> bool:
     title = f"{migration.number:03}_{migration.name}"
     exists = f"select from {quote_identifier(names.schema_name)}.migrations where number = {migration.number}"
-    statement = _filled(names, migration) + _entry(names, migration)
+    acting = f"select set_config('role', {quote_literal(owner)}, true);\n"
+    statement = acting + _filled(names, migration) + _entry(names, migration)
     return await _retried(connection, names, title, statement, unless=exists)
 
 
 async def _retried(
-    connection: AsyncConnection[Any], names: Names, title: str, statement: str, unless: str | None = None
+    connection: AsyncConnection[Any],
+    names: Names,
+    title: str,
+    statement: str,
+    *,
+    unless: str | None = None,
 ) -> bool:
     """Run the statement in a transaction under the migrators' lock, again while locks can't be had."""
     for attempt in range(_ATTEMPTS):
@@ -214,6 +260,8 @@ async def _retried(
                     "nothing was changed"
                 )
                 raise MigrationFailed(message) from error
+        except database_errors.InsufficientPrivilege as error:
+            raise _refused(connection, names, title, error) from error
         except database_errors.Error as error:
             if connection.closed:
                 raise
@@ -223,6 +271,17 @@ async def _retried(
             reach("migration.committed")
             return True
     return False  # pragma: no cover - the loop returns or raises
+
+
+def _refused(
+    connection: AsyncConnection[Any], names: Names, title: str, error: database_errors.InsufficientPrivilege
+) -> MissingRight:
+    user, said = connection.info.user, error.diag.message_primary
+    return MissingRight(
+        f"migration {title}: the user {user!r} may not do that ({said}), and nothing of it was kept; it takes the "
+        f"owner of the schema {names.schema_name!r}, and to make roles (--roles) one who may create them: be that, or "
+        "give the SQL (perdure migrate --sql) to who is"
+    )
 
 
 def _filled(names: Names, migration: Migration) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "CLAIM_COLUMNS",
     "JOB_COLUMNS",
     "LIVE_COLUMNS",
+    "LONGEST_IDENTIFIER",
     "Names",
     "Statements",
     "names_of",
@@ -76,7 +77,7 @@ CLAIM_COLUMNS = (
 """The columns of the claims, in the order of `claims.Claimed`."""
 
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
-_LONGEST_IDENTIFIER = 63
+LONGEST_IDENTIFIER = 63
 _PLACE = re.compile(r"\{(schema|job_ids|job_columns|live_columns|claim_columns|no_claim)\}")
 
 
@@ -87,9 +88,9 @@ def quote_identifier(name: str) -> str:
         ConfigError: The name is empty, too long, or holds what no text in a database can.
     """
     data = name.encode(errors="replace")  # a lone surrogate becomes a question mark, so another name
-    if not name or "\0" in name or data.decode() != name or len(data) > _LONGEST_IDENTIFIER:
+    if not name or "\0" in name or data.decode() != name or len(data) > LONGEST_IDENTIFIER:
         message = (
-            f"persistence.schema_name: {name!r} can't name a schema; allowed are 1 to {_LONGEST_IDENTIFIER} bytes of "
+            f"persistence.schema_name: {name!r} can't name a schema; allowed are 1 to {LONGEST_IDENTIFIER} bytes of "
             "UTF-8 without NUL"
         )
         raise ConfigError(message)

@@ -217,7 +217,7 @@ class Worker:
             StoreError: The schema isn't one that this version can work on; the message tells what to do.
         """
         async with self.app.pool.connection() as connection:
-            await migrate.check_schema(connection, self.names)
+            await migrate.check_worker(connection, self.names)
         execution = self.app.config.execution
         self.executor = Executor(self, WorkerPort(self), concurrency=self.concurrency, threads=execution.threads)
         self._heartbeat = Heartbeat(
