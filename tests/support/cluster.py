@@ -169,6 +169,7 @@ class Cluster:
     Attributes:
         binaries: The folder of its programs.
         port: Its TCP port on 127.0.0.1; stays the same over restarts.
+        wrapper: What the server is run by from its next start on, such as `env NAME=value`.
         folder: Holds its data, its socket and its log.
     """
 
@@ -176,6 +177,7 @@ class Cluster:
         self.run = run
         self.binaries = binaries
         self.port = port
+        self.wrapper: list[str] = []
         self.folder = run.folder / name
         self.data = self.folder / "data"
         self.log = self.folder / "log"
@@ -234,7 +236,7 @@ class Cluster:
         """
         for name in ("server.pid", "server.exit"):
             (self.folder / name).unlink(missing_ok=True)
-        command: list[str | Path] = [self.binaries / "postgres", "-D", self.data, "-p", str(self.port)]
+        command: list[str | Path] = [*self.wrapper, self.binaries / "postgres", "-D", self.data, "-p", str(self.port)]
         with self.log.open("ab") as log:
             subprocess.run(
                 [sys.executable, _GUARD, self.run.folder, self.folder, self._account.argument, *command],

@@ -14,6 +14,7 @@ import asyncio
 import json
 import sys
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,13 @@ import psycopg
 
 from perdure.errors import PerdureError
 from tests.support.history import Recorder, Rules, collect, journal, violations
-from tests.support.history.lines import Answered, Asked
+from tests.support.history.lines import Answered, Asked, Fault
 from tests.support.load_app import RETRIES, Order, define
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from tests.support.history import History
     from tests.support.processes import Process, Processes
 
 __all__ = ["Load"]
@@ -34,6 +36,8 @@ __all__ = ["Load"]
 _ROOT = Path(__file__).parents[2]
 _PACE_SECONDS = 0.01
 _LOOK_SECONDS = 0.1
+_LATER = timedelta(seconds=1)
+_TASKS = ("awaits", "blocks", "awaits", "blocks", "awaits", "retries", "awaits")
 
 
 class Load:
@@ -41,13 +45,14 @@ class Load:
 
     Attributes:
         acknowledged: How many jobs the client knows to be stored.
+        refused: How many starts have failed.
         workers: The workers' processes.
     """
 
     def __init__(self, dsn: str, folder: Path, processes: Processes) -> None:
         journal.install(dsn)
         self.dsn = dsn
-        self.acknowledged = 0
+        self.acknowledged = self.refused = 0
         self.workers: list[Process] = []
         self._folder = folder / "history"
         self._folder.mkdir()
@@ -85,9 +90,16 @@ class Load:
     async def until_acknowledged(self, more: int, *, within_seconds: float = 60.0) -> None:
         """Wait until so many more jobs are known to be stored."""
         wanted = self.acknowledged + more
-        async with asyncio.timeout(within_seconds):
-            while self.acknowledged < wanted:  # noqa: ASYNC110 - nothing tells
-                await asyncio.sleep(_LOOK_SECONDS)
+        await _until(lambda: self.acknowledged >= wanted, within_seconds)
+
+    async def until_refused(self, more: int, *, within_seconds: float = 60.0) -> None:
+        """Wait until so many more starts have failed."""
+        wanted = self.refused + more
+        await _until(lambda: self.refused >= wanted, within_seconds)
+
+    def suffered(self, kind: str, pid: int) -> None:
+        """Write down what was done to a process, such as "SIGKILL"."""
+        self._recorder.write(Fault(kind, pid))
 
     async def rest(self, *, within_seconds: float = 90.0) -> None:
         """Wait until every job has ended."""
@@ -95,28 +107,36 @@ class Load:
             while await self._live():  # noqa: ASYNC110 - as above
                 await asyncio.sleep(_LOOK_SECONDS)
 
-    async def violations(self, **rules: Any) -> list[str]:
+    async def violations(self) -> list[str]:
         """Stop the workers, and say what is wrong with all that has happened."""
+        return violations(await self.history())
+
+    async def history(self) -> History:
+        """Stop the workers, and return all that has happened."""
         for worker in self.workers:
             if worker.is_running:
                 worker.terminate()
                 assert await worker.end(within_seconds=60) == 0, worker.output
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             sessions = journal.read_sessions(connection, "background_tasks")
-        settings = Rules(scheduler_retry_count=RETRIES, max_retry_count=0, **rules)
-        return violations(collect(self.dsn, self._folder, settings, sessions=sessions))
+        rules = Rules(scheduler_retry_count=RETRIES, max_retry_count=0)
+        return collect(self.dsn, self._folder, rules, sessions=sessions)
 
     async def _start_until(self, app: Any, over: asyncio.Event) -> None:
         while not over.is_set():
-            # One in ten is a bulk start; one in three has a handler that blocks.
+            # One in ten is a bulk start, one in four of later; some have a handler that blocks, some raise at first.
             keys = tuple(f"k{self._keys + place}" for place in range(1 if self._calls % 10 else 5))
             self._keys += len(keys)
             self._calls += 1
-            task = app.tasks["blocks" if self._calls % 3 == 0 else "awaits"]
+            task = app.tasks[_TASKS[self._calls % len(_TASKS)]]
+            at = _LATER if self._calls % 4 == 0 else None
             self._recorder.write(Asked(self._calls, "start", keys))
-            with suppress(PerdureError, psycopg.Error):
-                orders = [Order(key) for key in keys]
-                jobs = [await task.start(orders[0])] if len(orders) == 1 else await task.start_many(orders)
+            orders = [Order(key) for key in keys]
+            try:
+                jobs = [await task.start(orders[0], at=at)] if len(orders) == 1 else await task.start_many(orders)
+            except (PerdureError, psycopg.Error):
+                self.refused += 1
+            else:
                 self._recorder.write(Answered(self._calls, "Started", tuple(job.id for job in jobs)))
                 self.acknowledged += len(jobs)
             await asyncio.sleep(_PACE_SECONDS)
@@ -127,3 +147,9 @@ class Load:
                 row = await (await connection.execute("select count(*) from background_tasks.jobs")).fetchone()
                 return int(row[0]) if row else 1
         return 1
+
+
+async def _until(condition: Callable[[], bool], within_seconds: float) -> None:
+    async with asyncio.timeout(within_seconds):
+        while not condition():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(_LOOK_SECONDS)

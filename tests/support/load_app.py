@@ -50,6 +50,29 @@ class Place:
     effects: int = 0
 
 
+class _Notes:
+    """What handlers write down."""
+
+    def __init__(self, recorder: Recorder | None) -> None:
+        self._recorder = recorder
+
+    def write(self, line: Began | Effect | Ended) -> None:
+        assert self._recorder is not None
+        self._recorder.write(line)
+
+    @contextmanager
+    def of(self, ctx: Any) -> Iterator[None]:
+        """Note that the handler begins, and how it ends."""
+        self.write(Began(ctx.id, ctx.attempt, os.getpid()))
+        try:
+            yield
+        except BaseException as error:
+            how = {LeaseLost: "refused", asyncio.CancelledError: "stopped"}.get(type(error), "raises")
+            self.write(Ended(ctx.id, ctx.attempt, how, str(error)))
+            raise
+        self.write(Ended(ctx.id, ctx.attempt, "returns"))
+
+
 def define(dsn: str, recorder: Recorder | None = None, execution: dict[str, Any] | None = None) -> App:
     """Make the app; one that only starts jobs needs no recorder."""
     app = App(
@@ -64,24 +87,11 @@ def define(dsn: str, recorder: Recorder | None = None, execution: dict[str, Any]
         },
     )
 
-    def note(line: Began | Effect | Ended) -> None:
-        assert recorder is not None
-        recorder.write(line)
-
-    @contextmanager
-    def noted(ctx: Any) -> Iterator[None]:
-        note(Began(ctx.id, ctx.attempt, os.getpid()))
-        try:
-            yield
-        except BaseException as error:
-            how = {LeaseLost: "refused", asyncio.CancelledError: "stopped"}.get(type(error), "raises")
-            note(Ended(ctx.id, ctx.attempt, how, str(error)))
-            raise
-        note(Ended(ctx.id, ctx.attempt, "returns"))
+    notes = _Notes(recorder)
 
     @app.task("awaits")
     async def awaits(ctx: Context[Order, Place]) -> int:
-        with noted(ctx):
+        with notes.of(ctx):
             while ctx.execution_metadata.rows < ctx.metadata.rows:
                 async with ctx.transaction() as connection:
                     place = ctx.execution_metadata
@@ -90,7 +100,7 @@ def define(dsn: str, recorder: Recorder | None = None, execution: dict[str, Any]
                     place.writer = ctx.attempt
             while ctx.execution_metadata.effects < ctx.metadata.effects:
                 place = ctx.execution_metadata
-                note(Effect(ctx.id, ctx.attempt, place.effects))
+                notes.write(Effect(ctx.id, ctx.attempt, place.effects))
                 place.effects += 1
                 place.writer = ctx.attempt
                 await ctx.persist()
@@ -98,13 +108,21 @@ def define(dsn: str, recorder: Recorder | None = None, execution: dict[str, Any]
 
     @app.task("blocks")
     def blocks(ctx: BlockingContext[Order, Place]) -> int:
-        with noted(ctx):
+        with notes.of(ctx):
             while ctx.execution_metadata.rows < ctx.metadata.rows:
                 with ctx.transaction() as connection:
                     place = ctx.execution_metadata
                     connection.execute(_INSERT, [ctx.id, place.rows, ctx.attempt])
                     place.rows += 1
                     place.writer = ctx.attempt
+            return ctx.attempt
+
+    @app.task("retries")
+    async def retries(ctx: Context[Order, Place]) -> int:
+        with notes.of(ctx):
+            if ctx.attempt == 1:
+                message = "once more"
+                raise ConnectionError(message)
             return ctx.attempt
 
     return app

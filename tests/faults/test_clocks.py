@@ -1,0 +1,206 @@
+"""Fault 9: clocks that are wrong, and clocks that are set. Only the database's decides what is due and what has lapsed.
+
+I4 and I8: nothing begins before it is due, nothing is stuck, and a lease is never longer than it lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zoneinfo
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+
+from perdure import App, Context, JobFailed, JobState, Raised, Suspended
+from tests.support.clocks import ServerClock, off_by
+from tests.support.history import violations
+from tests.support.jobs import job_until
+from tests.support.load import Load
+from tests.support.migrated import migrate_database
+from tests.support.tiers import TIER, seeds
+from tests.worker import process_definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.cluster import Cluster
+    from tests.support.history import History
+    from tests.support.processes import Processes
+
+SCRIPT = str(Path(process_definitions.__file__).with_name("process_app.py"))
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+LATE_SECONDS = 30.0
+CLAIMABLE = {JobState.PENDING, JobState.RETRYING, JobState.PROCEEDED, JobState.SUSPENDED}
+
+
+def begun_early(history: History) -> Iterator[str]:
+    """Find attempts that began before their job was due, or long after, by the database's clock."""
+    for job, moves in history.moves.items():
+        for before, after in moves:
+            if before is None or after is None or before.state not in CLAIMABLE or after.state is not JobState.RUNNING:
+                continue
+            if before.due is None or after.at < before.due:
+                yield f"job {job} began at {after.at}, and was due at {before.due}"
+            elif after.at - before.due > LATE_SECONDS:
+                yield f"job {job} began {after.at - before.due} s after it was due"
+
+
+# --- a worker's clock ---
+
+
+@pytest.mark.parametrize("seed", seeds("test_clocks_of_workers", push=1, nightly=6))
+async def test_workers_whose_clocks_are_days_off_do_all_in_time(
+    migrated_database: str, processes: Processes, tmp_path: Path, seed: int
+) -> None:
+    load = Load(migrated_database, tmp_path, processes)
+    victim, other = (load.start_worker(env=off_by(offset)) for offset in (DAY, -DAY))
+    if seed % 2:
+        victim, other = other, victim
+    async with load.starting():
+        await load.until_acknowledged(60)
+        victim.kill()
+        load.suffered("SIGKILL", victim.pid)
+        await load.until_acknowledged(60)
+    await load.rest()
+    history = await load.history()
+    assert [*violations(history), *begun_early(history)] == []
+    assert other.output.count("lost") <= 2  # its own lease it keeps
+
+
+@pytest.mark.parametrize("offset", [DAY, -DAY], ids=["a day ahead", "a day behind"])
+async def test_a_deadline_is_told_by_the_databases_clock(
+    migrated_database: str, processes: Processes, offset: timedelta
+) -> None:
+    environment = {
+        "TEST_DSN": migrated_database,
+        "TEST_EXECUTION": json.dumps({"lease_duration": 3, "shutdown_grace": 0, "cancel_grace": 1}),
+        "TEST_GATE": "",
+        **off_by(offset),
+    }
+    worker = processes.python(SCRIPT, env=environment)
+    await worker.line("worker ready", within_seconds=60)
+    async with process_definitions.make(migrated_database) as client:
+        sleepy = client.tasks["sleepy"]
+        hours = await sleepy.start(None, deadline=2 * HOUR)
+        soon = await sleepy.start(None, deadline=timedelta(seconds=3))
+        for _ in range(2):
+            await worker.line("sleepy")
+        with pytest.raises(JobFailed):
+            await soon.result(timeout=30)
+        await soon.refresh()
+        assert isinstance(soon.error, Raised)
+        assert soon.error.type == "perdure.errors.DeadlineExceeded"
+        await hours.refresh()
+        assert hours.state is JobState.RUNNING
+    worker.terminate()
+    assert await worker.end() == 0
+
+
+# --- the database's clock ---
+
+
+@pytest.mark.parametrize("seed", seeds("test_clock_of_the_database", push=1, nightly=6))
+async def test_a_database_whose_clock_is_set_an_hour_on_and_back_loses_nothing_and_holds_up_nobody_for_long(
+    new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path, seed: int
+) -> None:
+    cluster = new_cluster()
+    clock = ServerClock(cluster, cluster.folder)
+    database = cluster.create_database()
+    migrate_database(cluster.dsn(database))
+    load = Load(cluster.dsn(database), tmp_path, processes)
+    victim = load.start_worker()
+    load.start_worker()
+    async with load.starting():
+        await load.until_acknowledged(30 + seed % 30)
+        clock.set(HOUR)  # all leases have lapsed
+        await victim.line("has lost its lease", within_seconds=60)
+        await load.until_acknowledged(60)
+        clock.set(timedelta(0))  # all leases lie an hour ahead
+        victim.kill()
+        load.suffered("SIGKILL", victim.pid)
+        await load.until_acknowledged(60)
+    await until_nobody_holds_what_the_dead_held(load.dsn, victim.pid)
+    # What was started at the wrong time is due at that time, which is a while ahead now.
+    await until_the_rest_is_of_later(load.dsn)
+    clock.set(HOUR)
+    await load.rest()
+    # The worker that was killed had lost its lease before, and had come back: some of its jobs' lapses count.
+    assert [wrong for wrong in await load.violations() if "lapses went" not in wrong] == []
+
+
+async def until_nobody_holds_what_the_dead_held(dsn: str, pid: int) -> None:
+    """Wait until the dead worker's lease has ended, far sooner than in an hour, and its jobs are free."""
+    query = (
+        "select not exists (select from background_tasks.workers where pid = %(pid)s and lapsed_at is null) "
+        "and not exists (select from background_tasks.jobs join background_tasks.workers on workers.id = worker_id "
+        "where pid = %(pid)s)"
+    )
+    await until_true(dsn, query, {"pid": pid})
+
+
+async def until_the_rest_is_of_later(dsn: str) -> None:
+    query = (
+        "select not exists (select from background_tasks.jobs "
+        "where state = 2 or scheduled_at <= clock_timestamp() + interval '30 min')"
+    )
+    await until_true(dsn, query, {})
+
+
+async def until_true(dsn: str, query: str, values: dict[str, Any]) -> None:
+    async with asyncio.timeout(60), await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        while (await (await connection.execute(query.encode(), values)).fetchone()) != (True,):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+# --- zones ---
+
+ZONES = (
+    "America/New_York",
+    "America/St_Johns",
+    "Antarctica/Troll",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "Europe/Berlin",
+    "Europe/Dublin",
+    "Pacific/Apia",
+)
+
+
+def around_changes(zone: ZoneInfo, year: int) -> Iterator[datetime]:
+    """Return local times beside each change of the zone's offset in a year, also those that aren't there, or twice."""
+    hours = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(hours=number) for number in range(366 * 24)]
+    for before, after in pairwise(hours):
+        if before.astimezone(zone).utcoffset() != after.astimezone(zone).utcoffset():
+            for minutes in range(-150, 151, 30):
+                local = (after + timedelta(minutes=minutes)).astimezone(zone).replace(fold=0)
+                yield from (local, local.replace(fold=1))
+                # By the clock on the wall, which may not show this time at all.
+                yield (before.astimezone(zone).replace(fold=0) + timedelta(minutes=minutes)).replace(
+                    fold=int(minutes % 60 == 0)
+                )
+
+
+@pytest.mark.parametrize("name", ZONES if TIER == "push" else sorted(zoneinfo.available_timezones()))
+async def test_a_time_of_any_zone_is_the_instant_that_it_names(migrated_database: str, name: str) -> None:
+    zone, year = ZoneInfo(name), datetime.now(UTC).year + 1
+    times = [*around_changes(zone, year), datetime(year, 7, 1, 12, 30, tzinfo=zone)]
+    app = App(migrated_database, scheduling={"polling_delay": 0.1})
+
+    @app.task("of later")
+    async def of_later(ctx: Context[datetime, None]) -> Suspended:
+        return Suspended(until=times[ctx.metadata.minute % len(times)])
+
+    async with app:
+        for at in times:
+            job = await of_later.start(at, at=at)
+            assert (await job.refresh()).scheduled_at == at.astimezone(UTC)
+        now = await of_later.start(datetime(year, 1, 1, 0, 17, tzinfo=UTC))
+        async with app.worker():
+            await job_until(now, lambda job: job.state is JobState.SUSPENDED)
+        assert now.scheduled_at == times[17 % len(times)].astimezone(UTC)
