@@ -15,9 +15,13 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from perdure.cli.supervised import READY, WAITING
+from perdure.cli.together import Together
+from perdure.worker.health import HealthServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from perdure.worker.health import Address
 
 __all__ = ["Supervisor", "worker_command"]
 
@@ -61,6 +65,7 @@ class Supervisor:
         command: Sequence[str],
         count: int,
         *,
+        health: Address | None = None,
         on_ready: Callable[[str], None],
         on_trouble: Callable[[str], None],
     ) -> None:
@@ -69,11 +74,13 @@ class Supervisor:
         Args:
             command: What starts one process.
             count: How many there are to be.
+            health: Where to answer how they are; each answers beside, at the next ports.
             on_ready: Called with a line once all of them claim.
             on_trouble: Called with a line for what goes otherwise.
         """
         self._command = list(command)
         self._places = [_Place(number) for number in range(1, count + 1)]
+        self._health = health
         self._on_ready = on_ready
         self._on_trouble = on_trouble
         self._stopping = asyncio.Event()
@@ -83,8 +90,16 @@ class Supervisor:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Run until a signal; return 0 when every process has ended gracefully."""
-        return asyncio.run(self._run())
+        """Run until a signal; return 0 when every process has ended gracefully.
+
+        Raises:
+            MisuseError: One can't listen at the address for health.
+        """
+        if self._health is None:
+            return asyncio.run(self._run())
+        together = Together([self._health.beside(place.number) for place in self._places])
+        with HealthServer(self._health, live=together.live, ready=together.ready):
+            return asyncio.run(self._run())
 
     async def _run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -132,6 +147,7 @@ class Supervisor:
             # In a process group of its own: what a terminal sends to the whole group reaches it through us alone.
             place.process = await asyncio.create_subprocess_exec(
                 *self._command,
+                *([] if self._health is None else ["--health", str(self._health.beside(place.number))]),
                 "--supervised-by",
                 str(descriptor),
                 stdin=asyncio.subprocess.DEVNULL,

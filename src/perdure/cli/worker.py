@@ -20,6 +20,7 @@ from perdure.cli.supervisor import Supervisor, worker_command
 from perdure.cli.target import load_app
 from perdure.errors import MisuseError
 from perdure.options import check_queue
+from perdure.worker.health import Address
 from perdure.worker.run import run_worker
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ def queue_names(text: str) -> list[str]:
         raise click.BadParameter(str(error)) from error
 
 
+def health_address(text: str) -> Address:
+    """Read where to answer how the worker is."""
+    try:
+        return Address.read(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command
 @click.argument("target", metavar="MODULE:APP")
 @click.option("--queues", type=queue_names, metavar="A,B", help="Serve these queues; otherwise all.")
@@ -54,6 +63,12 @@ def queue_names(text: str) -> list[str]:
     help="Processes to keep alive.",
 )
 @click.option(
+    "--health",
+    type=health_address,
+    metavar="[HOST:]PORT",
+    help="Answer GET /livez and /readyz there, on the loopback unless a host is given.",
+)
+@click.option(
     "--supervised-by", "line", type=int, hidden=True, help="What the processes of --processes are started with."
 )
 @click.pass_context
@@ -64,6 +79,7 @@ def worker(
     queues: list[str] | None,
     concurrency: int | None,
     processes: int,
+    health: Address | None,
     line: int | None,
 ) -> None:
     """Claim and run the jobs of an app.
@@ -72,19 +88,23 @@ def worker(
     the rest at their checkpoints and exits with 0. A second signal skips the grace. It waits for a database that is
     away. Once it claims, it writes a line that begins with "ready".
 
+    With --health it answers GET /livez (200: need not be restarted) and /readyz (200: it claims jobs). With --processes
+    too, PORT answers for all of them, and PORT+1, PORT+2, … for each.
+
     \b
     Examples:
       perdure worker shop:app                                `app` in shop.py of this folder
       perdure worker shop.jobs:app --queues default,slow     these queues alone
       perdure worker shop:app --concurrency 20 --processes 4
+      perdure worker shop:app --health 0.0.0.0:8080          for an orchestrator's probes
     """  # noqa: D301 - \b is click's mark for lines that are not to be rewrapped
     debug = is_debugging(ctx)
     atexit.register(_set_signals, signal.SIG_IGN)  # the first one registered is the last one called
     if processes > 1:
         command = worker_command(target, queues=queues, concurrency=concurrency, debug=debug)
-        code = Supervisor(command, processes, on_ready=print_line, on_trouble=note).run()
+        code = Supervisor(command, processes, health=health, on_ready=print_line, on_trouble=note).run()
     else:
-        code = _serve(target, queues, concurrency, line, debug=debug)
+        code = _serve(target, queues, concurrency, health, line, debug=debug)
     _set_signals(_leaving(code))
     ctx.exit(code)
 
@@ -111,7 +131,15 @@ class _Terminal:
         note(why)
 
 
-def _serve(target: str, queues: Sequence[str] | None, concurrency: int | None, line: int | None, *, debug: bool) -> int:
+def _serve(
+    target: str,
+    queues: Sequence[str] | None,
+    concurrency: int | None,
+    health: Address | None,
+    line: int | None,
+    *,
+    debug: bool,
+) -> int:
     """Serve in this process; `line` leads to its supervisor, if it has one."""
     reporter: Reporter = _Terminal() if line is None else SupervisorLine(line)
     try:
@@ -122,6 +150,7 @@ def _serve(target: str, queues: Sequence[str] | None, concurrency: int | None, l
             app,
             queues=queues,
             concurrency=concurrency,
+            health=health,
             on_ready=lambda: reporter.ready(_served(app, queues, concurrency)),
             on_wait=reporter.waiting,
         )

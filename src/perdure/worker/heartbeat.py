@@ -107,6 +107,11 @@ class Heartbeat:
         """How long before a lease's end handlers are stopped."""
         return min(_LONGEST_MARGIN_SECONDS, self._lease_seconds * _MARGIN)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin to register and renew."""
         self._thread.start()

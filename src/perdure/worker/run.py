@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 from perdure.cancelling import cancel_and_wait
 from perdure.errors import DatabaseUnavailable
 from perdure.version import __version__
+from perdure.worker.vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from perdure.app import App
+    from perdure.worker.health import Address
     from perdure.worker.worker import Worker
 
 __all__ = ["run_worker"]
@@ -37,8 +39,9 @@ _IDLE_THREADS_END_SECONDS = 0.3
 class _Signals:
     """The first signal stops gracefully, a second one skips the grace."""
 
-    def __init__(self) -> None:
+    def __init__(self, vitals: Vitals) -> None:
         self.stop = asyncio.Event()
+        self._vitals = vitals
         self._worker: Worker | None = None
 
     def install(self) -> None:
@@ -63,6 +66,7 @@ class _Signals:
                 self._worker.hurry()
             return
         _log.info("%s: stopping; running jobs may end within the grace", signal.Signals(number).name)
+        self._vitals.stopping = True
         self.stop.set()
 
 
@@ -71,6 +75,7 @@ def run_worker(
     *,
     queues: Sequence[str] | None = None,
     concurrency: int | None = None,
+    health: Address | None = None,
     on_ready: Callable[[], None],
     on_wait: Callable[[str], None],
 ) -> int:
@@ -82,14 +87,16 @@ def run_worker(
         app: Not open yet; it is opened, and closed at the end.
         queues: The queues to serve; all, if None.
         concurrency: Jobs at once; as configured, if None.
+        health: Where to answer how the process is; nowhere, if None.
         on_ready: Called once the worker can claim.
         on_wait: Called with a line when the database is away before the worker could start.
 
     Raises:
         StoreError: The database is there, but its schema isn't one that this version can work on.
+        MisuseError: One can't listen at the address.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        leaves_behind = runner.run(_run(app, queues, concurrency, on_ready, on_wait))
+        leaves_behind = runner.run(_run(app, queues, concurrency, health, on_ready, on_wait))
         if leaves_behind:
             logging.shutdown()
             sys.stdout.flush()
@@ -111,26 +118,29 @@ async def _run(
     app: App,
     queues: Sequence[str] | None,
     concurrency: int | None,
+    health: Address | None,
     on_ready: Callable[[], None],
     on_wait: Callable[[str], None],
 ) -> bool:
     """Open, serve and close; True when a handler was left behind."""
-    signals = _Signals()
+    vitals = Vitals(max_stall_seconds=app.config.execution.max_stall.total_seconds())
+    signals = _Signals(vitals)
     signals.install()
     _log.info("starting: perdure %s on %s", __version__, _database(app))
     executor = ThreadPoolExecutor(thread_name_prefix=_EXECUTOR_THREADS)
     asyncio.get_running_loop().set_default_executor(executor)  # of asyncio.to_thread
     try:
-        if not await _open(app, signals, on_wait):
-            _log.info("stopped before there was a database")
-            return False
-        try:
-            worker = app.worker(queues=queues, concurrency=concurrency)
-            signals.watch(worker)
-            _tune_collector()
-            await _serve(worker, signals, on_ready)
-        finally:
-            await app.close()
+        async with vitals.shown(health):
+            if not await _open(app, signals, vitals, on_wait):
+                _log.info("stopped before there was a database")
+                return False
+            try:
+                worker = app.worker(queues=queues, concurrency=concurrency)
+                signals.watch(worker)
+                _tune_collector()
+                await _serve(worker, signals, vitals, on_ready)
+            finally:
+                await app.close()
         _log.info("stopped")
         return worker.has_left_behind or await _has_busy_threads(executor)
     finally:
@@ -160,8 +170,9 @@ def _tune_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _serve(worker: Worker, signals: _Signals, on_ready: Callable[[], None]) -> None:
+async def _serve(worker: Worker, signals: _Signals, vitals: Vitals, on_ready: Callable[[], None]) -> None:
     await worker.start()
+    vitals.worker = worker
     stop = asyncio.create_task(signals.stop.wait())
     ready = asyncio.create_task(worker.ready.wait())
     try:
@@ -175,7 +186,7 @@ async def _serve(worker: Worker, signals: _Signals, on_ready: Callable[[], None]
         await worker.stop()
 
 
-async def _open(app: App, signals: _Signals, on_wait: Callable[[str], None]) -> bool:
+async def _open(app: App, signals: _Signals, vitals: Vitals, on_wait: Callable[[str], None]) -> bool:
     """Open the app as soon as its database is there; False when told to stop before that."""
     delay_seconds, longest = _BACK_OFF_SECONDS
     said = False
@@ -188,8 +199,9 @@ async def _open(app: App, signals: _Signals, on_wait: Callable[[str], None]) -> 
                 try:
                     opening.result()
                 except DatabaseUnavailable as error:
+                    vitals.waits_for = f"{error}; waiting for it"
                     if not said:
-                        on_wait(f"{error}; waiting for it")
+                        on_wait(vitals.waits_for)
                         said = True
                 else:
                     return True

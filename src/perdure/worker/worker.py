@@ -119,6 +119,11 @@ class Worker:
         return self._worker_id
 
     @property
+    def has_pulse(self) -> bool:
+        """Whether the thread that renews the lease is there."""
+        return self._heartbeat.is_alive
+
+    @property
     def in_hand(self) -> int:
         """How many jobs are running or claimed."""
         return self.executor.in_hand

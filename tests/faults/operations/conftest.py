@@ -57,7 +57,7 @@ async def nothing(ctx: Context[None, int]) -> int:
 
 
 @app.task("gate")
-async def gate(ctx: Context[str, None]) -> int:
+async def gate(ctx: Context[str, int]) -> int:
     print("at the gate", flush=True)
     while not os.path.exists(ctx.metadata):
         await asyncio.sleep(0.02)
@@ -65,7 +65,7 @@ async def gate(ctx: Context[str, None]) -> int:
 
 
 @app.task("block")
-async def block(ctx: Context[float, None]) -> None:
+async def block(ctx: Context[float, int]) -> None:
     print("blocking", flush=True)
     time.sleep(ctx.metadata)
 """
