@@ -43,7 +43,8 @@ class Together:
         return self._all("/readyz", Answer.ill("it is being started"))
 
     def _all(self, question: str, when_absent: Answer) -> Answer:
-        answers = list(self._threads.map(lambda address: _ask(address, question, when_absent), self._addresses))
+        asked = [self._threads.submit(_ask, address, question, when_absent) for address in self._addresses]
+        answers = [one.result() for one in asked]
         ailing = [(number, answer) for number, answer in enumerate(answers, 1) if not answer.is_well]
         if not ailing:
             return Answer.well(f"{len(answers)} processes: {answers[0].why}")

@@ -148,7 +148,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride] - the one that it is made by
     timeout = _CLIENT_SECONDS
     server_version = "perdure"
     sys_version = ""

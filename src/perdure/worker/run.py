@@ -65,8 +65,8 @@ class _Signals:
             if self._worker is not None:
                 self._worker.hurry()
             return
-        _log.info("%s: stopping; running jobs may end within the grace", signal.Signals(number).name)
         self._vitals.stopping = True
+        _log.info("%s: stopping; running jobs may end within the grace", signal.Signals(number).name)
         self.stop.set()
 
 

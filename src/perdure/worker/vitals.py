@@ -38,8 +38,8 @@ class Vitals:
         self.stopping = False
         # Before the process ends itself, so that whoever asks can stop it more gently than that.
         self._longest_stall_seconds = max_stall_seconds / 2
-        self._turns = 0
-        self._seen_turns = 0
+        self._turns: int = 0
+        self._seen_turns: int = 0
         self._stalled_seconds = 0.0
 
     @contextlib.asynccontextmanager
@@ -92,6 +92,7 @@ class Vitals:
     def _look(self, seconds: float) -> None:
         # In steps of the asking thread, so that the time in which the whole process was frozen doesn't count.
         if self._turns != self._seen_turns:
-            self._seen_turns, self._stalled_seconds = self._turns, 0.0
+            self._seen_turns = self._turns
+            self._stalled_seconds = 0.0
         else:
             self._stalled_seconds += seconds

@@ -24,7 +24,7 @@ from tests.faults.operations.lines import (
     logged,
 )
 from tests.faults.operations.office_jobs import start_jobs, until_held
-from tests.support.tiers import count
+from tests.support.tiers import TIER, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 OUTAGE_SECONDS = count(push=4, nightly=60)
 JOBS = count(push=300, nightly=2_000)
+AT_NIGHT = pytest.mark.skipif(TIER == "push", reason="tried by `make faults`, not on every push")
 REFUSES = r"WARNING the database refuses to work: {} \(\w+( \d)?\); trying again until it works"
 
 
@@ -55,6 +56,7 @@ async def test_an_outage_with_many_jobs_in_hand_is_a_handful_of_lines(
     assert_lines(worker, once, perhaps=[RAISED, LEFT_BEHIND, RESCUED])
 
 
+@AT_NIGHT
 @pytest.mark.timeout(300)
 async def test_several_processes_write_as_many_lines_each(
     private_cluster: Cluster, private_dsn: str, start_worker: Callable[..., Process]
@@ -128,6 +130,7 @@ async def _sessions(admin: psycopg.AsyncConnection[tuple[int]]) -> int:
     return row[0]
 
 
+@AT_NIGHT
 @pytest.mark.timeout(120)
 async def test_a_worker_that_starts_on_a_read_only_server_says_why_it_isnt_ready(
     private_dsn: str, start_worker: Callable[..., Process]
