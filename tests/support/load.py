@@ -90,12 +90,31 @@ class Load:
     async def until_acknowledged(self, more: int, *, within_seconds: float = 60.0) -> None:
         """Wait until so many more jobs are known to be stored."""
         wanted = self.acknowledged + more
-        await _until(lambda: self.acknowledged >= wanted, within_seconds)
+        await self.until(
+            lambda: self.acknowledged >= wanted, f"{more} more jobs aren't stored", within_seconds=within_seconds
+        )
 
     async def until_refused(self, more: int, *, within_seconds: float = 60.0) -> None:
         """Wait until so many more starts have failed."""
         wanted = self.refused + more
-        await _until(lambda: self.refused >= wanted, within_seconds)
+        await self.until(
+            lambda: self.refused >= wanted, f"{more} more starts haven't failed", within_seconds=within_seconds
+        )
+
+    async def until(self, condition: Callable[[], bool], complaint: str, *, within_seconds: float = 60.0) -> None:
+        """Wait until something is so, while the load goes on.
+
+        Raises:
+            AssertionError: It wasn't in time; with the complaint, and what the workers have said.
+        """
+        try:
+            async with asyncio.timeout(within_seconds):
+                while not condition():  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(_LOOK_SECONDS)
+        except TimeoutError:
+            said = "\n\n".join(worker.output[-4000:] for worker in self.workers)
+            message = f"{complaint}, within {within_seconds} s; the workers have said:\n{said}"
+            raise AssertionError(message) from None
 
     def suffered(self, kind: str, pid: int) -> None:
         """Write down what was done to a process, such as "SIGKILL"."""
@@ -103,9 +122,15 @@ class Load:
 
     async def rest(self, *, within_seconds: float = 90.0) -> None:
         """Wait until every job has ended."""
-        async with asyncio.timeout(within_seconds):
-            while await self._live():  # noqa: ASYNC110 - as above
-                await asyncio.sleep(_LOOK_SECONDS)
+        live = 1
+        try:
+            async with asyncio.timeout(within_seconds):
+                while live := await self._live():  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(_LOOK_SECONDS)
+        except TimeoutError:
+            said = "\n\n".join(worker.output[-4000:] for worker in self.workers)
+            message = f"{live} jobs haven't ended within {within_seconds} s; the workers have said:\n{said}"
+            raise AssertionError(message) from None
 
     async def violations(self) -> list[str]:
         """Stop the workers, and say what is wrong with all that has happened."""
@@ -147,9 +172,3 @@ class Load:
                 row = await (await connection.execute("select count(*) from background_tasks.jobs")).fetchone()
                 return int(row[0]) if row else 1
         return 1
-
-
-async def _until(condition: Callable[[], bool], within_seconds: float) -> None:
-    async with asyncio.timeout(within_seconds):
-        while not condition():  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(_LOOK_SECONDS)
