@@ -1,4 +1,4 @@
-"""The next minor version of perdure: this one, under another number and with one migration more. It exists for tests."""
+"""The next minor version of perdure, made for tests: this one, under another number and with one migration more."""
 
 from __future__ import annotations
 
