@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def new_scenario(migrated_database: str, processes: Processes, tmp_path: Path) -> Callable[..., Scenario]:
-    """Make the scenario of a seed: `new_scenario(seed, workers=…, jobs=…)`, once in a test."""
+    """Make the scenario of a seed: `new_scenario(seed, workers=…, seconds=…)`, once in a test."""
 
     def make(seed: int, **options: Any) -> Scenario:
         return Scenario(migrated_database, tmp_path, processes, seed=seed, **options)

@@ -34,7 +34,7 @@ async def test_terminated_backends_break_nothing(new_scenario: Callable[..., Sce
 
 @pytest.mark.parametrize("seed", seeds("frozen workers", push=1, nightly=15))
 async def test_frozen_workers_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    await new_scenario(seed).must_hold(faults.freeze_workers)
+    await new_scenario(seed, seconds=10).must_hold(faults.freeze_workers)
 
 
 @pytest.mark.parametrize("seed", seeds("stops", push=1, nightly=10))

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-_KNOWN = 200
+_KNOWN, _NEWEST = 200, 20
 _THREADED, _ROLLED_BACK = 0.15, 0.3
 _VERBS = {
     "start": 12,
     "start many": 2,
     "start with a row": 2,
-    "send": 6,
-    "proceed": 6,
-    "cancel": 1,
+    "send": 10,
+    "proceed": 8,
+    "cancel": 2,
     "retry": 1,
     "retry afresh": 1,
 }
@@ -73,7 +73,6 @@ class Client:
         # Of many jobs the last are of interest.
         self._known: deque[tuple[int, str]] = deque(maxlen=_KNOWN)
         self._tasks = {task.name: task for task in tasks}
-        self.started = 0
 
     async def act(self) -> None:
         """Ask for something."""
@@ -86,7 +85,9 @@ class Client:
             case "start with a row":
                 await self._start_with_a_row(rolled_back=self._random.random() < _ROLLED_BACK)
             case _ if self._known:
-                job, name = self._random.choice(self._known)
+                # Rather one that hasn't ended yet.
+                newest = self._random.choice([_NEWEST, _KNOWN])
+                job, name = self._random.choice(list(self._known)[-newest:])
                 await self.ask(verb, job, name)
 
     async def start(self, count: int, *, acts: Sequence[str] | None = None, threaded: bool | None = None) -> None:
@@ -147,7 +148,6 @@ class Client:
         return draw_acts(self._random, threaded=threaded)
 
     def _note(self, jobs: Sequence[Job[Any, Any, Any, Any]]) -> None:
-        self.started += len(jobs)
         self._known.extend((job.id, job.name) for job in jobs)
 
     @asynccontextmanager

@@ -45,10 +45,14 @@ async def stop_workers(struck: Struck) -> None:
 
 
 async def freeze_workers(struck: Struck) -> None:
-    """SIGSTOP to one worker after the other, for less or more than its lease."""
-    while True:
-        await _pause(struck, 0.1, 1.0)
-        await _freeze_one(struck)
+    """SIGSTOP to workers, for less or more than their leases; several at once, now and then all."""
+
+    async def freeze() -> None:
+        while True:
+            await _pause(struck, 0.1, 1.5)
+            await _freeze_one(struck)
+
+    await asyncio.gather(freeze(), freeze(), freeze())
 
 
 async def roll(struck: Struck) -> None:
@@ -92,7 +96,8 @@ async def _freeze_one(struck: Struck) -> None:
     worker = struck.crew.pick(struck.random, spared=True)
     if worker is not None:
         struck.crew.send(worker, signal.SIGSTOP)
-        await _pause(struck, 0.1, 1.7 * struck.lease_seconds)
+        least, most = struck.random.choice([(0.1, 0.5), (1.1, 1.8)])
+        await _pause(struck, least * struck.lease_seconds, most * struck.lease_seconds)
         struck.crew.send(worker, signal.SIGCONT)
 
 

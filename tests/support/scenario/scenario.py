@@ -55,7 +55,7 @@ class Scenario:
         processes: Processes,
         *,
         seed: int,
-        jobs: int = 150,
+        seconds: float = 6.0,
         workers: int = 3,
         clients: int = 2,
         worker_dsn: str | None = None,
@@ -72,7 +72,7 @@ class Scenario:
             folder: An empty one, for lines.
             processes: Starts the workers.
             seed: Decides what clients and faults draw.
-            jobs: How many jobs the clients start, or a few more.
+            seconds: How long clients ask, and the fault is done.
             workers: How many worker processes there are.
             clients: How many clients.
             worker_dsn: How workers reach the database, if otherwise (a proxy).
@@ -87,7 +87,7 @@ class Scenario:
         self.seed = seed
         self._dsn, self._client_dsn = dsn, client_dsn or dsn
         self._folder = folder
-        self._jobs, self._workers, self._clients = jobs, workers, clients
+        self._seconds, self._workers, self._clients = seconds, workers, clients
         settings = draw_settings(Random(f"{seed} settings"), execution or {})
         self.lease_seconds = float(settings["execution"]["lease_duration"])
         self._rules = rules_of(settings, recovery_seconds)
@@ -142,11 +142,12 @@ class Scenario:
         return Client(name, app, tasks, Recorder(self._folder, name), Random(f"{self.seed} {name}"))
 
     async def _load(self, clients: list[Client]) -> None:
-        """Let the clients ask until enough jobs are started, each at its pace."""
+        """Let the clients ask, each at its pace."""
+        ends_at = time.monotonic() + self._seconds
 
         async def run(client: Client) -> None:
             pace = Random(f"{self.seed} pace of {client.name}")
-            while client.started < self._jobs / len(clients):
+            while time.monotonic() < ends_at:
                 await client.act()
                 await asyncio.sleep(pace.expovariate(1 / _PACE_SECONDS))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +27,7 @@ __all__ = ["Tasks", "define"]
 Outcome = int | Failed[Trouble] | Cancelled[Trouble] | Suspended
 Tasks = tuple[Task[Plan, Place, int, Trouble], Task[Plan, Place, int, Trouble]]
 AnyContext = Context[Plan, Place] | BlockingContext[Plan, Place]
-_WORK_SECONDS = 0.05
+_MOMENT_SECONDS = 0.05
 _NAP = timedelta(seconds=0.05)
 _ROW = "insert into history.effects (job, number, attempt, event) values (%s, %s, %s, %s)"
 
@@ -96,6 +97,7 @@ class _Acts:
         self.id, self.attempt, self.woken_by = ctx.id, ctx.attempt, ctx.woken_by
         self.place, self.acts = ctx.execution_metadata, ctx.metadata.acts
         self.place.writer = ctx.attempt
+        self._moment_seconds = (ctx.id % 7) * _MOMENT_SECONDS
 
     def simple(self, act: str) -> Outcome | None:
         """Do an act that only changes the checkpoint, or ends the attempt."""
@@ -161,6 +163,8 @@ class _Awaiting(_Acts):
                 act = self.acts[self.place.at]
                 other = self._others.get(act)
                 outcome = self.simple(act) if other is None else await other()
+                if isinstance(outcome, Suspended):
+                    await asyncio.sleep(self._moment_seconds)  # what comes meanwhile must let it go on
                 if outcome is not None:
                     return noted.outcome(outcome)
             return self.attempt
@@ -185,7 +189,7 @@ class _Awaiting(_Acts):
         self.place.at += 1
 
     async def _work(self) -> None:
-        await asyncio.sleep((self.id % 7) * _WORK_SECONDS)
+        await asyncio.sleep(self._moment_seconds)
         self.place.at += 1
 
     async def _wait(self) -> Suspended | None:
@@ -224,6 +228,8 @@ class _Threaded(_Acts):
                 act = self.acts[self.place.at]
                 other = self._others.get(act)
                 outcome = self.simple(act) if other is None else other()
+                if isinstance(outcome, Suspended):
+                    time.sleep(self._moment_seconds)
                 if outcome is not None:
                     return noted.outcome(outcome)
             return self.attempt

@@ -137,7 +137,7 @@ def neighbours_are_unharmed(history: History) -> Iterator[str]:
             yield f"job {job}, which can't be read, is gone"
         elif not row.live or row.state not in {JobState.PENDING, _RUNNING}:
             yield f"job {job}, which can't be read, is {row.state}"
-        elif (row.retry_number, row.scheduler_retries) != (0, 0) or row.attempt > 1:
+        elif (row.retry_number, row.scheduler_retries) != (0, 0) or row.attempt > _lost(history, job) + 1:
             yield f"job {job}, which can't be read, has spent {row.attempt} attempts and {row.retry_number} retries"
         elif not row.last_error:
             yield f"job {job} can't be read, and doesn't say so"
@@ -162,6 +162,11 @@ def _brought_forward(moves: list[Move]) -> int:
         before is not None and after is not None and before.state is after.state is _PROCEEDED
         for before, after in moves
     )
+
+
+def _lost(history: History, job: int) -> int:
+    """Count the workers that were lost before they could give the job back: that spends an attempt's number."""
+    return sum(move.is_rescue for move in history.moves.get(job, []))
 
 
 def _spoilt(history: History) -> set[int]:
