@@ -41,6 +41,14 @@ def _slow_rescue(story: Story) -> None:
     story.write(P, worker=None, lapses=1, lapsed_worker="w1", at=40.0)
 
 
+def _result_never_came(story: Story) -> None:
+    story.asks("await", "nothing")
+
+
+def _result_of_another(story: Story) -> None:
+    story.asks("await", "failed")
+
+
 def _retry_not_counted(story: Story) -> None:
     story.ends("raises", T)
 
@@ -194,6 +202,8 @@ BROKEN: list[tuple[str, Callable[[], Story], Callable[[Story], None], str]] = [
     ("I8", running, _deaf_to_a_proceed, "suspended with a remembered proceed"),
     ("I8", running, _deaf_to_an_event, "an event that hasn't woken it"),
     ("I8", running, _slow_rescue, "stayed with a dead worker for 39.5 s"),
+    ("I8", completed, _result_never_came, "its result was awaited, and nothing came"),
+    ("I8", completed, _result_of_another, "its result was awaited, and failed came"),
     ("I9", running, _retry_not_counted, "it became retrying (0, 0), which should be retrying (0, 1)"),
     ("I9", running, _retry_counted_twice, "it became retrying (0, 2)"),
     ("I9", running, _failed_too_soon, "it became failed (0)"),

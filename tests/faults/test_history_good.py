@@ -105,6 +105,24 @@ def _a_poisonous_job() -> Story:
     return story
 
 
+def _a_lost_commit() -> Story:
+    """Its number is taken, by two; that is no progress, so the lapse after it counts."""
+    story = running()
+    story.write(R, checkpoint=2)
+    story.faults.append(Fault("SIGKILL", 10))
+    story.write(P, worker=None, lapses=1, lapsed_worker="w1", at=2.0)
+    story.claim()
+    story.ends("returns", C)
+    return story
+
+
+def _awaited() -> Story:
+    story = completed()
+    story.asks("await", "completed")
+    story.asks("await", None)
+    return story
+
+
 def _with_orders() -> Story:
     story = completed()
     story.asks("start with a row", "Started", "b", jobs=(2,))
@@ -123,7 +141,7 @@ def _with_a_spoilt_row() -> Story:
 
 GOOD = [
     completed, _a_long_life, _a_failure, _cancelled_while_running, _a_remembered_proceed, _put_back, _a_poisonous_job,
-    _with_orders, _with_a_spoilt_row,
+    _a_lost_commit, _awaited, _with_orders, _with_a_spoilt_row,
 ]  # fmt: skip
 
 

@@ -169,6 +169,7 @@ class Soak:
         await under(self, fault, self._load(clients))
         loaded_at = time.monotonic()
         await rest(self.observer, clients[0])
+        await asyncio.gather(*(client.settle() for client in clients))
         rested_at = time.monotonic()
         history = await asyncio.to_thread(self._check, number)
         self._ended += sum(not row.live for row in history.rows)
@@ -182,8 +183,6 @@ class Soak:
             f"{', '.join(f'{part:.0f} s' for part in seconds)}; {self._ended} jobs in all; {count}"
         )
         await asyncio.to_thread(self._clear, history)
-        for client in clients:
-            client.forget()
 
     async def _load(self, clients: list[Client]) -> None:
         ends_at = time.monotonic() + _ROUND_SECONDS

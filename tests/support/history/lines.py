@@ -47,7 +47,7 @@ class Asked(_Line, frozen=True, tag="asked"):
 
     Attributes:
         call: The call's number, unique in its file.
-        verb: "start", "send", "proceed", "cancel", "retry", "retry afresh", "start with a row", "spoil".
+        verb: "start", "send", "proceed", "cancel", "retry", "retry afresh", "start with a row", "spoil", "await".
         keys: Of the jobs to be started, or of the event.
         jobs: Whom it is asked of.
     """
@@ -63,7 +63,7 @@ class Answered(_Line, frozen=True, tag="answered"):
 
     Attributes:
         call: The call's number.
-        answer: The answer's name, such as `Sent`; of a start, `Started`.
+        answer: The answer's name, such as `Sent`; of a start, `Started`; of an awaited result, the state or "nothing".
         jobs: The jobs started, in the order of the keys.
     """
 

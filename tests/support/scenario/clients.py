@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from perdure.errors import DatabaseUnavailable
+from perdure.errors import DatabaseUnavailable, JobCancelled, JobFailed
 from tests.support.history.lines import Answered, Asked
 from tests.support.scenario.plans import Note, Place, Plan, Trouble, draw_acts
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 _KNOWN, _NEWEST = 200, 20
-_THREADED, _ROLLED_BACK = 0.15, 0.3
+_THREADED, _ROLLED_BACK, _AWAITED = 0.15, 0.3, 0.2
+_RESULT_SECONDS = 30.0
 _VERBS = {
     "start": 12,
     "start many": 2,
@@ -72,6 +73,7 @@ class Client:
         self._keys = itertools.count(1)
         # Of many jobs the last are of interest.
         self._known: deque[tuple[int, str]] = deque(maxlen=_KNOWN)
+        self._waiters: set[asyncio.Task[None]] = set()
         self._tasks = {task.name: task for task in tasks}
 
     async def act(self) -> None:
@@ -97,6 +99,8 @@ class Client:
             jobs = [await task.start(plans[0])] if count == 1 else await task.start_many(plans)
             answer("Started", tuple(job.id for job in jobs))
             self._note(jobs)
+            if self._random.random() < _AWAITED:
+                self._waiters.add(asyncio.create_task(self._await(jobs[0])))
 
     async def ask(self, verb: str, job: int, name: str) -> None:
         """Send an event to a job, proceed, cancel or retry it."""
@@ -113,9 +117,26 @@ class Client:
                     said = await self._app.retry(job, afresh=verb == "retry afresh")
             answer(type(said).__name__)
 
-    def forget(self) -> None:
-        """Leave the jobs alone that were started until now."""
+    async def settle(self) -> None:
+        """Wait for the results that are awaited, for a while, and leave the jobs alone that were started until now."""
+        if self._waiters:
+            _, waiting = await asyncio.wait(self._waiters, timeout=_RESULT_SECONDS)
+            for waiter in waiting:
+                waiter.cancel()
+            await asyncio.gather(*self._waiters)
+        self._waiters.clear()
         self._known.clear()
+
+    async def _await(self, job: Job[Any, Any, Any, Any]) -> None:
+        async with self._call("await", (), (job.id,)) as answer:
+            try:
+                await job.result()
+            except (JobFailed, JobCancelled) as error:
+                answer("failed" if isinstance(error, JobFailed) else "cancelled")
+            except asyncio.CancelledError:
+                answer("nothing")
+            else:
+                answer("completed")
 
     async def _start_with_a_row(self, *, rolled_back: bool) -> None:
         task, [plan] = self._draw(1)

@@ -123,6 +123,7 @@ class Scenario:
                 clients = [self._client(number, app, tasks) for number in range(self._clients)]
                 await under(self, fault, self._load(clients))
                 await rest(self.observer, clients[0])
+                await asyncio.gather(*(client.settle() for client in clients))
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)

@@ -23,7 +23,7 @@ CHECKS: Mapping[str, Sequence[Callable[[History], Iterator[str]]]] = {
     "I4": [writes.only_the_holder_writes],
     "I5": [writes.checkpoints_go_on, writes.rows_commit_with_checkpoints, writes.steps_once],
     "I6": [writes.effects_outside],
-    "I8": [waits.nothing_is_stuck, waits.recovery_is_quick],
+    "I8": [waits.nothing_is_stuck, waits.recovery_is_quick, waits.results_come],
     "I9": [counts.all_is_counted],
     "I10": [waits.events_are_used_once, waits.events_keep_their_order, waits.proceeds_are_kept],
     "I12": [waits.neighbours_are_unharmed],

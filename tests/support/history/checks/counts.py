@@ -33,6 +33,9 @@ def all_is_counted(history: History) -> Iterator[str]:
                 continue
             if after.state is JobState.RUNNING and before.state is not JobState.RUNNING:
                 claimed_at_checkpoint = after.checkpoint
+            elif after.checkpoint == before.checkpoint + 2 and after.place == before.place:
+                # The number of a COMMIT whose answer was lost was taken, so that it can't land any more: no progress.
+                claimed_at_checkpoint += 2
             if before.state is not JobState.RUNNING or after.state is JobState.RUNNING:
                 yield from _elsewhere(job, move)
             elif move.is_rescue:

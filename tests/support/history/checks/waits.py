@@ -21,6 +21,7 @@ __all__ = [
     "nothing_is_stuck",
     "proceeds_are_kept",
     "recovery_is_quick",
+    "results_come",
 ]
 
 _SUSPENDED, _PROCEEDED, _RUNNING = JobState.SUSPENDED, JobState.PROCEEDED, JobState.RUNNING
@@ -43,6 +44,16 @@ def nothing_is_stuck(history: History) -> Iterator[str]:
             yield f"job {row.job} is suspended with a remembered proceed"
         elif not row.asleep and any(not event.woke for event in unread[row.job]):
             yield f"job {row.job} is suspended with an event that hasn't woken it"
+
+
+def results_come(history: History) -> Iterator[str]:
+    """I8: who waits for a result is told of an end that the job has had."""
+    for call in history.calls:
+        if call.verb != "await" or call.answer is None:
+            continue
+        ends = {after.state.value for _, after in history.moves.get(call.jobs[0], []) if after is not None}
+        if call.answer not in ends:
+            yield f"job {call.jobs[0]}: its result was awaited, and {call.answer} came"
 
 
 def recovery_is_quick(history: History) -> Iterator[str]:
