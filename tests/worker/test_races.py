@@ -244,6 +244,21 @@ async def test_an_app_of_def_tasks_claims_no_more_than_it_has_threads_for(migrat
         assert [await job.result(timeout=10) for job in jobs] == [1, 2, 3]
 
 
+async def test_suspects_follow_each_other_without_waiting_for_the_next_sweep(migrated_database: str) -> None:
+    app = App(migrated_database)
+
+    @app.task("t")
+    async def task(ctx: Context[int, None]) -> None: ...
+
+    async with app:
+        jobs = await task.start_many(range(20))
+        async with app.pool.connection() as connection:
+            await connection.execute("update background_tasks.jobs set suspect = true, lapses = 2")
+        async with app.worker():
+            # One each longest sleep between sweeps would take three times as long as this waits.
+            await job_until(jobs[-1], lambda job: job.state is JobState.COMPLETED)
+
+
 async def test_a_suspect_gets_its_run_under_load(migrated_database: str) -> None:
     app = App(migrated_database, execution={"concurrency": 2}, scheduling={"batch_size": 10})
     ran: list[int] = []

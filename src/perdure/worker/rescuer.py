@@ -114,14 +114,14 @@ class Rescuer(Service):
         if sweep.deadline_due:
             await self._expire()
         suspect_due = sweep.suspect_due and owner.claimer.open
-        if suspect_due and owner.has_room_for_suspect:
+        claims_suspect = suspect_due and owner.has_room_for_suspect
+        if claims_suspect:
             await owner.desk.run(functools.partial(self._claim_suspect, worker_id))
-            suspect_due = False
         # Under load no slot would ever be free when this looks.
-        owner.keep_slot_free(for_suspect=suspect_due)
+        owner.keep_slot_free(for_suspect=suspect_due and not claims_suspect)
         if sweep.lapsed:
             return 0.0
-        if suspect_due:
+        if suspect_due:  # also when one was claimed just now: others may wait for its end, which nobody tells of
             return _SUSPECT_LOOK_SECONDS
         following = [at for at in (sweep.next_lapse_seconds, sweep.next_deadline_seconds) if at is not None]
         longest_seconds = _LONGEST_SLEEP_SECONDS if owner.hears_of_cancels else _LONGEST_UNHEARD_SECONDS

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(400)
 _ROOT = Path(__file__).parents[3]
 _LONG_SECONDS = 120.0
+_BY_NIGHT = pytest.mark.skipif(TIER == "push", reason="takes long, and another is much like it: see `make faults`")
 _MEGABYTES = 1024 * 1024
 
 
@@ -89,6 +90,7 @@ async def test_a_deadly_job_takes_down_max_lapses_workers_and_its_neighbours_com
     await _end(worker)
 
 
+@_BY_NIGHT
 async def test_two_deadly_jobs_at_once_take_down_no_more_workers_than_one_after_the_other(
     client: App, start_worker: Callable[..., Process]
 ) -> None:
@@ -111,7 +113,7 @@ async def test_two_deadly_jobs_at_once_take_down_no_more_workers_than_one_after_
 # --- it takes the memory ---
 
 
-@pytest.mark.parametrize("poison", ["takes all memory", "takes all memory in a thread"])
+@pytest.mark.parametrize("poison", drawn("greedy", ["takes all memory", "takes all memory in a thread"], push=1))
 async def test_a_job_that_takes_all_memory_fails_and_its_neighbours_come_through(
     client: App, start_worker: Callable[..., Process], poison: str
 ) -> None:
@@ -133,6 +135,7 @@ async def test_a_job_that_takes_all_memory_fails_and_its_neighbours_come_through
 # --- it takes the thread of control ---
 
 
+@_BY_NIGHT
 async def test_a_job_that_blocks_the_event_loop_for_longer_than_the_lease_keeps_it(
     client: App, start_worker: Callable[..., Process]
 ) -> None:
@@ -147,7 +150,7 @@ async def test_a_job_that_blocks_the_event_loop_for_longer_than_the_lease_keeps_
     await _end(other)
 
 
-@pytest.mark.skipif(TIER == "push", reason="takes as long as the shortest max_stall, three times; see make faults")
+@_BY_NIGHT
 async def test_a_job_that_blocks_the_event_loop_for_good_ends_each_worker_and_then_itself(
     client: App, start_worker: Callable[..., Process]
 ) -> None:
