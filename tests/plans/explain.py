@@ -29,6 +29,11 @@ class Plan:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self.nodes = list(_walk(root))
 
+    @property
+    def blocks_hit(self) -> int:
+        """How many blocks the executed plan has looked at, all of them in memory."""
+        return int(self.nodes[0]["Shared Hit Blocks"])
+
     def paths(self, *tables: str) -> set[str]:
         """How these tables are read: the names of the indexes, or "Seq Scan"; nothing for what is read by address."""
         found = [node for node in self.nodes if node.get("Relation Name") in tables and "Scan" in node["Node Type"]]
@@ -65,7 +70,7 @@ def explain(
         connection.execute("set local plan_cache_mode = force_generic_plan")
         connection.execute(f"prepare explained as {text}".encode())
         try:
-            options = "format json" + (", analyze, timing off" if values is not None else "")
+            options = "format json" + (", analyze, timing off, buffers on" if values is not None else "")
             arguments = f"({', '.join(given)})" if given else ""
             row = connection.execute(f"explain ({options}) execute explained{arguments}".encode()).fetchone()
         finally:

@@ -234,7 +234,8 @@ def test_the_searches_for_lost_jobs_read_what_a_worker_holds(grown_tables: Workb
 
 
 def test_a_sweep_reads_one_row_a_holder(grown_tables: Workbench) -> None:
-    plan = explain(_as_worker(grown_tables), grown_tables.names, "sweep", {"worker": uuid.uuid4(), "queues": None})
+    values = {"worker": uuid.uuid4(), "scans": True, "queues": None}
+    plan = explain(_as_worker(grown_tables), grown_tables.names, "sweep", values)
     assert plan.rows_read("jobs") <= 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perdure.store.arrays import int8s
+from perdure.store.arrays import int8s, texts
 from perdure.store.calls import Call
 
 if TYPE_CHECKING:
@@ -158,12 +158,20 @@ def strays(names: Names, worker: UUID, known: Sequence[int]) -> Call[list[Stray]
     return Call(names.statements["strays"], parameters, lambda rows: [Stray(*row) for row in rows])
 
 
-def sweep(names: Names, worker: UUID, *, queues: Sequence[str] | None = None) -> Call[Sweep]:
+def sweep(names: Names, worker: UUID, *, scans: bool = True, queues: Sequence[str] | None = None) -> Call[Sweep]:
     """Mark the leases that have lapsed by the database's clock, and tell what there is to rescue.
 
-    `queues`: those of which this worker takes suspects; all, if None.
+    Args:
+        names: The schema's names.
+        worker: Who sweeps.
+        scans: Whether to look for jobs whose holders have no lease, which may cost much.
+        queues: Those of which this worker takes suspects; all, if None.
     """
-    parameters = {"worker": worker, "queues": None if queues is None else list(queues)}
+    parameters = {
+        "worker": worker,
+        "scans": scans,
+        "queues": None if queues is None else texts([queue.encode() for queue in queues]),
+    }
     return Call(names.statements["sweep"], parameters, lambda rows: Sweep(*rows[0]))
 
 

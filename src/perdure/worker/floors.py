@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from perdure.store.claims import Floor
+from perdure.worker.pace import rest_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +28,9 @@ _CLAIMS = 4
 # Every so often a claim looks a little way back: at commits that were on their way.
 _BACK_EVERY_SECONDS = 0.2
 _BACK_SECONDS = 1.0
-# Looking everywhere takes no more than this share of the time, as long as it comes at least so often.
-_SHARE = 0.05
-_EVERYWHERE_EVERY_SECONDS = 5.0
+# A claim that looks everywhere comes at least so often, however long it takes; and so soon while that isn't known.
+_EVERYWHERE_EVERY_SECONDS = 60.0
+_EVERYWHERE_NEXT_SECONDS = 5.0
 # Positions are read as floats, which are this exact: one that is rounded up would pass a job by.
 _PRECISION_SECONDS = 1e-6
 
@@ -58,7 +59,7 @@ class Floors:
     def choose(self, now_seconds: float) -> list[Floor]:
         """Return where the next claim begins; nothing is known of a band that isn't named."""
         if now_seconds >= self._everywhere_at_seconds:
-            self._everywhere_at_seconds = now_seconds + _EVERYWHERE_EVERY_SECONDS
+            self._everywhere_at_seconds = now_seconds + _EVERYWHERE_NEXT_SECONDS
             return []
         back_seconds = 0.0
         if now_seconds >= self._back_at_seconds:
@@ -80,4 +81,6 @@ class Floors:
 
     def looked_everywhere(self, took_seconds: float, now_seconds: float) -> None:
         """Take note of how long a claim that began at the very front took: so long it isn't done again."""
-        self._everywhere_at_seconds = min(self._everywhere_at_seconds, now_seconds + took_seconds / _SHARE)
+        self._everywhere_at_seconds = now_seconds + rest_seconds(
+            took_seconds, least=0.0, most=_EVERYWHERE_EVERY_SECONDS
+        )

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.store import calls, leases
+from perdure.worker.pace import rest_seconds
 from perdure.worker.service import Service
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Housekeeper", "HousekeeperOwner"]
 
 _INTERVAL_SECONDS = 10.0
+_LONGEST_SECONDS = 300.0
 _FORGET_EVERY_SECONDS = 600.0
 
 
@@ -42,12 +44,13 @@ class Housekeeper(Service):
 
     async def run_once(self) -> float:
         """Make the rounds once."""
-        owner = self._owner
+        owner, began_seconds = self._owner, time.monotonic()
         healed = await owner.desk.run(lambda connection: calls.run(connection, leases.heal_bands(owner.names)))
         if healed:
             owner.wake()
         now_seconds = time.monotonic()
+        interval_seconds = rest_seconds(now_seconds - began_seconds, least=_INTERVAL_SECONDS, most=_LONGEST_SECONDS)
         if now_seconds >= self._forget_at_seconds:
             await owner.desk.run(lambda connection: calls.run(connection, leases.forget_workers(owner.names)))
             self._forget_at_seconds = now_seconds + _FORGET_EVERY_SECONDS
-        return _INTERVAL_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - so that workers don't go in step
+        return interval_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - so that workers don't go in step

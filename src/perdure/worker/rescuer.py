@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import logging
 import random
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
@@ -21,6 +22,7 @@ from perdure.failpoints import reach
 from perdure.store import calls, claims, leases, settles
 from perdure.store.settles import Finish
 from perdure.worker.endings import deadline_exceeded, describe
+from perdure.worker.pace import rest_seconds
 from perdure.worker.poison import is_refusal
 from perdure.worker.service import Service
 from perdure.worker.verdict import Verdict
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from perdure.store.claims import Claimed
-    from perdure.store.leases import LapsedJob
+    from perdure.store.leases import LapsedJob, Sweep
     from perdure.store.settles import Release
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
@@ -43,6 +45,7 @@ __all__ = ["Rescuer", "RescuerOwner", "rescue"]
 _log = logging.getLogger("perdure.worker")
 _LONGEST_SLEEP_SECONDS = 2.5
 _LONGEST_UNHEARD_SECONDS = 0.8
+_LONGEST_UNSCANNED_SECONDS = 60.0
 _SHORTEST_SLEEP_SECONDS = 0.02
 _SUSPECT_LOOK_SECONDS = 0.1
 _BATCH = 500
@@ -96,6 +99,7 @@ class Rescuer(Service):
         """Prepare the sweeps."""
         super().__init__()
         self._owner = owner
+        self._scan_at_seconds = 0.0
 
     async def run_once(self) -> float:
         """Sweep once; return the seconds until the next lease ends, or so."""
@@ -103,8 +107,7 @@ class Rescuer(Service):
         worker_id = owner.worker_id
         if worker_id is None:
             return _LONGEST_SLEEP_SECONDS / 4
-        call = leases.sweep(owner.names, worker_id, queues=owner.queues)
-        sweep = await owner.desk.run(functools.partial(calls.run, call=call))
+        sweep = await self._sweep(worker_id)
         if sweep.lapsed:
             reach("sweep.committed")
         for job_id in sweep.cancel_requested:  # of which no notification came
@@ -128,6 +131,20 @@ class Rescuer(Service):
         next_seconds = min([longest_seconds, *following])
         next_seconds += random.uniform(_SHORTEST_SLEEP_SECONDS, 5 * _SHORTEST_SLEEP_SECONDS)  # noqa: S311 - jitter
         return max(_SHORTEST_SLEEP_SECONDS, min(_LONGEST_SLEEP_SECONDS, next_seconds))
+
+    async def _sweep(self, worker_id: UUID) -> Sweep:
+        """Sweep, and look for jobs without a lease where that is due: it may cost much."""
+        owner, began_seconds = self._owner, time.monotonic()
+        scans = began_seconds >= self._scan_at_seconds
+        call = leases.sweep(owner.names, worker_id, scans=scans, queues=owner.queues)
+        sweep = await owner.desk.run(functools.partial(calls.run, call=call))
+        now_seconds = time.monotonic()
+        if sweep.lapsed:
+            self._scan_at_seconds = 0.0  # their jobs
+        elif scans:
+            took_seconds = now_seconds - began_seconds
+            self._scan_at_seconds = now_seconds + rest_seconds(took_seconds, least=0.0, most=_LONGEST_UNSCANNED_SECONDS)
+        return sweep
 
     async def _expire(self) -> None:
         """Fail the jobs that are past their deadline and that no worker holds."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from perdure.core.states import JobState
 from perdure.store import calls, leases
 from perdure.store.settles import Finish, PutBack
+from perdure.worker.pace import rest_seconds
 from perdure.worker.service import Service
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Strays", "StraysOwner"]
 
 _AGAIN_SECONDS = 0.5
+# Whoever loses the answer to a claim says so: then it is looked for at once.
+_LONGEST_SLEEP_SECONDS = 300.0
 
 
 class StraysOwner(Protocol):
@@ -78,7 +81,10 @@ class Strays(Service):
             if first_seen_at_seconds is not None and self._none_under_way_since(first_seen_at_seconds):
                 self._let_go(stray)
         self._seen = {stray: self._seen.get(stray, looked_at_seconds) for stray in strays}
-        return _AGAIN_SECONDS if strays else owner.lease_seconds / 3
+        if strays:
+            return _AGAIN_SECONDS
+        took_seconds = asyncio.get_running_loop().time() - looked_at_seconds
+        return rest_seconds(took_seconds, least=owner.lease_seconds / 3, most=_LONGEST_SLEEP_SECONDS)
 
     def _let_go(self, stray: Stray) -> None:
         if stray.cancel_requested:
