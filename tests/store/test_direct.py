@@ -91,6 +91,13 @@ async def test_an_error_undoes_what_was_sent_with_it(connection: psycopg.AsyncCo
     assert await direct.run(connection, _call(b"select count(*) from kept")) == [(0,)]
 
 
+async def test_a_connection_that_ends_in_the_midst_is_lost(connection: psycopg.AsyncConnection[Any]) -> None:
+    end = _call(b"select pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(psycopg.OperationalError):
+        await direct.run_all(connection, [_answer(), end, _answer()], lambda: None)
+    assert connection.closed
+
+
 async def test_large_calls_of_both_directions_dont_block_each_other(connection: psycopg.AsyncConnection[Any]) -> None:
     large = "x" * 8_000_000
     asked = [_call(b"select %(text)s::text", text=large)] * 4

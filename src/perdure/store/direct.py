@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from psycopg import AsyncCursor, errors, generators
+from psycopg import AsyncCursor, OperationalError, errors, generators
 from psycopg.adapt import AdaptersMap, Transformer
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 
@@ -196,14 +196,20 @@ def _execute_all(
     answers: list[PGresult] = []
     for place in range(places):
         results = yield from generators.fetch_many(pgconn)
-        answers += results
-        if place in new and results[0].status == ExecStatus.COMMAND_OK:
+        if not results:
+            break  # the connection is lost; what the server has said of it may be among the answers
+        answers.append(results[-1])
+        if place in new and results[-1].status == ExecStatus.COMMAND_OK:
             statement, name = new[place]
             names[statement] = name  # even if what follows fails
-    yield from generators.fetch_many(pgconn)  # the end
-    pgconn.exit_pipeline_mode()
+    else:
+        yield from generators.fetch_many(pgconn)  # the end
+        pgconn.exit_pipeline_mode()
     for result in answers:
         _check([result])
+    if len(answers) < places:
+        message = "the connection was lost before everything was answered"
+        raise OperationalError(message)
     return [_rows(connection, result) for place, result in enumerate(answers) if place not in new]
 
 
