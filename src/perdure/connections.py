@@ -20,7 +20,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from perdure.config.dsn import hide_passwords
 from perdure.errors import DatabaseUnavailable, MissingRight, MisuseError, SchemaOutdated, ServerTooOld
 from perdure.pools import TriedBlockingPool, TriedPool
-from perdure.store.links import CONNECT_SECONDS, KEEPALIVES
+from perdure.store.links import CONNECT_SECONDS, KEEPALIVES, Watch, cut
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,6 +31,8 @@ __all__ = ["BlockingPool", "Pool", "connect", "explained"]
 OLDEST_SERVER: Final = 140_000
 WAIT_SECONDS: Final = 10.0
 """How long a call waits for a connection."""
+ANSWER_SECONDS: Final = 60.0
+"""How long one waits for an answer: from a server that is frozen none ever comes, and the pool would be used up."""
 
 _STARTS: Final = {"start", "start_many", "start_batches", "send"}
 _READS: Final = {"jobs", "read a job", "history", "unread_events", "result", "check_resume"}
@@ -127,7 +129,7 @@ class Pool:
 class Lent:
     """A connection of the pool for the length of a block: what each call of a client goes through."""
 
-    __slots__ = ("_connection", "_pool", "_purpose")
+    __slots__ = ("_connection", "_limit", "_pool", "_purpose")
 
     def __init__(self, pool: Pool, purpose: str) -> None:
         """Prepare."""
@@ -141,12 +143,14 @@ class Lent:
             self._connection = await pool.pool.getconn()
         except (PoolTimeout, PoolClosed) as error:
             raise _no_connection(self._purpose, pool.max_connections, error) from error
+        self._limit = asyncio.get_running_loop().call_later(ANSWER_SECONDS, cut, self._connection)
         return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give back."""
+        self._limit.cancel()
         try:
             if isinstance(error, psycopg.Error):
                 with explained(self._purpose, self._connection):
@@ -164,6 +168,7 @@ class BlockingPool:
         self._may_prepare = may_prepare
         self._lock = threading.Lock()
         self._pool: TriedBlockingPool | None = None
+        self._watch = Watch()
         self._process_id = 0
         self._finalizer: weakref.finalize[..., Any] | None = None
 
@@ -173,6 +178,7 @@ class BlockingPool:
             # A forked process must not use its parent's sockets: it gets a pool of its own.
             if self._pool is None or self._process_id != os.getpid():
                 self._process_id = os.getpid()
+                self._watch = Watch()
                 parameters = _parameters(dsn, may_prepare=self._may_prepare)
                 self._pool = TriedBlockingPool(
                     dsn, parameters, max_size=self.max_connections, wait_seconds=WAIT_SECONDS
@@ -198,7 +204,7 @@ class BlockingPool:
         except (PoolTimeout, PoolClosed) as error:
             raise _no_connection(purpose, self.max_connections, error) from error
         try:
-            with explained(purpose, connection):
+            with explained(purpose, connection), self._watch.over(connection, ANSWER_SECONDS):
                 yield connection
         finally:
             pool.putconn(connection)

@@ -66,8 +66,9 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
 
     async def getconn(self, timeout: float | None = None) -> AsyncConnection[Any]:  # noqa: ASYNC109 - the base's
         """Lend a connection that is alive."""
+        until_seconds = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
-            connection = await super().getconn(timeout)
+            connection = await super().getconn(max(0.0, until_seconds - time.monotonic()))
             if self._trust.covers(connection):
                 return connection
             try:
@@ -111,8 +112,9 @@ class TriedBlockingPool(ConnectionPool[Connection[Any]]):
 
     def getconn(self, timeout: float | None = None) -> Connection[Any]:
         """Lend a connection that is alive."""
+        until_seconds = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
-            connection = super().getconn(timeout)
+            connection = super().getconn(max(0.0, until_seconds - time.monotonic()))
             if self._trust.covers(connection):
                 return connection
             try:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection, BaseConnection, Connection
 
-__all__ = ["CONNECT_SECONDS", "KEEPALIVES", "cut", "cut_after", "cut_after_blocking"]
+__all__ = ["CONNECT_SECONDS", "KEEPALIVES", "Watch", "cut", "cut_after", "cut_after_blocking"]
+
+_LOOK_SECONDS: Final = 1.0
+_IDLE_LOOKS: Final = 60
 
 CONNECT_SECONDS: Final = 10
 """How long to try to connect: the kernel tries for minutes, at growing delays, when the network is back already."""
@@ -67,3 +71,41 @@ def cut_after_blocking(connection: Connection[Any], seconds: float) -> Generator
         yield
     finally:
         timer.cancel()
+
+
+class Watch:
+    """As `cut_after_blocking` for many short blocks: one thread for all of them, which ends when there are none."""
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        self._limits_at_seconds: dict[BaseConnection[Any], float] = {}
+        self._lock = threading.Lock()
+        self._is_watching = False
+
+    @contextlib.contextmanager
+    def over(self, connection: Connection[Any], seconds: float) -> Generator[None]:
+        """Break the connection if the block takes longer, by a second or so."""
+        with self._lock:
+            self._limits_at_seconds[connection] = time.monotonic() + seconds
+            if not self._is_watching:
+                self._is_watching = True
+                threading.Thread(target=self._watch, name="perdure watch", daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._limits_at_seconds[connection]
+
+    def _watch(self) -> None:
+        idle_looks = 0
+        while idle_looks < _IDLE_LOOKS:
+            time.sleep(_LOOK_SECONDS)
+            now_seconds = time.monotonic()
+            with self._lock:
+                # Under the lock, so that none is cut whose block has ended.
+                for connection, limit_at_seconds in self._limits_at_seconds.items():
+                    if now_seconds > limit_at_seconds:
+                        cut(connection)
+                idle_looks = 0 if self._limits_at_seconds else idle_looks + 1
+                if idle_looks >= _IDLE_LOOKS:
+                    self._is_watching = False
