@@ -9,6 +9,8 @@ import pytest
 from perdure.store import jobs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.store.workbench import Workbench
 
 
@@ -59,3 +61,32 @@ def test_nobody_is_notified_while_only_workers_of_other_queues_sleep(every_bench
     assert every_bench.heard(listening) == []
     every_bench.start(queue="mail", notify=True)  # who sleeps at the end of the caller's transaction isn't known
     assert every_bench.heard(listening) == ["mail"]
+
+
+def _proceed(bench: Workbench, job_id: int) -> None:
+    bench.sql("update {s}.jobs set state = 4, scheduled_at = null where id = %s", job_id)
+    assert bench.run(jobs.proceed(bench.names, job_id, at=None, after=None))
+
+
+def _send(bench: Workbench, job_id: int) -> None:
+    bench.sql("update {s}.jobs set state = 4, scheduled_at = null where id = %s", job_id)
+    call = jobs.send(bench.names, job_id, task="task", version=1, event=b"1", notify=False)
+    assert bench.run(call) is not None
+
+
+def _retry(bench: Workbench, job_id: int) -> None:
+    assert bench.run(jobs.cancel(bench.names, job_id))
+    assert bench.run(jobs.retry(bench.names, job_id))
+
+
+@pytest.mark.parametrize("lets_go_on", [_proceed, _send, _retry])
+def test_what_lets_a_job_go_on_notifies_as_a_start_does(
+    every_bench: Workbench, listening: Any, lets_go_on: Callable[[Workbench, int], None]
+) -> None:
+    _sleeper(every_bench, ["bulk"])
+    for_others, for_it = every_bench.start(queue="mail"), every_bench.start(queue="bulk")
+    assert every_bench.heard(listening) == ["bulk"]
+    lets_go_on(every_bench, for_others)
+    assert every_bench.heard(listening) == []
+    lets_go_on(every_bench, for_it)
+    assert every_bench.heard(listening) == ["bulk"]

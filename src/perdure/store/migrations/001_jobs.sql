@@ -249,7 +249,9 @@ begin
         and (state = 4 and not asleep or state = 5 and scheduled_at > clock_timestamp());
     wakes := found;
     insert into events (job_id, version, woke, event) values (target, event_version, wakes, event);
-    if wakes and (always_notify or exists (select from workers where sleeping and lapsed_at is null)) then
+    if wakes and (always_notify or exists (
+        select from workers where sleeping and lapsed_at is null and (queues is null or found_queue = any(queues))
+    )) then
         perform pg_notify(channel, found_queue);
     end if;
     return found_state;

@@ -34,7 +34,10 @@ with found as materialized (
         and (%(checkpoint)s::int is null or found.checkpoint = %(checkpoint)s::int)
     returning jobs.*
 )
-select true, case when state = 5 and exists (select from {schema}.workers where sleeping and lapsed_at is null)
+select true, case when state = 5 and exists (
+        select from {schema}.workers
+        where sleeping and lapsed_at is null and (queues is null or proceeded.queue = any(queues))
+    )
     then pg_notify(%(channel)s::text, queue) is null end, {live_columns}
 from proceeded
 union all

@@ -37,6 +37,9 @@ with taken as (
     from taken
     returning *
 )
-select case when exists (select from {schema}.workers where sleeping and lapsed_at is null)
+select case when exists (
+        select from {schema}.workers
+        where sleeping and lapsed_at is null and (queues is null or pending.queue = any(queues))
+    )
     then pg_notify(%(channel)s::text, queue) is null end, {live_columns}
 from pending

@@ -28,6 +28,9 @@ with woken as (
     update {schema}.events set woke = true where job_id = any(array(select id from woken)) and not woke
 )
 select id,
-    case when exists (select from {schema}.workers where sleeping and lapsed_at is null)
+    case when exists (
+        select from {schema}.workers
+        where sleeping and lapsed_at is null and (queues is null or woken.queue = any(queues))
+    )
     then pg_notify(%(channel)s::text, queue) is null end
 from woken
