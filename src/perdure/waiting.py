@@ -15,6 +15,7 @@ from perdure.core.states import JobState
 from perdure.errors import MissingRight, MisuseError
 from perdure.gathering import Gathered
 from perdure.store import jobs
+from perdure.store.refusals import for_log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -195,7 +196,7 @@ class Waiters:
             try:
                 finished: list[int] = await self._run(_PURPOSE, jobs.finished(self._names, sorted(self._waiters_of)))
             except Exception as error:  # noqa: BLE001 - whatever it was: it is tried again, and nobody waits for ever
-                _log.warning("waiting for %d jobs: %s: %s", len(self._waiters_of), type(error).__name__, error)
+                _log.warning("waiting for %d jobs: %s", len(self._waiters_of), for_log(error))
                 continue
             for job_id in (*finished, *self._not_there_yet()):
                 self._tell(job_id)

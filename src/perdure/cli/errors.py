@@ -48,7 +48,9 @@ def as_click_error(error: Exception) -> Exception:
         case PerdureError():
             return Failure(str(error))
         case _ if _is_of_driver(error):
-            return Failure(f"the database said: {_one_line(error)}")
+            # Without its details, which may be a whole row.
+            said = getattr(getattr(error, "diag", None), "message_primary", None)
+            return Failure(f"the database said: {said or _one_line(error)}")
         case _:
             kind = type(error).__qualname__
             hint = "this should not have happened; --debug shows where it did"

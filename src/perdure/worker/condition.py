@@ -10,7 +10,7 @@ import time
 
 import psycopg
 
-from perdure.config.dsn import hide_passwords
+from perdure.store.refusals import for_log
 
 __all__ = ["Condition"]
 
@@ -41,9 +41,8 @@ class Condition:
         self._troubled_at_seconds = time.monotonic()
         state = error.sqlstate if isinstance(error, psycopg.Error) else None
         is_away = state is None or state.startswith(_AWAY)
-        told = hide_passwords(" ".join(str(error).split()))
         what = "is away" if is_away else "refuses to work"
-        self.trouble = f"the database {what}: {type(error).__name__}: {told}"
+        self.trouble = f"the database {what}: {for_log(error)}"
         kind = "" if is_away else state
         if kind in self._said:
             _log.debug("%s (%s)", self.trouble, who)

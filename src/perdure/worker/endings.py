@@ -187,14 +187,16 @@ class Rules:
         spent = scheduler_retries_spent(self._snapshot(attempt), self.limits(attempt.task))
         try:
             return judge(attempt.task.options, spent + 1, error, self._chance())
-        except BaseException:  # noqa: BLE001 - of the user's code
-            _log.exception(
-                "job %d (%s), attempt %d: the task's function for retry= gave no answer, so the configured scheduler "
-                "retries count",
+        except BaseException as broken:  # noqa: BLE001 - of the user's code
+            _log.error(
+                "job %d (%s), attempt %d: the task's function for retry= gave no answer (%s), so the configured "
+                "scheduler retries count",
                 job.id,
                 job.task,
                 job.attempt,
+                type(broken).__name__,
             )
+            _log.debug("what it did instead:", exc_info=True)  # may quote the job's payloads
             return Raise()
 
     def _broken_off(self, attempt: Attempt, ending: Ending, error: BaseException) -> Verdict:

@@ -165,14 +165,15 @@ class Executor:
         owner = self._owner
         task = owner.tasks.get(job.task)
         if task is None:
-            self._defer(
-                job, f"no task named {job.task!r} is registered in this worker's app; it waits for one that has it"
-            )
+            reason = f"no task named {job.task!r} is registered in this worker's app; it waits for one that has it"
+            self._telling.unread(job, reason)
+            self._defer(job, reason)
             return
         try:
             payloads = read_payloads(job, task)
         except Exception as error:  # noqa: BLE001 - also of the user's classes: nothing of one job may harm the others
             kind = "" if isinstance(error, PayloadError) else f"its payloads can't be read: {type(error).__name__}: "
+            self._telling.unread(job, error)
             self._defer(job, f"{job.task}: {kind}{error}")
             return
         attempt = Attempt(job, task, worker_id, self._port, self._loop, payloads)
@@ -192,7 +193,6 @@ class Executor:
             attempt.handle = self._starter.start_later(self._run_in_thread(attempt))
 
     def _defer(self, job: Claimed, reason: str) -> None:
-        self._telling.unread(job, reason)
         self._owner.desk.defer(Deferral(job.id, job.claim, endings.one_line(reason)))
 
     # ---- run

@@ -22,6 +22,7 @@ import psycopg
 from perdure.failpoints import reach
 from perdure.store import calls, leases
 from perdure.store.links import cut
+from perdure.store.refusals import for_log
 from perdure.store.sessions import ISOLATION, settle_blocking
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Heartbeat:
             except Exception as error:  # noqa: BLE001 - whatever it is: without this thread the lease is lost
                 if type(error) not in told:
                     told.add(type(error))
-                    _log.warning("heartbeat: %s: %s; trying again", type(error).__name__, error)
+                    _log.warning("heartbeat: %s; trying again", for_log(error))
             if not self._is_over():
                 self._check_stall()
             if self._has_beaten:

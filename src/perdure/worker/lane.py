@@ -17,11 +17,12 @@ from perdure.core.states import JobState
 from perdure.failpoints import reach_each
 from perdure.store import claims, direct, leases, settles
 from perdure.store.links import cut, cut_after
+from perdure.store.refusals import is_refusal
 from perdure.store.sessions import WorkerConnection
 from perdure.worker.desk import Batch
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.looks import Looks
-from perdure.worker.poison import condemn, is_refusal
+from perdure.worker.poison import condemn
 
 if TYPE_CHECKING:
     from uuid import UUID

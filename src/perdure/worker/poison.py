@@ -9,34 +9,25 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-import psycopg
-
 from perdure.core.decide import FRESH, Fail, Limits
 from perdure.core.failure import Raised, encode_raised
 from perdure.core.retry import RetryPolicy
 from perdure.errors import PayloadRefused
+from perdure.store.refusals import for_log, reason
 from perdure.store.settles import Deferral
 from perdure.worker.endings import one_line
 from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
+    import psycopg
+
     from perdure.store.settles import Finish, Release
     from perdure.worker.desk import Batch, Desk
 
-__all__ = ["condemn", "is_refusal"]
+__all__ = ["condemn"]
 
 _log = logging.getLogger("perdure.worker")
-# Cardinality, data, integrity, program limits, errors that PL/pgSQL raises, internal errors: the same entry meets them
-# again. All other classes come and go with the server's state: resources, locks, shutdowns, rights, a standby.
-_REFUSALS: Final = ("21", "22", "23", "54", "P0", "XX")
 _NO_RETRIES: Final = Limits(RetryPolicy(0, (), 0), max_lapses=1)
-
-
-def is_refusal(error: psycopg.Error) -> bool:
-    """Tell whether the database refuses what it was given, whenever it is given it."""
-    if error.sqlstate is None:  # psycopg itself: it can't send or read a value
-        return isinstance(error, psycopg.DataError | psycopg.ProgrammingError)
-    return error.sqlstate.startswith(_REFUSALS)
 
 
 def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
@@ -45,7 +36,7 @@ def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
     Progress is dropped; claims to put back or to defer are found by the search for strays.
     """
     desk.returned([entry.id for entry in batch.returns])
-    message = f"the database refuses it: {str(error).strip()}"
+    message = f"the database refuses it: {reason(error)}"
     for pending in batch.persists:
         if not pending.written.done():
             job = pending.attempt.job
@@ -53,17 +44,17 @@ def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
             pending.written.exception()  # its waiter may have been left behind: no complaint about that
     for entry in batch.settles:
         if (entry.id, entry.claim) in desk.condemned:
-            _log.error("job %d: not even its failure can be stored, so it waits: %s", entry.id, message)
+            _log.error("job %d: not even its failure can be stored, so it waits: %s", entry.id, for_log(error))
             desk.settled([entry])
             line = f"neither its outcome nor its failure can be stored: {message}"
             desk.defer(Deferral(entry.id, entry.claim, one_line(line), began=True))
         else:
+            _log.error("job %d: the outcome can't be stored: %s", entry.id, for_log(error))
             _fail(entry, f"the outcome can't be stored: {message}", desk, type(error).__name__)
 
 
 def _fail(entry: Finish | Release, message: str, desk: Desk, kind: str) -> None:
     raised = Raised(type=f"psycopg.errors.{kind}", message=message)
-    _log.error("job %d: %s", entry.id, raised)
     desk.condemned.add((entry.id, entry.claim))
     desk.settle(
         Verdict(

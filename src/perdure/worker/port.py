@@ -14,8 +14,8 @@ from psycopg_pool import PoolTimeout
 from perdure.connections import WAIT_SECONDS
 from perdure.errors import DatabaseUnavailable, LeaseLost
 from perdure.store import calls, running, settles
+from perdure.store.refusals import is_refusal
 from perdure.worker.desk import PendingPersist
-from perdure.worker.poison import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

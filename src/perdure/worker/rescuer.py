@@ -20,10 +20,10 @@ from perdure.core.failure import Raised, encode_raised
 from perdure.core.states import JobState
 from perdure.failpoints import reach
 from perdure.store import calls, claims, leases, settles
+from perdure.store.refusals import for_log, is_refusal
 from perdure.store.settles import Finish
 from perdure.worker.endings import deadline_exceeded, describe
 from perdure.worker.pace import rest_seconds
-from perdure.worker.poison import is_refusal
 from perdure.worker.service import Service
 from perdure.worker.verdict import Verdict
 
@@ -160,7 +160,7 @@ class Rescuer(Service):
                     raise
                 if limit == 1:
                     stepped_over += 1
-                    _log.error("a job that is past its deadline can't be ended: %s", error)
+                    _log.error("a job that is past its deadline can't be ended: %s", for_log(error))
                 limit = 1  # so that one which is refused doesn't hold up the others
                 continue
             if count < limit:
@@ -228,7 +228,7 @@ async def rescue(
                 raise
             if len(jobs) == 1:
                 skipped.append(jobs[0].id)
-                _log.error("job %d can't be rescued: %s", jobs[0].id, error)
+                _log.error("job %d can't be rescued: %s", jobs[0].id, for_log(error))
             limit = 1  # so that one which is refused doesn't hold up the others
             continue
         reach("rescue.committed")

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 import psycopg
 
 from perdure.cancelling import cancel_and_wait
-from perdure.worker.poison import is_refusal
+from perdure.store.refusals import for_log, is_refusal
 
 __all__ = ["Service"]
 
@@ -63,7 +63,7 @@ class Service(ABC):
                 # What is wrong with the database, the lane says that this was done on.
                 is_said = isinstance(error, psycopg.Error) and not is_refusal(error)
                 level = logging.WARNING if failures == 1 and not is_said else logging.DEBUG
-                _log.log(level, "%s: %s: %s; trying again", self.name, type(error).__name__, error)
+                _log.log(level, "%s: %s; trying again", self.name, for_log(error))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_seconds):
                     await self._poked.wait()

@@ -27,13 +27,20 @@ class Telling:
         """Begin with nothing said."""
         self._seldom = Seldom()
 
-    def unread(self, job: Claimed, reason: object) -> None:
-        """A job's payloads can't be read here, so it waits."""
-        self._seldom.warn(job.task, "job %d (%s) can't be read here: %s", job.id, job.task, reason)
+    def unread(self, job: Claimed, reason: str | BaseException) -> None:
+        """A job can't be read here, so it waits; why, may quote its payloads where that is an error."""
+        line = reason
+        if isinstance(reason, BaseException):
+            line = f"{type(reason).__name__}; its last_error says more"
+            _log.debug("job %d: %s", job.id, reason)
+        task, line = (endings.one_line(text).decode() for text in (job.task, str(line)))
+        self._seldom.warn(job.task, "job %d (%s) can't be read here: %s", job.id, task, line)
 
     def raised(self, job: Claimed, error: BaseException) -> None:
-        """An attempt has raised."""
-        line = endings.one_line(str(endings.describe(error))).decode()
+        """An attempt has raised; with what words, may quote its payloads."""
+        described = endings.describe(error)
+        _log.debug("job %d: %s", job.id, described)
+        line = f"{described.type}; its last_error says more"
         message = "job %d (%s), attempt %d raised: %s", job.id, job.task, job.attempt, line
         if isinstance(error, DatabaseUnavailable | psycopg.OperationalError):  # all jobs in hand may meet it at once
             self._seldom.log(logging.INFO, f"{job.task}: {type(error).__name__}", *message)

@@ -264,6 +264,15 @@ async def test_what_a_later_migration_makes_is_the_owners_whoever_runs_it(
         connection.execute("select later()")
 
 
+def test_what_an_owner_makes_by_hand_has_the_rights_of_its_kind(users: Users) -> None:
+    with users.connect() as connection:
+        connection.execute(psycopg.sql.SQL("set role {}").format(psycopg.sql.Identifier(users.roles.owner)))
+        connection.execute("create table by_hand (x int)")
+        connection.execute("reset role")
+        found = {kind: _privileges(connection, users, kind, "by_hand") for kind in ("worker", "viewer", "starter")}
+    assert found == {"worker": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "viewer": {"SELECT"}, "starter": set()}
+
+
 async def test_it_may_be_done_again_and_by_sql_with_the_same_outcome(users: Users) -> None:
     with users.connect() as connection:
         before = _rights(connection)

@@ -1,0 +1,42 @@
+"""What the database refuses; and what an error of its may be called where nothing of a row is to be read: in a log.
+
+PostgreSQL quotes what it refuses, in its details the whole row: "Failing row contains (…)".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+
+from perdure.config.dsn import hide_passwords
+
+__all__ = ["for_log", "is_refusal", "reason"]
+
+# Cardinality, data, integrity, program limits, errors that PL/pgSQL raises, internal errors: the same entry meets them
+# again. All other classes come and go with the server's state: resources, locks, shutdowns, rights, a standby.
+_REFUSALS: Final = ("21", "22", "23", "54", "P0", "XX")
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Tell whether the database refuses what it was given, whenever it is given it."""
+    if error.sqlstate is None:  # psycopg itself: it can't send or read a value
+        return isinstance(error, psycopg.DataError | psycopg.ProgrammingError)
+    return error.sqlstate.startswith(_REFUSALS)
+
+
+def reason(error: BaseException) -> str:
+    """Say in a line why, without what PostgreSQL adds to it: for the row itself, and who may read that."""
+    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return hide_passwords(" ".join((said or str(error)).split()))
+
+
+def for_log(error: BaseException) -> str:
+    """Say in a line what kind of error it is and, where that can't quote a value, why."""
+    kind = type(error).__name__
+    if not isinstance(error, psycopg.Error) or not is_refusal(error):
+        return f"{kind}: {reason(error)}"
+    diag = error.diag
+    named = {"constraint": diag.constraint_name, "column": diag.column_name, "table": diag.table_name}
+    where = "".join(f", {what} {name}" for what, name in named.items() if name)
+    return f"{kind} ({error.sqlstate or 'of the driver'}{where})"
