@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 SOURCES := src tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak lint types docs bench bench-flat bench-peers bench-report format lock clean
+.PHONY: help demo test faults mutants soak lint types docs bench bench-flat bench-peers bench-report format lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: $(READY) ## Run all tests, on real PostgreSQL servers (TESTS=tests/unit AR
 faults: $(READY) ## Attack every promise, for an hour (SEED=417 repeats a run; ARGS="-k proxy")
 	@PERDURE_TEST_TIER=nightly PERDURE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 3600 \
 		tests/faults $(ARGS)
+
+mutants: $(READY) ## Take safeguards out one by one, each in a copy; some test must notice (ARGS="--only persist")
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 soak: $(READY) ## Run workers and clients under random faults for hours; nothing may grow (HOURS=1 SEED=417)
 	@$(BIN)/python -m tests.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(ARGS)

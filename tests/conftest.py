@@ -42,7 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is None:
         # Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each process would compile perdure again.
         compileall.compile_dir(_SOURCES, quiet=1)
-    config.stash[_RUN] = TestRun.begin() if worker is None else TestRun.join(worker["perdure_run"])
+    # Whoever starts many runs of pytest lets them share its servers.
+    folder = os.environ.get("PERDURE_TEST_RUN") if worker is None else worker["perdure_run"]
+    config.stash[_RUN] = TestRun.begin() if folder is None else TestRun.join(folder)
 
 
 def pytest_report_header() -> str:

@@ -348,6 +348,19 @@ async def test_a_job_that_appears_between_asking_and_looking_is_asked_for_again(
             assert await waiting == Imported(5)
 
 
+async def test_an_end_just_before_the_asking_is_seen(app: App, worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = Waiters._ask_many
+
+    async def end_and_ask(self: Waiters, job_ids: list[int]) -> Any:
+        await end(worker, job_ids[0], result='{"rows": 5}', notify=False)
+        return await ask(self, job_ids)
+
+    monkeypatch.setattr(Waiters, "_ask_many", end_and_ask)
+    monkeypatch.setattr(Waiters, "_start", lambda _: None)  # nobody listens or polls: it is seen at once, or never
+    async with App(app.dsn) as other:
+        assert await (await define(other).start()).result(timeout=10) == Imported(5)
+
+
 async def test_a_job_of_a_transaction_that_is_not_committed_in_time_is_not_found(
     polling_app: App, migrated_database: str
 ) -> None:

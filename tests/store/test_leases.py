@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,15 @@ def test_a_renewal_that_waited_for_the_sweep_comes_too_late(every_bench: Workben
         sweeper.execute("update background_tasks.workers set lapsed_at = clock_timestamp()")
         renewal = bench.begin(leases.renew(bench.names, worker), bench.connect())
     assert renewal.result(timeout=10) is False
+
+
+def test_a_lease_is_as_long_whatever_the_workers_clock_says(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, now_at_seconds = bench.register(lease_seconds=30), time.time()
+    for wrong_by_seconds in (86_400.0, -86_400.0):
+        monkeypatch.setattr("time.time", lambda wrong=wrong_by_seconds: now_at_seconds + wrong)
+        assert bench.run(leases.renew(bench.names, worker))
+        left = _worker(bench, worker)["lease_until"] - bench.now()
+        assert timedelta(seconds=20) < left <= timedelta(seconds=30)
 
 
 # --- sweeping ---

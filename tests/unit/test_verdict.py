@@ -32,3 +32,10 @@ def test_a_checkpoint_that_landed_without_an_answer_is_progress_too(checkpoint: 
     informed = VERDICT.informed(ROW._replace(checkpoint=checkpoint))
     assert (informed.checkpoint, informed.snapshot.progressed) == (checkpoint, progressed)
     assert informed.entry().scheduler_retries == (0 if progressed else 3)  # type: ignore[union-attr]
+
+
+def test_an_outcome_puts_nothing_older_over_a_checkpoint_that_landed_unheard() -> None:
+    verdict = replace(VERDICT, events=(3,))
+    known, newer = (verdict.informed(ROW._replace(checkpoint=checkpoint)).entry() for checkpoint in (5, 6))
+    assert (known.checkpoint, known.execution_metadata, known.events) == (5, b"{}", (3,))
+    assert (newer.checkpoint, newer.execution_metadata, newer.events) == (6, None, ())

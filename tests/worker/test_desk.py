@@ -9,14 +9,14 @@ from typing import Any, cast
 import pytest
 
 from perdure import LeaseLost
-from perdure.store.settles import Persist
+from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack
 from perdure.worker.desk import Desk, PendingPersist
 
 
-def pending(job_id: int) -> PendingPersist:
+def pending(job_id: int, *, claim: int = 1) -> PendingPersist:
     attempt: Any = SimpleNamespace(job=SimpleNamespace(id=job_id, attempt=1))
     written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    return PendingPersist(Persist(job_id, 1, 0, b"{}"), cast("Any", attempt), written)
+    return PendingPersist(Persist(job_id, claim, 0, b"{}"), cast("Any", attempt), written)
 
 
 async def test_a_checkpoint_that_comes_when_all_is_closed_is_refused_and_not_kept() -> None:
@@ -46,3 +46,27 @@ async def test_closing_leaves_nobody_waiting() -> None:
     with pytest.raises(LeaseLost, match="the worker has stopped"):
         await desk.run(work)
     assert desk.is_empty
+
+
+def test_a_batch_is_sorted_whatever_the_order_of_its_entries() -> None:
+    desk = Desk()
+    for job_id in (3, 1, 2):
+        desk.finish(Finish(job_id, 1, 0, 6, None, None, None, None))
+        desk.report_progress(ProgressReport(job_id, 1, b"1"))
+        desk.put_back(PutBack(job_id + 10, 1))
+        desk.defer(Deferral(job_id + 20, 1, b"why"))
+    batch = desk.take()
+    kinds = (batch.finishes, batch.progress, batch.put_backs, batch.deferrals)
+    assert [[entry.id for entry in entries] for entries in kinds] == [[1, 2, 3], [1, 2, 3], [11, 12, 13], [21, 22, 23]]
+
+
+async def test_of_two_checkpoints_of_a_job_a_batch_takes_the_later_claims() -> None:
+    """An attempt that was left behind may have one on its way beside its successor's."""
+    desk = Desk()
+    left_behind, another, successor, later = pending(7), pending(3), pending(7, claim=2), pending(7, claim=2)
+    for one in (left_behind, another, successor, later):
+        desk.persist(one)
+    assert desk.take().persists == [another, successor]
+    with pytest.raises(LeaseLost, match="job 7, attempt 1: the lease is lost"):
+        await left_behind.written
+    assert desk.take().persists == [later]

@@ -142,3 +142,22 @@ def test_a_few_free_slots_wait_for_the_large_claim_under_way() -> None:
     assert claimer.want(30) == 0  # these ten would get what comes after the sixty
     claimer.claimed(60, 60, pokes=claimer.pokes)
     assert claimer.want(90) == 10
+
+
+async def test_a_job_that_came_while_the_worker_went_to_sleep_is_found(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    send, started = Lane._send, list[Any]()
+
+    async def starting(lane: Lane, calls: dict[str, Any]) -> list[Any]:
+        if not started and any(call.parameters.get("sleeping") is True for call in calls.values()):
+            started.append(await task.start())  # it has claimed in vain, and nobody sees it sleep yet
+        return await send(lane, calls)
+
+    monkeypatch.setattr(Lane, "_send", starting)
+    async with app.worker():
+        await until(lambda: bool(started), "it goes to sleep")
+        await started[0].result(timeout=10)

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from perdure import App, Context, JobState
+from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 from tests.support.jobs import job_until, until
 from tests.support.proxy import Proxy
 
@@ -221,3 +222,25 @@ async def test_a_commit_that_never_landed_is_no_progress_and_gives_no_retries_ba
     assert job.state is JobState.FAILED
     assert attempts == [1, 2, 3]
     assert await effects(table) == []
+
+
+async def test_a_commit_of_a_thread_that_landed_unheard_is_success(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy
+) -> None:
+    app = App(proxy.dsn, scheduling={"polling_delay": 0.1, "scheduler_retry_count": 0})
+
+    @app.task("pages")
+    def pages(ctx: BlockingContext[None, Progress]) -> int:
+        for number in range(3):
+            with ctx.transaction() as connection:
+                connection.execute("insert into effects values (%s)", [number])
+                ctx.execution_metadata.done += 1
+        return ctx.execution_metadata.done
+
+    proxy.arm(b"COMMIT", "after")
+    async with app, app.worker():
+        job = await pages.start()
+        assert await job.result(timeout=20) == 3
+        assert proxy.broken.is_set()
+    assert (await job_attempt(table)) == 1
+    assert await effects(table) == [0, 1, 2]

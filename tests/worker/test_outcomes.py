@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from perdure import (
@@ -23,7 +24,7 @@ from perdure import (
     Suspended,
 )
 from perdure import blocking as perdure_blocking
-from tests.support.jobs import job_until
+from tests.support.jobs import job_until, until
 
 
 @dataclass
@@ -306,3 +307,22 @@ async def test_an_unknown_task_waits_with_a_clear_error_and_goes_on_with_the_cod
         async with other.worker():
             assert await job.result(timeout=10) == Receipt(9)
         assert (await job.refresh()).attempt == 1
+
+
+async def test_an_outcome_whose_row_is_locked_is_written_once_it_is_free(app: App, migrated_database: str) -> None:
+    running, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> str:
+        running.set()
+        await go_on.wait()
+        return "written"
+
+    async with app.worker() as worker, await psycopg.AsyncConnection.connect(migrated_database) as holder:
+        job = await task.start()
+        await running.wait()
+        await holder.execute("select from background_tasks.jobs for update")
+        go_on.set()
+        await until(lambda: worker.desk._tries.get(job.id, 0) > 1, "it is tried again and again")
+        await holder.rollback()
+        assert await job.result(timeout=10) == "written"

@@ -271,3 +271,79 @@ async def test_a_lease_that_comes_when_all_has_ended_is_no_error(app: App, caplo
     await asyncio.sleep(0)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
     assert not worker.claimer.open
+
+
+async def test_of_two_stops_the_first_counts(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"shutdown_grace": 0, "cancel_grace": 15})
+    running, unwinding, unwound = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            unwinding.set()
+            await unwound.wait()
+
+    async with app:
+        async with app.worker() as worker:
+            job = await task.start()
+            await running.wait()
+            worker.cancel(job.id)  # as a notification does
+            await unwinding.wait()
+            worker.executor.stop_all(StopReason.SHUTDOWN)
+            unwound.set()
+        assert (await job.refresh()).state is JobState.CANCELLED
+
+
+async def test_nothing_is_claimed_during_a_stop(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"shutdown_grace": 15})
+    running = asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> None:
+        running.set()
+        while not ctx.stopping:  # noqa: ASYNC110 - there is nothing to wait for
+            await asyncio.sleep(0.001)
+        other = await task.start()
+        for number in range(5):
+            worker.wake()
+            ctx.execution_metadata.done = number
+            await ctx.persist()  # with an exchange, which would claim as well
+        seen.append(other)
+
+    seen = list[Any]()
+    async with app:
+        worker = app.worker()
+        async with worker:
+            await task.start()
+            await running.wait()
+        async with app.pool.connection() as connection:
+            cursor = await connection.execute("select claim from background_tasks.jobs where id = %s", [seen[0].id])
+            assert await cursor.fetchall() == [(0,)]
+
+
+async def test_what_a_stop_gives_back_is_taken_at_once_by_another_worker(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"shutdown_grace": 0}, scheduling={"polling_delay": timedelta(days=1)})
+    running = asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> int:
+        if ctx.attempt == 1:
+            running.set()
+            await asyncio.Event().wait()
+        return ctx.attempt
+
+    async with app:
+        async with app.worker():
+            job = await task.start()
+            await running.wait()
+            other = app.worker()
+            await other.__aenter__()
+            await until(
+                lambda: other.claimer.sleeping and not any(lane._looks._everywhere for lane in other.lanes),
+                "the other sleeps, and would look by itself no more",
+            )
+        assert await job.result(timeout=10) == 2
+        await other.stop()

@@ -1,0 +1,15 @@
+"""All mutants, by what they are about."""
+
+from tests.mutants.listed.around import AROUND
+from tests.mutants.listed.attempts import ATTEMPTS
+from tests.mutants.listed.claims import CLAIMS
+from tests.mutants.listed.leases import LEASES
+from tests.mutants.listed.locks import LOCKS
+from tests.mutants.listed.outcomes import OUTCOMES
+from tests.mutants.listed.rules import RULES
+from tests.mutants.listed.stops import STOPS
+from tests.mutants.listed.writes import WRITES
+
+__all__ = ["MUTANTS"]
+
+MUTANTS = (*WRITES, *LOCKS, *LEASES, *CLAIMS, *OUTCOMES, *ATTEMPTS, *STOPS, *RULES, *AROUND)

@@ -1,0 +1,53 @@
+"""What stands around the worker: who waits for results; and the proof that it is the copy which is tried."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+__all__ = ["AROUND"]
+
+_RESULTS = "tests/acceptance/test_client_results.py::"
+
+AROUND = (
+    Mutant(
+        "nothing can be imported",
+        "not a safeguard: shows that the copy is tried, and not what is installed",
+        "errors.py",
+        "from __future__ import annotations\n",
+        'from __future__ import annotations\n\nraise ImportError("nothing can be imported")\n',
+        ("tests/unit/test_errors.py::test_the_tree_is_the_one_that_is_drawn",),
+        breaks_import=True,
+    ),
+    Mutant(
+        "who waits for a result doesn't poll",
+        "one lost notification, and it waits for ever",
+        "waiting.py",
+        "            for job_id in (*finished, *self._not_there_yet()):\n                self._tell(job_id)",
+        "            for job_id in self._not_there_yet():\n                self._tell(job_id)",
+        (f"{_RESULTS}test_a_lost_notification_delays_by_a_poll",),
+    ),
+    Mutant(
+        "who waits looks first and asks to be told then",
+        "an end in between is seen by neither",
+        "waiting.py",
+        "                    await self._ask(job_id)\n                    row = await self._rows.of(job_id)",
+        "                    row = await self._rows.of(job_id)\n                    await self._ask(job_id)",
+        (f"{_RESULTS}test_an_end_just_before_the_asking_is_seen",),
+    ),
+    Mutant(
+        "the end of an awaited job isn't told",
+        "who waits for it is left to the polls",
+        "store/queries/finish.sql",
+        "from ended where awaited)",
+        "from ended where awaited and false)",
+        ("tests/store/test_finish.py::test_the_end_of_an_awaited_job_is_notified_with_its_id",),
+    ),
+    Mutant(
+        "a broken connection under a start says nothing",
+        "who gets the error may think that nothing was stored",
+        "connections.py",
+        "        if connection is None or not connection.closed:\n            raise",
+        "        if connection is None or connection is not None:\n            raise",
+        ("tests/acceptance/test_app_connections.py::test_a_restarted_database_costs_a_call_or_none",),
+    ),
+)

@@ -1,0 +1,83 @@
+"""A worker whose lease lapsed, and that is alive after all: no lapse is counted for it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest_asyncio
+
+from perdure import App, Context  # noqa: TC001 - a task's annotation is evaluated
+from perdure.store import calls, leases
+from perdure.worker.rescuer import rescue
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from perdure import Job
+    from perdure.worker.worker import Worker
+
+LAPSE = "update background_tasks.workers set lapsed_at = clock_timestamp()"
+OTHER: dict[str, Any] = {"host": "h", "pid": 1, "concurrency": 1, "queues": None, "version": "0"}
+
+
+class Scene:
+    """A worker that runs a job, and doesn't know yet that its lease has lapsed."""
+
+    def __init__(self, worker: Worker, job: Job[None, None, None, None], table: psycopg.AsyncConnection[Any]) -> None:
+        self.worker = worker
+        self.job = job
+        self.table = table
+        self.again = asyncio.Event()
+
+    async def lapses(self) -> int:
+        query = "select lapses from background_tasks.jobs where id = %s"
+        row = await (await self.table.execute(query, [self.job.id])).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@pytest_asyncio.fixture
+async def scene(app: App, migrated_database: str) -> AsyncIterator[Scene]:
+    running, again, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        (running if ctx.attempt == 1 else again).set()
+        await end.wait()
+
+    async with (
+        await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as table,
+        app.worker() as worker,
+    ):
+        job = await task.start()
+        await running.wait()
+        await worker._rescuer.stop()  # which might be the first to find its own loss, as any other worker's
+        scene = Scene(worker, job, table)
+        scene.again = again
+        await table.execute(LAPSE)
+        yield scene
+        end.set()
+
+
+async def test_a_worker_that_is_back_blames_none_of_the_jobs_that_it_had_lost(scene: Scene) -> None:
+    scene.worker._heartbeat.hurry()
+    await asyncio.wait_for(scene.again.wait(), 15)
+    assert await scene.lapses() == 0
+
+
+async def test_a_worker_that_is_back_takes_back_what_others_have_counted_meanwhile(scene: Scene) -> None:
+    worker, names, table = scene.worker, scene.worker.names, scene.table
+    lost, other = worker.worker_id, uuid.uuid4()
+    assert lost is not None
+    worker.claimer.open = False  # until it has another lease
+    await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
+    count = await rescue(table, names, lost, other, worker.limits_of, ever_reported=False)
+    assert (count, await scene.lapses()) == (1, 1)
+    worker._heartbeat.hurry()
+    async with asyncio.timeout(15):
+        while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
+            await asyncio.sleep(0.01)
+    await asyncio.wait_for(scene.again.wait(), 15)

@@ -1,0 +1,86 @@
+"""The search for strays by itself: what it lets go, and what may be on its way here."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from perdure.store.leases import Stray
+from perdure.store.settles import Finish, PutBack
+from perdure.store.sql import names_of
+from perdure.worker.strays import Strays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STRAY = Stray(7, 1, 0, cancel_requested=False)
+
+
+class Lane:
+    def __init__(self) -> None:
+        self.exchange_began_at_seconds: float | None = None
+
+
+class Worker:
+    """Stands for the worker, its desk and its executor: the database always says that it holds this job."""
+
+    def __init__(self, stray: Stray = STRAY) -> None:
+        self.names = names_of("background_tasks")
+        self.lease_seconds = 30.0
+        self.worker_id = uuid.uuid4()
+        self.lanes = [Lane(), Lane()]
+        self.stray = stray
+        self.known: set[int] = set()
+        self.during_the_look: Callable[[], None] = lambda: None
+        self.let_go: list[PutBack | Finish] = []
+        self.desk = self.executor = self
+
+    async def run(self, _work: object) -> list[Stray]:
+        self.during_the_look()
+        return [self.stray]
+
+    def ids(self) -> set[int]:
+        return set()
+
+    def known_ids(self) -> set[int]:
+        return self.known
+
+    def put_back(self, entry: PutBack) -> None:
+        self.let_go.append(entry)
+
+    def finish(self, entry: Finish) -> None:
+        self.let_go.append(entry)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["put back", "cancelled"])
+async def test_a_job_is_a_stray_when_it_was_seen_twice(*, cancelled: bool) -> None:
+    worker = Worker(STRAY._replace(cancel_requested=cancelled))
+    strays = Strays(cast("Any", worker))
+    await strays.run_once()
+    assert worker.let_go == []
+    await strays.run_once()
+    (entry,) = worker.let_go
+    assert (entry.id, entry.claim, isinstance(entry, Finish)) == (7, 1, cancelled)
+
+
+async def test_a_job_whose_claim_may_be_on_its_way_here_is_no_stray() -> None:
+    worker = Worker()
+    strays = Strays(cast("Any", worker))
+    worker.lanes[1].exchange_began_at_seconds = 0.0  # before the first look
+    await strays.run_once()
+    await strays.run_once()
+    assert worker.let_go == []
+    worker.lanes[1].exchange_began_at_seconds = None
+    await strays.run_once()
+    assert worker.let_go == [PutBack(7, 1)]
+
+
+async def test_a_job_that_came_here_during_the_look_is_no_stray() -> None:
+    worker = Worker()
+    strays = Strays(cast("Any", worker))
+    await strays.run_once()
+    worker.during_the_look = lambda: worker.known.add(7)
+    await strays.run_once()
+    assert worker.let_go == []
