@@ -102,7 +102,7 @@ OUTCOMES = (
     Mutant(
         "a refusal is taken for trouble",
         "one payload that can't be stored holds up all outcomes for ever",
-        "worker/poison.py",
+        "store/refusals.py",
         '_REFUSALS: Final = ("21", "22", "23", "54", "P0", "XX")',
         '_REFUSALS: Final = ("no such class",)',
         (f"{_REFUSED}test_a_refused_result_fails_its_job_alone",),
