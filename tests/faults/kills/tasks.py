@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -29,6 +31,8 @@ TOTAL = 4
 
 KINDS = ("persist", "transaction", "thread", "steps", "events", "suspend", "retries", "fails", "plain", "newcomer")
 
+_GATE_LOOK_SECONDS = 0.02
+_gate = Path(os.environ.get("TEST_GATE", "/"))
 _body = Failpoints(os.environ.get("TEST_BODY", ""), variable="TEST_BODY", points=KINDS)
 
 
@@ -53,6 +57,12 @@ class Refused:
     """An error."""
 
     why: str
+
+
+async def _begin() -> None:
+    """Wait for the gate, where there is one: a file that the test makes."""
+    while not _gate.exists():  # noqa: ASYNC110, ASYNC240 - it comes from another process; the look is short
+        await asyncio.sleep(_GATE_LOOK_SECONDS)
 
 
 class Outside:
@@ -87,6 +97,7 @@ def make(dsn: str, *, execution: Mapping[str, Any] | None = None, knows_newcomer
 
         @app.task("newcomer")
         async def newcomer(ctx: Context[None, None]) -> int:
+            await _begin()
             _body.reach("newcomer")
             return ctx.attempt
 
@@ -96,6 +107,7 @@ def make(dsn: str, *, execution: Mapping[str, Any] | None = None, knows_newcomer
 def _add_checkpointed(app: App, outside: Outside) -> None:
     @app.task("persist")
     async def persist(ctx: Context[None, Progress]) -> int:
+        await _begin()
         progress = ctx.execution_metadata
         while progress.done < TOTAL:
             await outside.add("persist", ctx, progress.done)
@@ -107,6 +119,7 @@ def _add_checkpointed(app: App, outside: Outside) -> None:
 
     @app.task("transaction")
     async def transaction(ctx: Context[None, Progress]) -> int:
+        await _begin()
         progress = ctx.execution_metadata
         while progress.done < TOTAL:
             async with ctx.transaction() as connection:
@@ -117,6 +130,8 @@ def _add_checkpointed(app: App, outside: Outside) -> None:
 
     @app.task("thread")
     def thread(ctx: blocking.Context[None, Progress]) -> int:
+        while not _gate.exists():
+            time.sleep(_GATE_LOOK_SECONDS)
         progress = ctx.execution_metadata
         while progress.done < TOTAL:
             with ctx.transaction() as connection:
@@ -132,6 +147,7 @@ def _add_checkpointed(app: App, outside: Outside) -> None:
             _body.reach("steps")
             return ctx.attempt
 
+        await _begin()
         by = [await ctx.step(f"step {n}", work, n) for n in range(TOTAL)]
         ctx.execution_metadata.seen, ctx.execution_metadata.writer = by, ctx.attempt
         return ctx.attempt
@@ -140,6 +156,7 @@ def _add_checkpointed(app: App, outside: Outside) -> None:
 def _add_waiting(app: App) -> None:
     @app.task("events", events=Number)
     async def events(ctx: Context[None, Progress]) -> int | Suspended:
+        await _begin()
         progress = ctx.execution_metadata
         while len(progress.seen) < TOTAL:
             event = await ctx.next_event()
@@ -154,6 +171,7 @@ def _add_waiting(app: App) -> None:
 
     @app.task("suspend")
     async def suspend(ctx: Context[None, Progress]) -> int | Suspended:
+        await _begin()
         progress = ctx.execution_metadata
         if progress.done == TOTAL:
             return ctx.attempt
@@ -169,6 +187,7 @@ def _add_waiting(app: App) -> None:
 def _add_ending(app: App) -> None:
     @app.task("retries")
     async def retries(ctx: Context[None, Progress]) -> int:
+        await _begin()
         progress = ctx.execution_metadata
         if progress.done == TOTAL:
             return ctx.attempt
@@ -180,6 +199,7 @@ def _add_ending(app: App) -> None:
 
     @app.task("fails", max_retry_count=2)
     async def fails(ctx: Context[None, Progress]) -> Failed[Refused]:
+        await _begin()
         ctx.execution_metadata.done += 1
         ctx.execution_metadata.writer = ctx.attempt
         _body.reach("fails")
@@ -187,6 +207,7 @@ def _add_ending(app: App) -> None:
 
     @app.task("plain")
     async def plain(ctx: Context[float, None]) -> int:
+        await _begin()
         _body.reach("plain")
         await asyncio.sleep(ctx.metadata)
         return ctx.attempt

@@ -79,10 +79,10 @@ async def test_what_was_sent_lands_in_time_or_never(
             # What waits for the row may land late, for nobody can have had the job meanwhile.
             assert by in _allowed(when, lock)
         if fate == "frozen":
-            before = await everything_stored(workshop)
+            before = await everything_stored(workshop, workshop.ids)
             victim.process.thaw()
             await workshop.leave(victim)
-            assert await everything_stored(workshop) == before
+            assert await everything_stored(workshop, workshop.ids) == before
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ _ROOT = Path(__file__).parents[3]
 _DEADLINE_SECONDS = 90.0
 _LOOK_SECONDS = 0.03
 _MOST = 3
+_MOST_IN_BODIES = 8  # of the few jobs of a kind that run at once, some are at their last piece by then
 
 BODIES = tuple(f"body of {kind}" for kind in KINDS)
 # Of bulk starts and migrations there are tests of their own. A worker that puts back is full: it sends nothing else.
@@ -71,12 +72,14 @@ class Workshop:
         self._client = make(dsn)
         self._sent: dict[int, int] = {}
         self._victims: list[Victim] = []
+        self._pauses = False
 
     async def __aenter__(self) -> Self:
         self.table = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
         await self.table.execute("set search_path = background_tasks, public")
         await self.table.execute(EFFECTS.replace("effects", "public.effects"))
         await asyncio.to_thread(journal.install, self._dsn)
+        await self.table.execute("create table public.lost_leases (id uuid, lease_until timestamptz)")
         await self._client.open()
         self._world = asyncio.create_task(self._turn())
         return self
@@ -90,6 +93,11 @@ class Workshop:
         await self._client.close()
         await self.table.close()
 
+    @property
+    def ids(self) -> list[int]:
+        """All jobs that were started."""
+        return [job_id for ids in self.started.values() for job_id in ids]
+
     # --- workers ---
 
     def worker(self, **environment: str) -> Process:
@@ -102,7 +110,8 @@ class Workshop:
         """Start a worker that dies or freezes at a point, the n-th time that it comes by, or at some time."""
         first = 2 if point.startswith("heartbeat") and action == "stop" else 1  # the first time it has no lease yet
         rare = point.startswith(("sweep", "rescue", "stop", "defer", "put back"))
-        nth = nth or (first if rare else self._random.randint(first, _MOST))
+        most = _MOST_IN_BODIES if point in BODIES else _MOST
+        nth = nth or (first if rare else self._random.randint(first, most))
         name, plan = point.removeprefix("body of "), f"={action}@{nth}"
         environment = {"TEST_BODY" if point in BODIES else failpoints.VARIABLE: name + plan}
         if point.startswith("defer"):
@@ -173,6 +182,31 @@ class Workshop:
         last.terminate()
         assert await last.end() == 0, last.output
 
+    async def worker_that_waits(self, gate: Path) -> tuple[Process, list[int]]:
+        """Start a worker whose handlers wait for a file, and let it take all; answers which jobs it has."""
+        self._pauses = True
+        settings = {"concurrency": 500, "threads": 100, "shutdown_grace": 5, "cancel_grace": 1}
+        worker = self.worker(TEST_GATE=str(gate), TEST_EXECUTION=json.dumps(settings))
+        await worker.line("worker ready", within_seconds=_DEADLINE_SECONDS)
+        await self.until("(select count(*) = 1 from workers where lapsed_at is null)")
+        await self.until(
+            "not exists (select from jobs join workers on workers.id = worker_id where lapsed_at is not null)"
+        )
+        await self.until("not exists (select from jobs where state in (0, 3, 5) and scheduled_at <= clock_timestamp())")
+        held = await self.rows("select id from jobs where worker_id is not null order by id")
+        return worker, [job_id for (job_id,) in held]
+
+    def go_on(self, gate: Path) -> None:
+        """Let the worker that waits go on, and the outside world with it."""
+        gate.touch()
+        self._pauses = False
+
+    async def remember_leases(self) -> None:
+        """Write down which leases are lost: a worker that wakes up removes its own."""
+        await self.table.execute(
+            "insert into lost_leases select id, lease_until from workers where lapsed_at is not null"
+        )
+
     async def leave(self, victim: Victim) -> None:
         """Let a worker that was frozen notice what has become of it, and end."""
         if victim.point != "stop.flushed":  # which has nothing to lose any more
@@ -210,6 +244,9 @@ class Workshop:
     async def _turn(self) -> None:
         """The outside world: it sends each job its events, in order, and lets go on what waits for that."""
         while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._pauses:
+                continue
             waiting = await self.rows(
                 "select id from jobs where task = 'suspend' and state = 4 and scheduled_at is null"
             )
@@ -220,7 +257,6 @@ class Workshop:
                 if sent < TOTAL and self._random.random() < 0.3:
                     await self._client.tasks["events"].send(job_id, Number(sent))
                     self._sent[job_id] = sent + 1
-            await asyncio.sleep(_LOOK_SECONDS)
 
 
 @contextlib.asynccontextmanager
