@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.support.processes import Processes
 
+pytestmark = pytest.mark.timeout(400)
+
 RAISE = """
     create function history.conflict() returns trigger language plpgsql as $$
     begin

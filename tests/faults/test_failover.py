@@ -14,10 +14,11 @@ import psycopg
 import pytest
 
 from perdure import App, Context, JobState
-from tests.support.failover import cut_off, dsn_of_both, promote, wait_until_replicated
+from tests.support.failover import cut_off, dsn_of_both, promote, take_address, wait_until_replicated
 from tests.support.load import Load
 from tests.support.migrated import migrate_database
-from tests.support.tiers import seeds
+from tests.support.pooler import start_pooler
+from tests.support.tiers import TIER, seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from tests.support.cluster import Cluster
     from tests.support.processes import Process, Processes
 
-NewCluster = "Callable[..., Cluster]"
+pytestmark = pytest.mark.timeout(400)
+
 SCRIPT = str(Path(__file__).with_name("failover_app.py"))
+# To the server that has taken over. Behind a pooler connections don't even break.
+WAYS = ("a dsn of both",) if TIER == "push" else ("a dsn of both", "a pooler")
 
 
 @pytest.mark.parametrize("seed", seeds("test_synchronous_failover", push=1, nightly=12))
@@ -54,9 +58,10 @@ async def test_a_synchronous_standby_that_takes_over_has_all_and_does_nothing_tw
     assert await load.violations() == []
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("seed", seeds("test_asynchronous_failover", push=1, nightly=6))
 async def test_a_job_that_a_failover_has_lost_doesnt_settle_the_one_that_has_its_number_now(
-    new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path, seed: int
+    new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path, seed: int, way: str
 ) -> None:
     primary = new_cluster()
     database = primary.create_database()
@@ -65,7 +70,11 @@ async def test_a_job_that_a_failover_has_lost_doesnt_settle_the_one_that_has_its
         connection.execute("create table effects (job bigint, whose text)")
         connection.execute(f"alter sequence background_tasks.job_ids restart {seed + 1}".encode())
     standby = new_cluster(standby_of=primary)
-    worker = start_worker(processes, dsn_of_both(primary, standby, database), tmp_path)
+    if way == "a pooler":
+        dsn = start_pooler(processes, primary.dsn(database), tmp_path).dsn
+    else:
+        dsn = dsn_of_both(primary, standby, database)
+    worker = start_worker(processes, dsn, tmp_path)
     wait_until_replicated(primary, standby)
     cut_off(standby)
     async with client(primary.dsn(database)) as app:
@@ -73,8 +82,10 @@ async def test_a_job_that_a_failover_has_lost_doesnt_settle_the_one_that_has_its
     await worker.line("lost begins")
     primary.kill()
     promote(standby)
+    if way == "a pooler":
+        take_address(standby, primary)
     async with client(standby.dsn(database)) as app:
-        # The worker's lease came over, and is good for a minute yet; ids begin where they had begun.
+        # The worker's lease came over, and is good for a while yet; ids begin where they had begun.
         job = await app.tasks["named"].start("found")
         assert job.id == lost.id
         await worker.line("lost: stopped", within_seconds=60)
@@ -97,7 +108,7 @@ def start_worker(processes: Processes, dsn: str, folder: Path) -> Process:
     environment = {
         "TEST_DSN": dsn,
         "TEST_GATES": str(folder),
-        "TEST_EXECUTION": json.dumps({"lease_duration": 60, "shutdown_grace": 5, "cancel_grace": 600}),
+        "TEST_EXECUTION": json.dumps({"lease_duration": 30, "shutdown_grace": 5, "cancel_grace": 600}),
     }
     worker = processes.python(SCRIPT, env=environment)
     worker.wait_for_line("^worker ready", within_seconds=60)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.support.cluster import Cluster
     from tests.support.processes import Process, Processes
 
+pytestmark = pytest.mark.timeout(400)
+
 LOUD = re.compile(r"^(WARNING|ERROR|CRITICAL) perdure")
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tests.support.cluster import Cluster
     from tests.support.processes import Processes
 
+pytestmark = pytest.mark.timeout(400)
+
 
 def crash_at_once(cluster: Cluster) -> None:
     """As after `pg_ctl stop -m immediate`."""

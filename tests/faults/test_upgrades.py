@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.support.cluster import Cluster
     from tests.support.processes import Process, Processes
 
+pytestmark = pytest.mark.timeout(400)
+
 ROOT = Path(__file__).parents[2]
 MAIN = "from perdure.cli import main; main()"
 

@@ -11,7 +11,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from tests.support.cluster import Cluster
 
-__all__ = ["cut_off", "dsn_of_both", "promote", "wait_until_replicated"]
+__all__ = ["cut_off", "dsn_of_both", "promote", "take_address", "wait_until_replicated"]
 
 
 def dsn_of_both(primary: Cluster, standby: Cluster, database: str) -> str:
@@ -37,6 +37,13 @@ def cut_off(standby: Cluster) -> None:
 def promote(standby: Cluster) -> None:
     """Make it a primary, and wait until it writes."""
     assert _ask(standby, "select pg_promote(true, 60)") == (True,)
+
+
+def take_address(standby: Cluster, primary: Cluster) -> None:
+    """Start the promoted standby where the dead primary was: whoever asks for that address gets this server."""
+    standby.stop()
+    standby.port = primary.port
+    standby.start()
 
 
 def _ask(cluster: Cluster, query: str) -> tuple[Any, ...]:
