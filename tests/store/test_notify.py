@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perdure.store.notify import Listener
+from tests.support.jobs import until
+from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -52,6 +54,25 @@ async def test_a_channel_can_be_added_while_listening(bench: Workbench, listener
         assert await _next(other) is None
         bench.sql("select pg_notify(%s, 'to other'), pg_notify('one', %s)", f"other {number}", str(number))
         assert [await _next(other), await _next(one)] == ["to other", str(number)]
+
+
+async def test_a_connection_that_has_died_silently_is_found_out(
+    store_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the kernel it is alive: whoever is in between takes the bytes and passes nothing on."""
+    monkeypatch.setattr("perdure.store.notify._ROUND_TRIP_SECONDS", 0.5)
+    async with Proxy(store_dsn) as proxy:
+        listener = Listener(proxy.dsn)
+        one = _heard(listener, "one")
+        listener.start()
+        try:
+            assert await _next(one) is None
+            proxy.weather.black_hole = True
+            await until(lambda: not listener.is_listening, "it finds out that it hears nothing")
+            proxy.weather.black_hole = False
+            assert await _next(one) is None
+        finally:
+            await listener.stop()
 
 
 async def test_after_a_lost_connection_everybody_looks_again(bench: Workbench, listener: Listener) -> None:

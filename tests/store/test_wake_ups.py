@@ -264,6 +264,19 @@ def test_a_job_that_another_suspends_just_now_is_left_to_that_one(every_bench: W
     _is_woken(bench, job.id)
 
 
+def test_a_suspended_job_that_somebody_has_locked_is_left(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    job, holder = bench.claimed_job(worker), bench.connect()
+    bench.send(job.id)
+    release, wake = _calls(bench.names, worker, [job])
+    bench.run(release)
+    with holder.transaction():
+        holder.execute("select from background_tasks.jobs for update")
+        bench.connection.execute("set lock_timeout = '2s'")
+        assert bench.run(wake) == []
+    assert bench.run(wake) == [job.id]
+
+
 def test_a_sender_with_an_old_snapshot_is_refused_and_has_sent_nothing(every_bench: Workbench) -> None:
     bench, worker = every_bench, every_bench.register()
     job, sender = bench.claimed_job(worker), bench.connect()

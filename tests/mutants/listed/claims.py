@@ -24,8 +24,8 @@ CLAIMS = (
         "a worker that says it sleeps while it can't hear",
         "it and starters rely on notifications that don't arrive",
         "worker/claimer.py",
-        "            says = not self._maybe_due and not self._is_deaf",
-        "            says = not self._maybe_due",
+        "        self._is_deaf = is_deaf\n",
+        "        self._is_deaf = False\n",
         (_POLL,),
     ),
     Mutant(
@@ -249,6 +249,14 @@ CLAIMS = (
         "                listening.add(channel)\n                self._tell(channel, None)",
         "                listening.add(channel)",
         ("tests/store/test_notify.py::test_after_a_lost_connection_everybody_looks_again",),
+    ),
+    Mutant(
+        "a listener that takes silence for peace",
+        "one whose connection has died silently hears nothing any more",
+        "store/notify.py",
+        '            with cut_after(connection, _ROUND_TRIP_SECONDS):\n                await connection.execute("")\n',
+        "            await asyncio.sleep(0)\n",
+        ("tests/store/test_notify.py::test_a_connection_that_has_died_silently_is_found_out",),
     ),
     Mutant(
         "nobody knows whether anything arrives",

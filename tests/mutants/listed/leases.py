@@ -10,16 +10,27 @@ _STORE = "tests/store/test_leases.py::"
 _HEARTBEAT = "worker/heartbeat.py"
 _TRAPS = "tests/worker/test_traps.py::"
 _CANT_RENEW = f"{_TRAPS}test_a_worker_that_cant_renew_stops_its_handlers_before_the_lease_ends_and_registers_anew"
+_LINES = "tests/faults/operations/test_lines.py::"
 _DECIDE = "tests/unit/test_decide.py::"
 
 LEASES = (
     Mutant(
-        "a sweep without a second look under the lock",
+        "a sweep that decides by what it saw before the lock",
         "a lease that was renewed in between is taken away",
         "store/queries/sweep.sql",
         "    )) and (lease_until <= clock_timestamp() or timeline <> {schema}.timeline())",
         "    )) and (lease_until is not null)",
         (f"{_STORE}test_a_renewal_that_came_between_a_sweeps_snapshot_and_its_lock_keeps_its_lease[18]",),
+        # The lock asks again, too, but of the row alone, not of what a subquery has found.
+        more=(
+            Edit(
+                "store/queries/sweep.sql",
+                "        where lapsed_at is null and (lease_until <= clock_timestamp() or "
+                "timeline <> {schema}.timeline())\n",
+                "        where id = any(array(select id from {schema}.workers where lapsed_at is null and "
+                "lease_until <= clock_timestamp()))\n",
+            ),
+        ),
     ),
     Mutant(
         "a sweep that waits for locked rows",
@@ -75,7 +86,7 @@ LEASES = (
         "store/queries/renew_lease.sql",
         "\n    and timeline = {schema}.timeline()",
         "",
-        ("tests/faults/test_time_lines.py::test_what_is_held_is_given_up_and_the_new_life_goes_on_under_another_id",),
+        ("tests/store/test_guards.py::test_a_write_is_guarded[renew_lease: a lease that is of another time line]",),
     ),
     Mutant(
         "the worker's clock decides leases",
@@ -177,6 +188,31 @@ LEASES = (
         "if time.monotonic() - asked_at_seconds > self._lease_seconds / 3:",
         "if time.monotonic() - asked_at_seconds > self._lease_seconds * 300:",
         ("tests/worker/test_heartbeat.py::test_a_renewal_that_isnt_answered_is_made_over_another_connection",),
+    ),
+    Mutant(
+        "a lane's transaction without a limit",
+        "a process that is frozen in one keeps its jobs from being rescued",
+        "store/sessions.py",
+        '{"transaction_timeout": limit} if has_limit else {}',
+        '{"transaction_timeout": "0"} if has_limit else {}',
+        ("tests/store/test_sessions.py::test_a_lanes_transaction_lasts_no_longer_than_a_lease[a session of its own]",),
+    ),
+    Mutant(
+        "a lane's transaction behind a pooler without a limit",
+        "a process that is frozen in one keeps its jobs from being rescued",
+        "store/sessions.py",
+        '        settings["idle_in_transaction_session_timeout"] = limit\n',
+        "        settings = PLANNER\n",
+        ("tests/store/test_sessions.py::test_a_lanes_transaction_lasts_no_longer_than_a_lease[behind a pooler]",),
+    ),
+    Mutant(
+        "an exchange that waits for ever",
+        "a server that is frozen, or a proxy, keeps a lane for good",
+        "worker/lane.py",
+        "        # What takes longer is fenced by then: it isn't waited for, whatever is dead in between.\n"
+        "        with cut_after(connection, self._owner.lease_seconds):",
+        "        with cut_after(connection, 1e6):",
+        (f"{_LINES}test_a_frozen_server_is_found_out_and_said_and_nobody_waits_for_its_answers",),
     ),
     Mutant(
         "a lost lease that stops nobody",

@@ -7,6 +7,7 @@ from tests.mutants.mutant import Edit, Mutant
 __all__ = ["LOCKS"]
 
 _WAKE_UPS = "tests/store/test_wake_ups.py::"
+_EVENTS = "tests/worker/test_events.py::"
 _SCHEMA = "store/migrations/001_jobs.sql"
 
 LOCKS = (
@@ -185,11 +186,11 @@ LOCKS = (
     ),
     Mutant(
         "wake_unread without a lock",
-        "a job is woken from under another's suspension",
+        "an exchange waits for whoever has a job's row, and can deadlock with it",
         "store/queries/wake_unread.sql",
         "        order by id\n        for no key update skip locked",
         "        order by id",
-        (f"{_WAKE_UPS}test_a_job_that_another_suspends_just_now_is_left_to_that_one",),
+        (f"{_WAKE_UPS}test_a_suspended_job_that_somebody_has_locked_is_left[18]",),
     ),
     Mutant(
         "check, then suspend",
@@ -206,7 +207,7 @@ LOCKS = (
         '        sent["wake unread"] = settles.wake_unread(names, waiting)\n'
         '    sent["release"] = settles.release(names, worker_id, entries)\n'
         "    return sent",
-        ("tests/worker/test_events.py::test_no_wake_up_is_lost_whenever_events_come",),
+        (f"{_EVENTS}test_a_sender_whose_transaction_is_open_holds_up_no_checkpoint_and_loses_no_wake_up",),
     ),
     Mutant(
         "no look for unread events",
@@ -214,7 +215,7 @@ LOCKS = (
         "worker/lane.py",
         '    if waiting:\n        sent["wake unread"]',
         '    if waiting and not waiting:\n        sent["wake unread"]',
-        ("tests/worker/test_events.py::test_no_wake_up_is_lost_whenever_events_come",),
+        (f"{_EVENTS}test_a_sender_whose_transaction_is_open_holds_up_no_checkpoint_and_loses_no_wake_up",),
     ),
     Mutant(
         "a remembered proceed that is ignored",
