@@ -6,47 +6,62 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from perdure import JobState
 from tests.support.scenario import faults
 from tests.support.tiers import seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.history import History
     from tests.support.scenario import Scenario
 
 pytestmark = pytest.mark.timeout(300)
 
 
+def _count(history: History, kind: str) -> int:
+    """Count what was done; at its end a scenario sends SIGTERM to its three workers."""
+    return sum(fault.kind.startswith(kind) for fault in history.faults)
+
+
 async def test_nothing_is_broken_where_nothing_is_done(new_scenario: Callable[..., Scenario]) -> None:
     """What the others show is the faults' doing, not the load's."""
-    await new_scenario(1).must_hold()
+    history = await new_scenario(1).must_hold()
+    states = {state for moves in history.moves.values() for move in moves for state in move.states}
+    assert states >= set(JobState) - {JobState.ENQUEUED}  # the load leads into all that there are
 
 
 @pytest.mark.parametrize("seed", seeds("random kills", push=1, nightly=40))
 async def test_random_kills_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    await new_scenario(seed).must_hold(faults.kill_workers)
+    history = await new_scenario(seed).must_hold(faults.kill_workers)
+    assert _count(history, "SIGKILL") > 0
 
 
 @pytest.mark.parametrize("seed", seeds("terminated backends", push=1, nightly=30))
 async def test_terminated_backends_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    await new_scenario(seed).must_hold(faults.terminate_backends)
+    history = await new_scenario(seed).must_hold(faults.terminate_backends)
+    assert _count(history, "terminated") > 0
 
 
 @pytest.mark.parametrize("seed", seeds("frozen workers", push=1, nightly=15))
 async def test_frozen_workers_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    await new_scenario(seed, seconds=10).must_hold(faults.freeze_workers)
+    history = await new_scenario(seed, seconds=10).must_hold(faults.freeze_workers)
+    assert _count(history, "SIGSTOP") > 0
 
 
 @pytest.mark.parametrize("seed", seeds("stops", push=1, nightly=10))
 async def test_stops_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    await new_scenario(seed).must_hold(faults.stop_workers)
+    history = await new_scenario(seed).must_hold(faults.stop_workers)
+    assert _count(history, "SIGTERM") > 3
 
 
 @pytest.mark.parametrize("seed", seeds("rolling restarts", push=1, nightly=10))
 async def test_rolling_restarts_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    await new_scenario(seed).must_hold(faults.roll)
+    history = await new_scenario(seed).must_hold(faults.roll)
+    assert _count(history, "SIGTERM") > 3
 
 
 @pytest.mark.parametrize("seed", seeds("mixtures", push=1, nightly=45))
 async def test_mixtures_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    await new_scenario(seed).must_hold(faults.do_anything)
+    history = await new_scenario(seed).must_hold(faults.do_anything)
+    assert len(history.faults) > 6  # its three workers are let go on, and stopped, at the end

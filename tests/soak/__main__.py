@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
     # Gigabytes in a day: on the disk, and not in memory, where tests have their servers.
     os.environ.setdefault("TMPDIR", tempfile.gettempdir())
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it tells of each connection that a fault has ended
     run = TestRun.begin()
     _say(f"seed {seed}, {arguments.hours} h, into {arguments.into}")
     try:

@@ -71,12 +71,12 @@ class Verdict(msgspec.Struct, frozen=True, tag="verdict", tag_field="what"):
 
 
 def judge(samples: Sequence[Sample]) -> Verdict:
-    """Compare the quarters; what comes first warms up, and isn't looked at.
+    """Compare the quarters; what comes first, and before the first round has ended, warms up, and isn't looked at.
 
     Raises:
         ValueError: There are too few samples for quarters.
     """
-    warm = samples[int(len(samples) * _WARM_UP_SHARE) :]
+    warm = [sample for sample in samples[int(len(samples) * _WARM_UP_SHARE) :] if sample.ended]
     quarter = len(warm) // 4
     if not quarter:
         message = f"{len(samples)} samples are too few to compare quarters"
