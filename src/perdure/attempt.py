@@ -1,21 +1,25 @@
 """A running attempt: its fence, its checkpoint and what stops it. The worker and the handler's context share it.
 
-Does no I/O: what has to be written goes through the `perdure.port.Port`, which the worker implements.
+What has to be written goes through the `perdure.port.Port`, which the worker implements. Here nothing waits for I/O.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from perdure.cancelling import held
 from perdure.errors import LeaseLost, MisuseError
+from perdure.store.links import cut
 from perdure.store.settles import Persist
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from psycopg import BaseConnection
 
     from perdure.core.codec import Codec
     from perdure.errors import PayloadError
@@ -56,6 +60,8 @@ class Attempt:
         started: Whether the handler has begun.
         write_lock: See `writing`; None until something is written.
         entry: The execution metadata at the entry of the open transaction, encoded.
+        connection: That of the open transaction.
+        asked_at_seconds: Since when it is asked for what isn't the handler's own (to begin, to commit, to roll back).
         handed: The events that the handler has been given since the last checkpoint: the next one consumes them.
         took_events: Whether a checkpoint of this attempt has consumed an event.
         sleeps: How many sleeps the run has come to.
@@ -71,6 +77,8 @@ class Attempt:
     started = False
     in_transaction = False
     entry = b""
+    connection: BaseConnection[Any] | None = None
+    asked_at_seconds: float | None = None
     started_at_seconds = 0.0
     handle: asyncio.Task[None] | None = None
     timers: list[asyncio.TimerHandle] | None = None
@@ -259,6 +267,23 @@ class Attempt:
         """Put back what was at the entry, in the same object where that is mutable; events are given anew."""
         self.handed = self.handed[: self._handed_at_entry]
         self.execution_metadata = self.codec.restore(self.execution_metadata, self.entry)
+
+    def close(self) -> None:
+        """Write nothing any more; whoever waits in the open transaction, maybe for ever, gets an error and can end."""
+        self.closed = True
+        if self.connection is not None:
+            cut(self.connection)
+
+    def cut_if_silent(self, limit_seconds: float) -> None:
+        """Break the transaction's connection when it hasn't answered for so long what isn't the handler's own.
+
+        Nobody else does: a cancellation is held until it is known what has become of a COMMIT.
+        """
+        asked_at_seconds, connection = self.asked_at_seconds, self.connection
+        if asked_at_seconds is None or connection is None:
+            return
+        if time.monotonic() - asked_at_seconds > limit_seconds:
+            cut(connection)
 
     def check_may_write(self) -> None:
         """Make sure, as far as this process can know, that the attempt may still write.

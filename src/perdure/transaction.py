@@ -10,6 +10,7 @@ A COMMIT that nobody acknowledged is never guessed about: the checkpoint's numbe
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -81,6 +82,15 @@ class _Base:
     def _undo(self) -> None:
         self._attempt.undo_transaction()
 
+    def _ask(self, connection: AsyncConnection[Any] | Connection[Any]) -> None:
+        """Take note that the connection is asked for something that has a limit."""
+        self._attempt.connection, self._attempt.asked_at_seconds = connection, time.monotonic()
+
+    def _leave(self) -> None:
+        attempt = self._attempt
+        attempt.in_transaction = False
+        attempt.connection = attempt.asked_at_seconds = None
+
     def _lease_lost(self) -> LeaseLost:
         job = self._attempt.job
         return LeaseLost(
@@ -100,10 +110,12 @@ class Transaction(_Base):
             self._begin()
         try:
             self._connection = await self._stack.enter_async_context(self._port.connection())
+            self._ask(self._connection)
             # Not by `connection.transaction()`, whose COMMIT is a message of its own.
             await self._connection.execute(self._begin_statement(), prepare=False)
+            attempt.asked_at_seconds = None
         except BaseException:
-            attempt.in_transaction = False
+            self._leave()
             await self._stack.aclose()
             raise
         return self._connection
@@ -116,6 +128,7 @@ class Transaction(_Base):
 
     async def _end(self, *, commits: bool) -> None:
         attempt = self._attempt
+        self._ask(self._connection)
         try:
             # So an event that another task asks for just now is either of this block, or comes after it.
             async with attempt.writing:
@@ -126,7 +139,7 @@ class Transaction(_Base):
                         await self._roll_back()
                         self._undo()
                 finally:
-                    attempt.in_transaction = False
+                    self._leave()
         finally:
             await self._stack.aclose()
 
@@ -181,9 +194,11 @@ class BlockingTransaction(_Base):
         self._begin()
         try:
             self._connection = self._stack.enter_context(self._port.blocking_connection())
+            self._ask(self._connection)
             self._connection.execute(self._begin_statement(), prepare=False)
+            self._attempt.asked_at_seconds = None
         except BaseException:
-            self._attempt.in_transaction = False
+            self._leave()
             self._stack.close()
             raise
         return self._connection
@@ -192,6 +207,7 @@ class BlockingTransaction(_Base):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Commit rows and checkpoint together; or roll both back."""
+        self._ask(self._connection)
         try:
             if error is None:
                 self._commit()
@@ -199,7 +215,7 @@ class BlockingTransaction(_Base):
                 self._roll_back()
                 self._undo()
         finally:
-            self._attempt.in_transaction = False
+            self._leave()
             self._stack.close()
 
     def _roll_back(self) -> None:

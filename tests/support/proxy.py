@@ -11,8 +11,10 @@ A cut comes where a client runs an armed statement, as text or by the name of wh
 | `unready` | all | that the statement is done, not that its transaction is |
 | `late` | all, but only on `release` | nothing |
 
+To `swallow` a statement makes its connection silent for ever, from there on, and leaves it alive.
+
 Weather concerns all connections, or those of one application: delays, jitter, a limited rate, a black hole (bytes
-vanish, connections stay, the kernel's keepalives are answered), or that whoever connects is sent away.
+vanish, connections stay, silent for ever, and answer the kernel's keepalives), or that whoever connects is sent away.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CUTS", "LOST", "Cut", "Proxy", "Weather"]
 
-Cut = Literal["before", "mid-frame", "unsynced", "after", "unready", "late"]
-CUTS: tuple[Cut, ...] = get_args(Cut)[:-1]
-"""All that come by themselves: without `late`."""
+Cut = Literal["before", "mid-frame", "unsynced", "after", "unready", "late", "swallow"]
+CUTS: tuple[Cut, ...] = get_args(Cut)[:-2]
+"""Those that break a connection at once."""
 
 LOST: frozenset[Cut] = frozenset({"before", "mid-frame", "unsynced"})
 """Those after which the server hasn't done it."""
@@ -112,6 +114,10 @@ class Proxy:
             event.clear()
         self._armed.append(_Armed(statement, cut, skip, whole))
 
+    def swallow(self, statement: bytes) -> None:
+        """Make the next connection silent that runs a statement with this text in it."""
+        self.arm(statement, "swallow")
+
     def disarm(self) -> None:
         """Cut nothing that hasn't come yet."""
         self._armed.clear()
@@ -120,11 +126,11 @@ class Proxy:
         """Deliver a message that was held back."""
         self.released.set()
 
-    def cut_all(self) -> int:
-        """Break every connection now; return how many there were."""
+    def cut_all(self, application: str | None = None) -> None:
+        """Break every connection now, or those of one application."""
         for connection in self._connections.values():
-            connection.abort()
-        return len(self._connections)
+            if application in {None, connection.application}:
+                connection.abort()
 
     def cut_for(self, statement: bytes) -> Cut | None:
         """Say whether to cut here, where a client runs this statement."""
@@ -178,6 +184,7 @@ class _Connection:
     application: str = ""
     is_silent: bool = False
     cuts_at_ready: bool = False
+    is_swallowed: bool = False
     _statements: Statements = field(default_factory=Statements)
 
     def abort(self) -> None:
@@ -190,6 +197,11 @@ class _Connection:
     def weather(self) -> Weather:
         """What it goes through now."""
         return self.proxy.weather_for(self.application)
+
+    def swallows(self) -> bool:
+        """Whether what is sent now vanishes: once something has, nothing that comes after it is of any use."""
+        self.is_swallowed = self.is_swallowed or self.weather.black_hole
+        return self.is_swallowed
 
     async def _until_fair(self) -> None:
         while self.weather.black_hole:  # noqa: ASYNC110 - a test sets it like any attribute
@@ -233,9 +245,13 @@ class _Connection:
                 return
             statement = self._statements.run_by(frame)
             cut = None if statement is None else self.proxy.cut_for(statement)
-            if cut is None:
+            if cut == "swallow":
+                self.is_swallowed = True
+                self.proxy.broken.set()
+            if cut in {None, "swallow"}:
                 line.send(frame.data)
                 continue
+            assert cut is not None
             try:
                 await self._cut(cut, frame, line)
             finally:
@@ -279,17 +295,18 @@ class _Connection:
         return data
 
     async def _pump_back(self, server_in: asyncio.StreamReader, line: _Line) -> None:
-        try:
-            while True:
+        while True:
+            try:
                 frame = await read_frame(server_in)
-                if frame.kind == b"Z" and self.cuts_at_ready:
-                    await line.flush()
-                    self.is_silent = True
+            except (asyncio.IncompleteReadError, OSError):
                 if not self.is_silent:
-                    line.send(frame.data)
-        finally:
-            if not self.is_silent:
+                    await line.flush()
+                return
+            if frame.kind == b"Z" and self.cuts_at_ready:
                 await line.flush()
+                self.is_silent = True
+            if not self.is_silent:
+                line.send(frame.data)
 
 
 class _Line:
@@ -303,7 +320,7 @@ class _Line:
     def send(self, data: bytes) -> None:
         """Send, without waiting for it to arrive."""
         weather, loop = self._connection.weather, asyncio.get_running_loop()
-        if weather.black_hole:
+        if self._connection.swallows():
             return
         delay_seconds = weather.delay_seconds + self._connection.proxy.random.uniform(0, weather.jitter_seconds)
         self._sent.put_nowait((loop.time() + delay_seconds, data))
@@ -321,7 +338,7 @@ class _Line:
                 wait_seconds = arrives_at_seconds - asyncio.get_running_loop().time()
                 if wait_seconds > 0:
                     await asyncio.sleep(wait_seconds)
-                if self._connection.weather.black_hole:
+                if self._connection.swallows():
                     continue
                 self._writer.write(data)
                 await self._writer.drain()

@@ -306,7 +306,7 @@ class Executor:
             self._release_slot(attempt)
 
     def _release_slot(self, attempt: Attempt) -> None:
-        attempt.closed = True
+        attempt.close()
         if attempt.timers is not None:
             for timer in attempt.timers:
                 timer.cancel()
