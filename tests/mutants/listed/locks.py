@@ -177,6 +177,16 @@ LOCKS = (
         ),
     ),
     Mutant(
+        "proceed that keeps the snapshot's worker",
+        "one that waits for a suspension breaks a constraint",
+        "store/queries/proceed.sql",
+        "        worker_id = found.worker_id,\n",
+        "",
+        (
+            "tests/acceptance/test_client_proceed_races.py::test_a_job_that_is_suspended_while_its_row_is_waited_for_proceeds",
+        ),
+    ),
+    Mutant(
         "migrators without a lock",
         "two migrators apply a migration at once",
         "store/migrate.py",
