@@ -40,6 +40,7 @@ class Sides:
     """
 
     def __init__(self, bench: Workbench) -> None:
+        bench.connection.execute("set lock_timeout = 0")
         bench.clear()
         self.model = Model()
         self.workers: list[UUID] = []
@@ -56,6 +57,7 @@ class Sides:
     def close(self) -> None:
         """End what is open, and the connections."""
         for connection in self._connections:
+            connection.rollback()  # by the time it is answered, the locks are gone
             connection.close()
 
     def begin(self, place: int) -> Tx:
