@@ -52,7 +52,7 @@ class Vitals:
         if address is None:
             yield
             return
-        with HealthServer(address, live=self.live, ready=self.ready, look=self._look):
+        with HealthServer(address, live=self.live, ready=self.ready, look=self.look):
             turning = asyncio.create_task(self._turn(), name="perdure health watch")
             try:
                 yield
@@ -84,15 +84,22 @@ class Vitals:
             return Answer.ill("it has no lease")
         return Answer.well(f"it claims jobs as worker {worker_id}")
 
-    async def _turn(self) -> None:
-        while True:
-            self._turns += 1
-            await asyncio.sleep(_TURN_SECONDS)
+    def turned(self) -> None:
+        """Take note that the event loop turns."""
+        self._turns += 1
 
-    def _look(self, seconds: float) -> None:
-        # In steps of the asking thread, so that the time in which the whole process was frozen doesn't count.
+    def look(self, seconds: float) -> None:
+        """See whether the event loop has turned in these seconds, which whoever looks has waited since the last time.
+
+        Counted in steps, so that the time in which the whole process was frozen doesn't count.
+        """
         if self._turns != self._seen_turns:
             self._seen_turns = self._turns
             self._stalled_seconds = 0.0
         else:
             self._stalled_seconds += seconds
+
+    async def _turn(self) -> None:
+        while True:
+            self.turned()
+            await asyncio.sleep(_TURN_SECONDS)

@@ -49,7 +49,7 @@ __all__ = ["Worker"]
 _log = logging.getLogger("perdure.worker")
 _LANES = 2
 _FLUSH_LOOK_SECONDS = 0.05
-_TOO_LATE_SECONDS = 1.0
+_TOO_LATE_SECONDS = 0.5
 _OLD_PLACE_SECONDS = 0.5  # due for longer, a job's place is behind where claims begin to look
 
 

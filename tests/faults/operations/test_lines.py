@@ -81,13 +81,16 @@ async def test_a_frozen_server_is_found_out_and_said_and_nobody_waits_for_its_an
     private_cluster: Cluster, private_dsn: str, start_worker: Callable[..., Process]
 ) -> None:
     await start_jobs(private_dsn, persist=JOBS)
-    worker = start_worker(private_dsn, "--concurrency", str(JOBS))
+    worker = start_worker(
+        private_dsn, "--concurrency", str(JOBS), lease_duration=count(push=3, nightly=12), cancel_grace=1.2
+    )
     await worker.line("^ready")
     await until_held(private_dsn, JOBS)
     private_cluster.freeze()
     try:
         await worker.line("has lost its lease", within_seconds=60)
         await worker.line("the database is away: ", within_seconds=60)
+        await asyncio.sleep(3)  # longer than handlers have to end
     finally:
         private_cluster.thaw()
     await worker.line("the database is there again", within_seconds=60)
