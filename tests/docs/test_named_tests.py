@@ -51,8 +51,9 @@ def test_each_guarantee_has_tests_that_hold_it_and_faults_that_attack_it() -> No
 
 def test_each_section_of_the_runbook_says_what_is_seen_what_it_means_and_what_to_do() -> None:
     sections = re.split(r"^## ", (_ROOT / "docs/reliability.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    last = max(number for number, section in enumerate(sections) if "- **Do:**" in section)  # what follows is of tests
     faults: set[int] = set()
-    for section in sections:
+    for section in sections[: last + 1]:
         for bullet in ("See", "Means", "Do", "Tests"):
             assert section.count(f"- **{bullet}:**") == 1, (bullet, section)
         said = re.search(r"^Faults? ([\d, ]+)", section, re.MULTILINE)
