@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perdure.store import settles
+from perdure.store import leases, settles
 from perdure.store.settles import Deferral, PutBack
 from tests.store.entries import PENDING, PROCEEDED, RETRYING, SUSPENDED, to_release
 
@@ -150,6 +150,18 @@ def test_a_rescue_remembers_whose_lapse_it_was(bench: Workbench) -> None:
     entry = to_release(job, PENDING, keep_place=True, lapses=1)
     after = _released_by(bench, lost, holder, entry)
     assert (after["lapsed_worker_id"], after["lapses"], after["worker_id"]) == (lost, 1, None)
+
+
+@pytest.mark.parametrize("lapses", [2, 0], ids=["the worker is not to blame", "the attempt got further"])
+def test_a_lapse_that_does_not_count_can_not_be_taken_back(bench: Workbench, lapses: int) -> None:
+    lost, holder = bench.register(), bench.register()
+    job = bench.claimed_job(lost)
+    bench.sql("update {s}.jobs set lapses = 2")
+    bench.sql("update {s}.workers set lapsed_at = clock_timestamp() where id = %s", lost)
+    after = _released_by(bench, lost, holder, to_release(job, PENDING, keep_place=True, lapses=lapses))
+    assert (after["lapsed_worker_id"], after["lapses"]) == (None, lapses)
+    bench.run(leases.forgive(bench.names, lost, [job.id]))
+    assert bench.job(job.id)["lapses"] == lapses
 
 
 def _released_by(bench: Workbench, lost: UUID, holder: UUID, entry: Release) -> dict[str, Any]:

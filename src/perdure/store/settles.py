@@ -209,7 +209,7 @@ def release(
 ) -> Call[list[Released]]:
     """Let these jobs go on later; answers those that were still this worker's to release.
 
-    Arguments as for `finish`; `lapsed` in a rescue: remember whose lapse it was.
+    Arguments as for `finish`; `lapsed` in a rescue: remember whose lapse it was, if it counts.
     """
     parameters = {
         "worker": worker,

@@ -316,7 +316,7 @@ class Attempts(Tables):
             else:
                 job.due = None if entry.due_seconds is None else now + entry.due_seconds
         job.state = entry.state
-        job.lapsed_worker = job.worker if lapsed else None
+        job.lapsed_worker = job.worker if lapsed and entry.lapses > job.lapses else None
         job.worker = None
         job.retry_number, job.scheduler_retries = entry.retry_number, entry.scheduler_retries
         job.lapses, job.suspect, job.asleep, job.unreadable = entry.lapses, entry.suspect, entry.asleep, 0

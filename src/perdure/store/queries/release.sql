@@ -28,7 +28,10 @@ with released as (
             nullif((%(woken_by)s::smallint[])[width_bucket(id, %(ids)s::bigint[])], -1), woken_by  -- -1: what it was
         ),
         suspect = (%(suspects)s::boolean[])[width_bucket(id, %(ids)s::bigint[])],
-        lapsed_worker_id = case when %(lapsed)s::boolean then worker_id end,
+        -- Of a lapse that counts: that can be taken back.
+        lapsed_worker_id = case
+            when %(lapsed)s::boolean and (%(lapses)s::smallint[])[width_bucket(id, %(ids)s::bigint[])] > lapses
+            then worker_id end,
         unreadable = 0,
         proceed_requested = proceed_requested and not (%(use_proceeds)s::boolean[])[width_bucket(id, %(ids)s::bigint[])],
         checkpoint = checkpoint + ((%(execution_metadata)s::jsonb[])[width_bucket(id, %(ids)s::bigint[])] is not null)::int,
