@@ -19,7 +19,7 @@ async def test_a_lanes_transaction_lasts_no_longer_than_a_lease(
 ) -> None:
     bench.start()
     async with await WorkerConnection.open(store_dsn, bench.names, lease_seconds=1, may_keep=may_keep) as lane:
-        with pytest.raises(psycopg.Error, match=r"timeout|closed"):
+        with pytest.raises(psycopg.Error, match=r"transaction timeout|closed"):
             await frozen(lane, bench)
     assert bench.sql("select id from {s}.jobs for update")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -138,17 +139,17 @@ async def test_a_sleeping_worker_is_woken_by_starts_and_proceeds(migrated_databa
 
 
 async def test_a_short_delay_is_kept_to_whatever_the_polls(migrated_database: str) -> None:
-    app = App(migrated_database, scheduling={**A_DAY, "scheduler_retry_count": 3, "scheduler_retry_delays": [0.05]})
+    app = App(migrated_database, scheduling={**A_DAY, "scheduler_retry_count": 1, "scheduler_retry_delays": [1.5]})
 
-    @app.task("third")
-    async def third(ctx: Context[None, None]) -> int:
-        if ctx.attempt < 3:
+    @app.task("second")
+    async def second(ctx: Context[None, None]) -> int:
+        if ctx.attempt < 2:  # longer ago than any look that has other reasons
             message = "not yet"
             raise ValueError(message)
         return ctx.attempt
 
     async with app, app.worker():
-        assert await (await third.start()).result(timeout=15) == 3
+        assert await (await second.start()).result(timeout=15) == 2
 
 
 async def test_a_row_from_elsewhere_in_an_unknown_band_is_found(app: App, migrated_database: str) -> None:
@@ -179,5 +180,12 @@ async def test_a_due_job_whose_row_was_locked_is_claimed_once_it_is_free(migrate
             await connection.execute("select from background_tasks.jobs for update")
             async with app.worker() as worker:
                 await until(lambda: worker.claimer.sleeping, "the worker has found nothing and sleeps")
+                over_at_seconds = time.monotonic() + 0.5
+                await until(
+                    lambda: (
+                        time.monotonic() > over_at_seconds and not any(lane._looks._everywhere for lane in worker.lanes)
+                    ),
+                    "all looks that have other reasons are over",
+                )
                 await connection.rollback()
                 assert await job.result(timeout=15) == "locked"

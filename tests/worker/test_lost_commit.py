@@ -13,7 +13,7 @@ import pytest_asyncio
 from perdure import App, Context, JobState
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 from tests.support.jobs import job_until, until
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, Weather
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -184,11 +184,13 @@ async def test_a_claim_whose_answer_is_lost_strands_no_job(
 
     async with app:
         job = await app.tasks["one"].start()
-        proxy.arm(b"cross join lateral", "after")  # of claim.sql
+        proxy.arm(b") as level", "after")  # of claim.sql alone
         async with app.worker():
             assert await job.result(timeout=20) == 1
             assert proxy.broken.is_set()
         assert (await job.refresh()).attempt == 1
+    row = await (await table.execute("select claim from background_tasks.finished_jobs")).fetchone()
+    assert row == (2,)  # the first went unheard
 
 
 async def job_attempt(table: psycopg.AsyncConnection[Any]) -> int:
@@ -244,3 +246,25 @@ async def test_a_commit_of_a_thread_that_landed_unheard_is_success(
         assert proxy.broken.is_set()
     assert (await job_attempt(table)) == 1
     assert await effects(table) == [0, 1, 2]
+
+
+async def test_a_lane_that_hears_nothing_is_found_out_though_the_lease_is_renewed(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy
+) -> None:
+    app = App(proxy.dsn, scheduling={"polling_delay": 0.1}, execution={"lease_duration": 3})
+
+    @app.task("one")
+    async def one(ctx: Context[None, None]) -> int:
+        return 1
+
+    async with app, app.worker() as worker:
+        first, connections = worker.worker_id, [lane._connection for lane in worker.lanes]
+        proxy.weather_of["perdure worker"] = Weather(black_hole=True)
+        job = await one.start()
+        await until(
+            lambda: all(connection is None or connection.closed for connection in connections),
+            "they are given up after a lease",
+        )
+        proxy.weather_of.clear()
+        assert await job.result(timeout=20) == 1
+        assert worker.worker_id == first

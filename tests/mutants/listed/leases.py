@@ -10,7 +10,7 @@ _STORE = "tests/store/test_leases.py::"
 _HEARTBEAT = "worker/heartbeat.py"
 _TRAPS = "tests/worker/test_traps.py::"
 _CANT_RENEW = f"{_TRAPS}test_a_worker_that_cant_renew_stops_its_handlers_before_the_lease_ends_and_registers_anew"
-_LINES = "tests/faults/operations/test_lines.py::"
+_LOST = "tests/worker/test_lost_commit.py::"
 _DECIDE = "tests/unit/test_decide.py::"
 
 LEASES = (
@@ -150,7 +150,7 @@ LEASES = (
         "a worker that has overslept its lease goes on writing",
         _HEARTBEAT,
         "        if time.monotonic() < self._valid_until_seconds:\n            return True",
-        "        if self._valid_until_seconds:\n            return True",
+        "        if self._valid_until_seconds >= 0:\n            return True",
         (
             "tests/worker/test_races.py::test_an_attempt_that_was_told_that_its_lease_is_lost_is_an_attempt_though_the_renewal_comes_after_all",
         ),
@@ -212,7 +212,7 @@ LEASES = (
         "        # What takes longer is fenced by then: it isn't waited for, whatever is dead in between.\n"
         "        with cut_after(connection, self._owner.lease_seconds):",
         "        with cut_after(connection, 1e6):",
-        (f"{_LINES}test_a_frozen_server_is_found_out_and_said_and_nobody_waits_for_its_answers",),
+        (f"{_LOST}test_a_lane_that_hears_nothing_is_found_out_though_the_lease_is_renewed",),
     ),
     Mutant(
         "a lost lease that stops nobody",
@@ -285,6 +285,14 @@ LEASES = (
                 "",
             ),
         ),
+    ),
+    Mutant(
+        "a lapse is taken back that didn't count",
+        "a poison job is given as many lives as its workers lose their lease",
+        "store/queries/release.sql",
+        "%(lapsed)s::boolean and (%(lapses)s::smallint[])[width_bucket(id, %(ids)s::bigint[])] > lapses",
+        "%(lapsed)s::boolean",
+        ("tests/store/test_release.py::test_a_lapse_that_does_not_count_can_not_be_taken_back",),
     ),
     Mutant(
         "a worker that reports again forgives nothing",
