@@ -182,9 +182,9 @@ ATTEMPTS = (
     Mutant(
         "who was left behind may write",
         "it writes over its successor, as far as this process knows",
-        "worker/executor.py",
-        "        attempt.closed = True\n        if attempt.timers",
-        "        attempt.closed = False\n        if attempt.timers",
+        "attempt.py",
+        "        self.closed = True\n",
+        "        self.closed = False\n",
         (f"{_STOPPING}test_a_handler_that_ignores_its_cancel_is_left_behind_and_fenced",),
     ),
     Mutant(
