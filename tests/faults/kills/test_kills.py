@@ -29,7 +29,7 @@ def _rounds(action: str) -> list[tuple[int, list[str]]]:
     On a push every point is tried by a kill or by a freeze, as the run's seed has it; else by both, often.
     """
     rounds: list[tuple[int, list[str]]] = []
-    for seed in seeds("points", push=1, nightly=20):
+    for seed in seeds("points", push=1, nightly=12):
         points = random.Random(seed).sample(POINTS, len(POINTS))
         if TIER == "push":
             points = points[action == "kill" :: 2]
