@@ -71,7 +71,7 @@ class Workshop:
         self._random = random.Random(seed)
         self._client = make(dsn)
         self._sent: dict[int, int] = {}
-        self._victims: list[Victim] = []
+        self._baits: list[Victim] = []
         self._pauses = False
 
     async def __aenter__(self) -> Self:
@@ -119,9 +119,7 @@ class Workshop:
         if point.startswith("put back"):
             settings = {"concurrency": 1, "shutdown_grace": 5, "cancel_grace": 1}
             environment["TEST_EXECUTION"] = json.dumps(settings)
-        victim = Victim(point, self.worker(**environment), action)
-        self._victims.append(victim)
-        return victim
+        return Victim(point, self.worker(**environment), action)
 
     async def until_hit(self, victims: Sequence[Victim], kinds: Iterable[str] = KINDS) -> None:
         """Feed the victims until each has come to its point."""
@@ -133,16 +131,17 @@ class Workshop:
                 if await self._count("state in (0, 3, 5) and scheduled_at <= now()") == 0:
                     await self.feed(kinds, hoarded=any(v.point.startswith("put back") for v in left))
                 await self._look_again()
+        for bait in self._baits:  # which may not have been needed
+            bait.process.kill()
         for victim in victims:
             if victim.action == "kill":
                 assert victim.process.wait() == -9, victim.process.output
 
     async def _provoke(self, left: Sequence[Victim]) -> None:
         """What some points need beside jobs: a worker that was lost, a stop."""
-        if any(victim.point.startswith(("sweep", "rescue")) for victim in left):
-            baits = [victim for victim in self._victims if victim.point == "body of plain"]
-            if all(bait.is_hit for bait in baits) and await self._count("worker_id is not null") == 0:
-                self.victim("body of plain", "kill")
+        needs_bait = any(victim.point.startswith(("sweep", "rescue")) for victim in left)
+        if needs_bait and all(bait.is_hit for bait in self._baits) and not await self._count("worker_id is not null"):
+            self._baits.append(self.victim("body of plain", "kill"))
         for victim in left:
             if victim.point == "stop.flushed" and "worker ready" in victim.process.output:
                 victim.process.terminate()
