@@ -264,8 +264,8 @@ def gated(names: Names, statement: str, before: str = "order by id for") -> Name
 
 def release_ids(names: Names, worker: UUID, entries: list[Release], **options: Any) -> Call[list[int]]:
     """Release jobs; answers only the ids of those that were."""
-    call = settles.release(names, worker, entries, **options)
-    return dataclasses.replace(call, read=lambda rows: [released.id for released in call.read(rows)])  # type: ignore[return-value, arg-type]
+    call: Call[Any] = settles.release(names, worker, entries, **options)
+    return dataclasses.replace(call, read=lambda rows: [released.id for released in call.read(rows)])
 
 
 def with_statement(names: Names, statement: str, text: bytes) -> Names:
