@@ -59,7 +59,7 @@ async def test_conflicts_cost_nothing_but_time(
             load.start_worker()
         with opposite_locks(migrated_database, seed) as deadlocks:
             async with load.starting():
-                await load.until_acknowledged(count(push=150, nightly=600))
+                await load.until_acknowledged(count(push=100, nightly=600))
                 await load.until(lambda: deadlocks[0] > 0, "no deadlock came about")
         await load.rest()
         assert await load.violations() == []

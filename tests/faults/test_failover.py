@@ -48,10 +48,10 @@ async def test_a_synchronous_standby_that_takes_over_has_all_and_does_nothing_tw
         connection.execute("select pg_reload_conf()")
     workers = [load.start_worker() for _ in range(2)]
     async with load.starting():
-        await load.until_acknowledged(50 + seed % 100)
+        await load.until_acknowledged(30 + seed % 50)
         primary.kill()
         promote(standby)
-        await load.until_acknowledged(50)
+        await load.until_acknowledged(30)
         for worker in workers:
             await worker.line("another server has taken over", within_seconds=60)
     await load.rest()

@@ -42,7 +42,7 @@ async def test_a_full_disk_stops_the_work_and_costs_nothing_but_time(
                 said = loud_lines(worker)
                 disk.fill()
                 await worker.line("could not extend file", within_seconds=60)
-                await load.until_refused(count(push=300, nightly=1500))
+                await load.until_refused(count(push=150, nightly=1000))
                 assert len(loud_lines(worker)) - len(said) <= 8, loud_lines(worker)
                 disk.free()
                 await worker.line("the database is there again", within_seconds=60)

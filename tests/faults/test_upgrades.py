@@ -53,10 +53,10 @@ async def test_workers_of_both_versions_work_while_the_schema_goes_from_one_to_t
         await load.until_acknowledged(20 + seed % 50)
         migrator = migrate(processes, migrated_database, next_version)
         assert await migrator.end(within_seconds=120) == 0, migrator.output
-        await load.until_acknowledged(count(push=40, nightly=200))
+        await load.until_acknowledged(count(push=20, nightly=200))
         load.start_worker()
         load.start_worker(env=next_version)
-        await load.until_acknowledged(count(push=40, nightly=200))
+        await load.until_acknowledged(count(push=20, nightly=200))
         assert versions(migrated_database) == {__version__, NEXT_VERSION}
         old.terminate()
         assert await old.end(within_seconds=60) == 0
@@ -75,7 +75,7 @@ async def test_a_server_that_is_killed_in_the_midst_of_a_migration_has_all_of_it
     load = Load(dsn, tmp_path, processes)
     load.start_worker()
     async with load.starting():
-        await load.until_acknowledged(20)
+        await load.until_acknowledged(10)
         migrator = migrate(processes, dsn, {**next_version, "PERDURE_FAILPOINTS": "migration.uncommitted=stop"})
         await migrator.line("failpoint migration.uncommitted: stop", within_seconds=120)
         cluster.kill()
