@@ -18,6 +18,7 @@ from perdure.decorator import TaskDecorator
 from perdure.durations import parse_duration
 from perdure.errors import DefinitionError, MisuseError
 from perdure.operating import Operating
+from perdure.shown import shorten
 from perdure.store import migrate
 from perdure.store.sql import names_of
 
@@ -324,10 +325,10 @@ def _give_up(acquired: asyncio.Future[EmbeddedServer]) -> None:
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
-        message = f'app.task takes the task\'s name: @app.task("orders.import"), not {name!r}'
+        message = f'app.task takes the task\'s name: @app.task("orders.import"), not {shorten(name)}'
         raise DefinitionError(message)
     if not (name and name.isprintable() and len(name) <= 200):  # noqa: PLR2004 - in the message
-        message = f"task {name!r}: a task's name has 1 to 200 printable characters"
+        message = f"task {shorten(name)}: a task's name has 1 to 200 printable characters"
         raise DefinitionError(message)
 
 

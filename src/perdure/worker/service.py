@@ -59,7 +59,8 @@ class Service(ABC):
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, the loop must go on
                 failures += 1
-                wait_seconds = min(_LONGEST_BACK_OFF_SECONDS, 0.1 * 2**failures) * random.uniform(0.5, 1.5)  # noqa: S311
+                jitter = random.uniform(0.5, 1.5)  # noqa: S311 - nothing is kept secret by it
+                wait_seconds = min(_LONGEST_BACK_OFF_SECONDS, 0.1 * 2**failures) * jitter
                 # What is wrong with the database, the lane says that this was done on.
                 is_said = isinstance(error, psycopg.Error) and not is_refusal(error)
                 level = logging.WARNING if failures == 1 and not is_said else logging.DEBUG
