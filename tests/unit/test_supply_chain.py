@@ -37,6 +37,7 @@ _MAY_IMPORT = {"cli/target.py", "cli/groups.py", "embedded/binaries.py", "embedd
 _MAY_STAND_HERE = {
     "store/sessions.py": {"name", "value", "b'begin isolation level read committed; ' + self._settings"},
     "transaction.py": {"milliseconds"},
+    "verbs/basis.py": {"b'set transaction isolation level read committed' + (b', read only' if read_only else b'')"},
 }
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["worker"]
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_MOST_PROCESSES: Final = 1_000  # far more than make sense on a machine; a slip of the keyboard isn't to fill its memory
 
 
 def queue_names(text: str) -> list[str]:
@@ -53,10 +54,12 @@ def health_address(text: str) -> Address:
 @click.command
 @click.argument("target", metavar="MODULE:APP")
 @click.option("--queues", type=queue_names, metavar="A,B", help="Serve these queues; otherwise all.")
-@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once in a process.")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1, max=2**31 - 1), metavar="N", help="Jobs at once in a process."
+)
 @click.option(
     "--processes",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=_MOST_PROCESSES),
     default=1,
     show_default=True,
     metavar="N",

@@ -53,7 +53,7 @@ def duration(text: str) -> timedelta:
     try:
         return read_duration(text, text_seconds=True)
     except ValueError:
-        message = f"{text!r} is no duration; allowed are seconds, and 1.02:03:04 for a day, two hours and so on"
+        message = f"{shorten(text)} is no duration; allowed are seconds, and 1.02:03:04 for a day, two hours and so on"
         raise click.BadParameter(message) from None
 
 
@@ -67,12 +67,12 @@ def due_time(text: str) -> datetime | timedelta:
         time = datetime.fromisoformat(text)
     except ValueError:
         message = (
-            f"{text!r} is no time; allowed are a time with its zone, 2030-01-31T08:00+01:00, and a duration from now: "
-            "seconds, or 1.02:03:04 for a day, two hours, three minutes and four seconds"
+            f"{shorten(text)} is no time; allowed are a time with its zone, 2030-01-31T08:00+01:00, and a duration "
+            "from now: seconds, or 1.02:03:04 for a day, two hours, three minutes and four seconds"
         )
         raise click.BadParameter(message) from None
     if time.utcoffset() is None:
-        message = f"{text!r} has no time zone; for UTC write {text}Z"
+        message = f"{shorten(text)} has no time zone; for UTC write {text}Z"
         raise click.BadParameter(message)
     return time
 
