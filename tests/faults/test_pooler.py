@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +22,16 @@ from tests.faults.life import EFFECTS, Life
 from tests.support.jobs import until
 from tests.support.migrated import migrate_database
 from tests.support.pooler import Pooler, start_pooler
+from tests.support.scenario import faults
 from tests.support.tiers import count, seeds
 from tests.worker import process_definitions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.cluster import Cluster
     from tests.support.processes import Process, Processes
+    from tests.support.scenario import Scenario
 
 WORKER = Path(process_definitions.__file__).with_name("process_app.py")
 SESSIONS = 4
@@ -107,33 +108,32 @@ async def test_a_worker_that_is_killed_leaves_its_jobs_to_another_behind_it(
     assert _effects(database) == {job.id: list(range(5))}
 
 
-@BOTH
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", seeds("test_kills_behind_it", push=1, nightly=8))
-async def test_kills_behind_it(seed: int, database: str, pooler: Pooler, processes: Processes) -> None:
-    """Workers, pooler and the server's processes are killed at random; each effect is there once."""
-    source = random.Random(seed)
-    client = process_definitions.make(database)
-    workers = [await _worker(pooler, processes) for _ in range(2)]
-    async with client:
-        jobs = await client.tasks["pages"].start_many([{"total": 20, "stop_at": -1}] * count(push=60, nightly=300))
-        for _ in range(count(push=5, nightly=30)):
-            await asyncio.sleep(source.uniform(0.05, 0.5))
-            match source.choice(["worker", "pooler", "backend"]):
-                case "worker":
-                    workers.pop(source.randrange(2)).kill()
-                    workers.append(await _worker(pooler, processes))
-                case "pooler":
-                    pooler.kill()
-                    await asyncio.to_thread(pooler.start)
-                case _:
-                    _terminate_one(database, source)
-        for job in jobs:
-            assert await job.result(timeout=60) == 20
-    for worker in workers:
-        worker.terminate()
-        assert await worker.end(within_seconds=40) == 0
-    assert _effects(database) == {job.id: list(range(20)) for job in jobs}
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", seeds("behind a pooler", push=1, nightly=25))
+async def test_anything_behind_it_breaks_nothing(
+    migrated_database: str, processes: Processes, tmp_path: Path, new_scenario: Callable[..., Scenario], seed: int
+) -> None:
+    """Workers killed, frozen and stopped, backends terminated, the pooler killed: with clients behind it, too."""
+    (folder := tmp_path / "pooler").mkdir(mode=0o755)
+    pooler = start_pooler(processes, migrated_database, folder, size=20)
+
+    async def kill_the_pooler() -> None:
+        while True:
+            await asyncio.sleep(1.5)
+            pooler.kill()
+            await asyncio.to_thread(pooler.start)
+
+    async def fault(struck: Any) -> None:
+        killing = asyncio.create_task(kill_the_pooler())
+        try:
+            await faults.do_anything(struck)
+        finally:
+            killing.cancel()
+            await asyncio.wait({killing})
+            if not pooler.is_running:
+                pooler.start()
+
+    await new_scenario(seed, worker_dsn=pooler.dsn, client_dsn=pooler.dsn).must_hold(fault)
 
 
 async def test_in_session_mode_notifications_arrive(
@@ -287,12 +287,3 @@ def _effects(database: str) -> dict[int, list[int]]:
     with psycopg.connect(database) as connection:
         rows = connection.execute("select job, array_agg(what::int order by what::int) from effects group by job")
         return dict(rows.fetchall())
-
-
-def _terminate_one(database: str, source: random.Random) -> None:
-    with psycopg.connect(database, autocommit=True) as connection:
-        rows = connection.execute(
-            "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-        ).fetchall()
-        if rows:
-            connection.execute("select pg_terminate_backend(%s)", source.choice(rows))

@@ -34,6 +34,7 @@ auth_type = any
 pool_mode = {mode}
 default_pool_size = {size}
 server_login_retry = 0.1
+server_idle_timeout = 1
 """
 
 
@@ -70,6 +71,11 @@ class Pooler:
         becoming = ["-u", account] if account else []
         self._process = self._processes.start(_PROGRAM, *becoming, str(self._config), cwd=self._config.parent)
         self._process.wait_for_line("process up")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and hasn't ended."""
+        return self._process is not None and self._process.is_running
 
     def kill(self) -> None:
         """SIGKILL: every connection through it breaks, and the server sees its clients go."""
