@@ -62,7 +62,7 @@ async def test_workers_are_frozen_for_longer_than_their_lease_and_change_nothing
             workshop.go_on(tmp_path / "gate")
             await workshop.until_all_have_ended()
             worker.terminate()
-            assert await worker.end() == 0, worker.output
+            assert await worker.end(within_seconds=90) == 0, worker.output
         else:
             await workshop.finish()
             await _wake_up(workshop, victims, workshop.ids)

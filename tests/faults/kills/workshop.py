@@ -179,7 +179,7 @@ class Workshop:
         await last.line("worker ready", within_seconds=_DEADLINE_SECONDS)
         await self.until_all_have_ended()
         last.terminate()
-        assert await last.end() == 0, last.output
+        assert await last.end(within_seconds=_DEADLINE_SECONDS) == 0, last.output
 
     async def worker_that_waits(self, gate: Path) -> tuple[Process, list[int]]:
         """Start a worker whose handlers wait for a file, and let it take all; answers which jobs it has."""
