@@ -28,6 +28,7 @@ _COPIED = ("src", "tests", "pyproject.toml")
 _NOTHING_BEGAN = {2, 3, 4}  # interrupted by errors of collecting, an internal error, an error of usage or of a conftest
 _TEST_SECONDS = 45
 _SUMMARY = re.compile(r"^(FAILED|ERROR|SKIPPED) (.*)$", re.MULTILINE)
+_AT_ONCE = re.compile(r"^(tests/.*) FAILED *(?:\[ *\d+%\])?$", re.MULTILINE)
 
 
 class Fate(Enum):
@@ -116,7 +117,7 @@ def ask(root: Path, tests: Sequence[str], timeout_seconds: float, servers: str |
     environment.pop("PERDURE_TEST_RUN", None)
     if servers is not None:
         environment["PERDURE_TEST_RUN"] = servers
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-v", "--no-header", "-p", "no:cacheprovider"]
     command += ["-o", "faulthandler_timeout=0", "--timeout", str(_TEST_SECONDS), *options, *tests]
     process = subprocess.Popen(
         command,
@@ -143,6 +144,8 @@ def ask(root: Path, tests: Sequence[str], timeout_seconds: float, servers: str |
             raise
     summary = _SUMMARY.findall(text)
     failed = tuple(line.partition(" - ")[0] for kind, line in summary if kind == "FAILED")
+    if not failed:  # it may have failed, and then hung over leaving what it was in
+        failed = tuple(_AT_ONCE.findall(text))
     return Answer(code, failed, any(kind == "SKIPPED" for kind, _ in summary), text)
 
 

@@ -233,6 +233,23 @@ async def test_an_outcome_consumes_the_event_a_failure_too(app: App) -> None:
         assert await job.result(timeout=10) == "without"
 
 
+async def test_a_value_consumes_its_event_too(app: App) -> None:
+    @app.task("t", events=Added)
+    async def task(ctx: Context[None, None]) -> int:
+        event = await ctx.next_event()
+        assert isinstance(event, Added)
+        return event.number
+
+    job = await task.start()
+    for number in (7, 8):
+        await task.send(job.id, Added(number))
+    async with app.worker():
+        assert await job.result(timeout=10) == 7
+    async with app.pool.connection() as connection:
+        cursor = await connection.execute("select event from background_tasks.events")
+        assert [row[0]["number"] for row in await cursor.fetchall()] == [8]
+
+
 async def test_a_handler_can_tell_an_event_from_the_time(app: App) -> None:
     @app.task("t", events=Added)
     async def task(ctx: Context[None, None]) -> str | Suspended:

@@ -213,14 +213,18 @@ async def test_a_job_that_can_be_neither_rescued_nor_expired_holds_up_no_other(
 
     async with app:
         async with app.worker():
-            done = await task.start(0)
-            await done.result(timeout=10)
-        double, lost, expired = await task.start_many([1, 2, 3], at=timedelta(days=1), deadline=timedelta(days=1))
+            done, other = await task.start_many([0, 0])
+            for job in (done, other):
+                await job.result(timeout=10)
+        later = {"at": timedelta(days=1), "deadline": timedelta(days=1)}
+        double, twin, lost, expired = await task.start_many([1, 2, 3, 4], **later)
         await sql.execute("update jobs set id = %s where id = %s", [done.id, double.id])
+        await sql.execute("update jobs set id = %s where id = %s", [other.id, twin.id])
         await sql.execute("update jobs set deadline_at = now() where id in (%s, %s)", [done.id, expired.id])
         await sql.execute(
-            "update jobs set state = 2, worker_id = %s, claim = 1, attempt = 1, deadline_at = null where id = %s",
-            [uuid.uuid4(), lost.id],
+            "update jobs set state = 2, worker_id = %s, claim = 1, attempt = 1, deadline_at = null "
+            "where id in (%s, %s)",
+            [uuid.uuid4(), other.id, lost.id],
         )
         async with app.worker():
             await job_until(expired, lambda job: job.state is JobState.FAILED)

@@ -314,10 +314,12 @@ async def test_an_outcome_whose_row_is_locked_is_written_once_it_is_free(app: Ap
 
     @app.task("t")
     async def task(ctx: Context[None, None]) -> str:
+        ran.append(ctx.attempt)
         running.set()
         await go_on.wait()
         return "written"
 
+    ran: list[int] = []
     async with app.worker() as worker, await psycopg.AsyncConnection.connect(migrated_database) as holder:
         job = await task.start()
         await running.wait()
@@ -326,3 +328,4 @@ async def test_an_outcome_whose_row_is_locked_is_written_once_it_is_free(app: Ap
         await until(lambda: worker.desk._tries.get(job.id, 0) > 1, "it is tried again and again")
         await holder.rollback()
         assert await job.result(timeout=10) == "written"
+    assert len(ran) == 1

@@ -327,28 +327,37 @@ async def test_an_outcome_follows_a_persist_that_is_on_its_way(app: App, ending:
 
 async def test_a_stop_is_held_until_it_is_known_whether_a_persist_was_written(migrated_database: str) -> None:
     app = App(migrated_database, execution={"shutdown_grace": 0, "cancel_grace": 15})
-    running, go_on = asyncio.Event(), asyncio.Event()
+    running = asyncio.Event()
 
     @app.task("t")
     async def task(ctx: Context[None, Sum]) -> None:
         running.set()
-        await go_on.wait()
         ctx.execution_metadata.total = 1
         try:
             await ctx.persist()
         finally:
             ctx.execution_metadata.total = 2
 
-    async with app, await psycopg.AsyncConnection.connect(migrated_database) as holder:
-        async with app.worker() as worker:
-            job = await task.start()
-            await running.wait()
-            await holder.execute("select from background_tasks.jobs for update")
-            go_on.set()
-            await until(lambda: worker.desk._tries.get(job.id, 0) > 1, "the checkpoint waits for its row")
-            worker.executor.stop_all(StopReason.SHUTDOWN)
-            await asyncio.sleep(0)  # it has come to the handler, if it does
-            await asyncio.sleep(0)
-            await holder.rollback()
-        await job.refresh()
-        assert (job.state, job.execution_metadata) == (JobState.PENDING, Sum(2))
+    def at_the_gate() -> bool:
+        query = "select from pg_locks where locktype = 'advisory' and not granted"
+        return gate.execute(query).rowcount == 1
+
+    with psycopg.connect(migrated_database, autocommit=True) as gate:
+        gate.execute("""
+            create function slow() returns trigger language plpgsql
+                as $$ begin perform pg_advisory_xact_lock(1); return new; end $$;
+            create trigger slow before update on background_tasks.jobs for each row
+                when (new.execution_metadata->>'total' = '1' and new.state = 2) execute function slow();
+        """)
+        gate.execute("select pg_advisory_lock(1)")
+        async with app:
+            async with app.worker() as worker:
+                job = await task.start()
+                await running.wait()
+                await until(at_the_gate, "the checkpoint is on its way")
+                worker.executor.stop_all(StopReason.SHUTDOWN)
+                await asyncio.sleep(0)  # it has come to the handler, if it does
+                await asyncio.sleep(0)
+                gate.execute("select pg_advisory_unlock(1)")
+            await job.refresh()
+            assert (job.state, job.execution_metadata) == (JobState.PENDING, Sum(2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import Edit, Mutant
 
 __all__ = ["ATTEMPTS"]
 
@@ -112,7 +112,7 @@ ATTEMPTS = (
         "worker/executor.py",
         "checkpoint, events = attempt.changed_at_end(), attempt.used_at_end()",
         "checkpoint, events = attempt.changed_at_end(), ()",
-        (f"{_EVENTS}test_an_outcome_consumes_the_event_a_failure_too",),
+        (f"{_EVENTS}test_a_value_consumes_its_event_too",),
     ),
     Mutant(
         "a persist consumes nothing",
@@ -169,7 +169,7 @@ ATTEMPTS = (
         "            attempt, ending, keep_checkpoint=False, error=encode_raised(raised),",
         "            attempt, ending, keep_checkpoint=True, error=encode_raised(raised),",
         (f"{_OUTCOMES}test_a_raise_drops_what_wasnt_persisted_and_is_retried",),
-        more=(),
+        more=(Edit("core/decide.py", "not isinstance(ending, Raise | Deadline | Lapse)", "bool(ending)"),),
     ),
     Mutant(
         "who was left behind is waited for",
@@ -177,14 +177,6 @@ ATTEMPTS = (
         "worker/executor.py",
         "        self._arm(attempt, self._owner.cancel_grace_seconds, lambda: self._leave_behind(attempt))",
         "        self._arm(attempt, 1e6, lambda: self._leave_behind(attempt))",
-        (f"{_STOPPING}test_a_handler_that_ignores_its_cancel_is_left_behind_and_fenced",),
-    ),
-    Mutant(
-        "who was left behind may write",
-        "it writes over its successor, as far as this process knows",
-        "attempt.py",
-        "        self.closed = True\n",
-        "        self.closed = False\n",
         (f"{_STOPPING}test_a_handler_that_ignores_its_cancel_is_left_behind_and_fenced",),
     ),
     Mutant(
