@@ -20,6 +20,8 @@ from tests.support.simulator.runs import NOTHING, find, rest, run
 from tests.support.simulator.scheduler import FAULTS, Stuck, World
 from tests.support.tiers import TIER, count, seeds
 
+pytestmark = pytest.mark.timeout(1800)  # it only computes: on a busy machine that takes its time
+
 _RUNS = count(push=1_000, nightly=25_000)
 
 # What is left out, and within how many runs that is found at the latest.

@@ -13,13 +13,18 @@ from perdure.core.decide import Limits
 from perdure.core.retry import RetryPolicy
 from perdure.store.settles import Deferral, Finish, Persist, PutBack, Release
 from perdure.worker.rescuer import _verdict
+from tests.store.workbench import with_statement
+from tests.support.simulator.sides import Differs
 from tests.support.simulator.twin import HOUR, TRANSACTIONS, Twin
 from tests.support.tiers import count, seeds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from tests.store.workbench import Workbench
+
+pytestmark = pytest.mark.timeout(1800)
 
 _MOST_JOBS, _MOST_WORKERS = 4, 4
 _SLEEP = "nap"
@@ -312,3 +317,50 @@ def test_the_model_is_the_database(request: pytest.FixtureRequest, version: str,
         seed(drawn)(machine),
         settings=settings(max_examples=examples, stateful_step_count=40, database=None, deadline=None),
     )
+
+
+def _release(twin: Twin, worker: UUID, job_id: int) -> None:
+    retrying = (False, None, HOUR, 0, 1, 0, False, False, None, None, 1)
+    twin.release(None, worker, [Release(job_id, 1, 0, 3, None, *retrying)])
+
+
+def _release_though_cancelled(twin: Twin, worker: UUID, job_id: int) -> None:
+    twin.cancel(None, job_id)
+    twin.request_cancel(None, job_id)
+    _release(twin, worker, job_id)
+
+
+def _persist_behind_another(twin: Twin, worker: UUID, job_id: int) -> None:
+    twin.persist(None, worker, [Persist(job_id, 1, 1, b"1")])
+
+
+def _proceed_what_retries(twin: Twin, worker: UUID, job_id: int) -> None:
+    _release(twin, worker, job_id)
+    twin.proceed(None, job_id, after_hours=None, checkpoint=None, data=None)
+
+
+@pytest.mark.parametrize(
+    ("statement", "text", "instead", "act"),
+    [
+        ("release", "and not cancel_requested", "", _release_though_cancelled),
+        ("persist", "and checkpoint = ", "and checkpoint <> -", _persist_behind_another),
+        ("proceed", "found.state = 4", "found.state in (3, 4)", _proceed_what_retries),
+        ("release", "scheduled_at = case", "attempt = attempt + 1, scheduled_at = case", _release),
+    ],
+)
+def test_a_statement_that_isnt_the_models_is_noticed(
+    bench: Workbench, statement: str, text: str, instead: str, act: Callable[[Twin, UUID, int], None]
+) -> None:
+    changed, names = bench.names.statements[statement].decode(), bench.names
+    assert text in changed
+    bench.names = with_statement(bench.names, statement, changed.replace(text, instead).encode())
+    twin = Twin(bench)
+    try:
+        twin.register()
+        job_id, worker = twin.start(), twin.workers[0]
+        twin.claim(None, worker, 1)
+        with pytest.raises(Differs):
+            act(twin, worker, job_id)
+    finally:
+        twin.close()
+        bench.names = names
