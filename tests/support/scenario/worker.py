@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 from perdure import App
@@ -18,12 +20,20 @@ __all__ = ["main"]
 
 def main() -> int:
     """Serve until SIGTERM."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), name="watch", daemon=True).start()
     settings = json.loads(os.environ["SCENARIO_SETTINGS"])
     app = App(os.environ["SCENARIO_DSN"], scheduling=settings["scheduling"], execution=settings["execution"])
     define(app, Recorder(Path(os.environ["SCENARIO_FOLDER"]), "handlers"))
     # Each raise of a job is logged as information, and many are raised here on purpose.
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(asctime)s %(name)s: %(message)s")
     return run_worker(app, on_ready=lambda: _say("worker ready"), on_wait=_say)
+
+
+def _end_with(parent: int) -> None:
+    """End when the test has, even if it was killed."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _say(line: str) -> None:
