@@ -13,14 +13,14 @@ from perdure.errors import IllegalTransition
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The table once more, as the words of the specification: state, what it leaves by, and where to.
+# The table once more: each state, and where to it is left. By `failed` a waiting job leaves at its deadline.
 LEAVES = """
-    pending     enqueued running cancelled
-    enqueued    running pending cancelled
+    pending     enqueued running cancelled failed
+    enqueued    running pending cancelled failed
     running     completed suspended proceeded retrying failed cancelled pending
-    retrying    enqueued running cancelled
-    suspended   enqueued running proceeded cancelled
-    proceeded   enqueued running cancelled
+    retrying    enqueued running cancelled failed
+    suspended   enqueued running proceeded cancelled failed
+    proceeded   enqueued running cancelled failed
     completed
     failed
     cancelled
@@ -64,7 +64,7 @@ def test_the_message_lists_the_moves_there_are() -> None:
     with pytest.raises(IllegalTransition) as caught:
         check(JobState.RETRYING, JobState.COMPLETED)
     assert str(caught.value) == (
-        "a job can't go from retrying to completed; from retrying it can go to: enqueued, running, cancelled"
+        "a job can't go from retrying to completed; from retrying it can go to: enqueued, running, failed, cancelled"
     )
 
 

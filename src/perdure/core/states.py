@@ -76,11 +76,13 @@ class WokenBy(Coded):
 _NOWHERE: Final = frozenset[JobState]()
 # A waiting job is claimed by a worker that runs it, or for a distributed engine that will.
 _CLAIMED: Final = frozenset({JobState.RUNNING, JobState.ENQUEUED})
+# What becomes of a job that no worker holds: somebody cancels it, or its deadline passes.
+_ENDED: Final = frozenset({JobState.CANCELLED, JobState.FAILED})
 
 TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
     {
-        JobState.PENDING: _CLAIMED | {JobState.CANCELLED},
-        JobState.ENQUEUED: frozenset({JobState.RUNNING, JobState.PENDING, JobState.CANCELLED}),
+        JobState.PENDING: _CLAIMED | _ENDED,
+        JobState.ENQUEUED: _ENDED | {JobState.RUNNING, JobState.PENDING},
         JobState.RUNNING: frozenset(
             {
                 JobState.PENDING,
@@ -92,9 +94,9 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
                 JobState.CANCELLED,
             }
         ),
-        JobState.RETRYING: _CLAIMED | {JobState.CANCELLED},
-        JobState.SUSPENDED: _CLAIMED | {JobState.PROCEEDED, JobState.CANCELLED},
-        JobState.PROCEEDED: _CLAIMED | {JobState.CANCELLED},
+        JobState.RETRYING: _CLAIMED | _ENDED,
+        JobState.SUSPENDED: _CLAIMED | _ENDED | {JobState.PROCEEDED},
+        JobState.PROCEEDED: _CLAIMED | _ENDED,
         JobState.COMPLETED: _NOWHERE,
         JobState.FAILED: _NOWHERE,
         JobState.CANCELLED: _NOWHERE,
