@@ -160,7 +160,7 @@ class Attempts(Tables):
             )
             if job is None:
                 continue
-            self.write("persist", job, worker, entry.claim, worker, NO_KEY_UPDATE, tx, entry.events)
+            self.write("persist", job, worker, entry.claim, worker, NO_KEY_UPDATE, tx)
             job.checkpoint += 1
             if entry.execution_metadata is not None:
                 job.data = entry.execution_metadata
@@ -196,7 +196,7 @@ class Attempts(Tables):
         )
         if job is None:
             raise FenceError
-        self.write("fence", job, worker, entry.claim, worker, NO_KEY_UPDATE, tx, entry.events)
+        self.write("fence", job, worker, entry.claim, worker, NO_KEY_UPDATE, tx)
         self.consume(job.id, entry.events, tx)
         job.checkpoint += 1
         if entry.execution_metadata is not None:
@@ -258,7 +258,7 @@ class Attempts(Tables):
             )
             if job is None or (job.cancel_requested and entry.state == _FAILED and "finish cancel" not in self.broken):
                 continue
-            self.write("finish", job, worker, entry.claim, holder, UPDATE, tx, entry.events)
+            self.write("finish", job, worker, entry.claim, holder, UPDATE, tx)
             data = entry.execution_metadata
             self.end(
                 job,
@@ -293,7 +293,7 @@ class Attempts(Tables):
             )
             if job is None or self._is_news(job, entry):
                 continue
-            self.write("release", job, worker, entry.claim, holder, UPDATE, tx, entry.events)
+            self.write("release", job, worker, entry.claim, holder, UPDATE, tx)
             self._release(job, entry, lapsed=lapsed)
             self.consume(entry.id, entry.events, tx)
             self.remember(job.id, Past(job.attempt, entry.ending, entry.attempt_woken_by, worker, entry.error))

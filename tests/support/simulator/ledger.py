@@ -94,6 +94,7 @@ class Ledger:
         self._landed: dict[int, Landed] = {}
         self._lapsed: set[Any] = set()
         self._reported: set[Any] = set()
+        self._counted: dict[int, Any] = {}
         self._model.before_change = self.look
         world.after_step = self.look_at_all
 
@@ -211,7 +212,7 @@ class Ledger:
         self._check_data(job_id, before, now)
 
     def _check_forgiven(self, job_id: int, before: _Row, now: _Row) -> None:
-        if before.lapsed_worker not in self._reported:
+        if self._counted.pop(job_id, None) not in self._reported:
             raise Broken(I9, f"a lapse of job {job_id} is forgiven, whose worker never reported: {before} -> {now}")
 
     def _check_data(self, job_id: int, before: _Row, now: _Row) -> None:
@@ -253,18 +254,12 @@ class Ledger:
             raise Broken(I3, f"job {job_id} leaves its attempt without its worker: {before} -> {now}")
         self._settled[job_id] = self._settled.get(job_id, 0) + 1
         key = job_id, before.claim
-        ending = self._endings.get(key)
-        if key in self._lapses and (ending is None or now.lapsed_worker is not None or self._is_lost(job_id)):
-            ending = "lapse"
+        ending = "lapse" if landed is not None and landed.by_rescue else self._endings.get(key)
         expected = self._expected(before, now, ending, key)
         found = now.state, now.retry_number, now.scheduler_retries, now.lapses
         counted = 2 if now.state in _FINAL else 4
         if found[:counted] != expected[:counted]:
             raise Broken(I9, f"job {job_id}, {ending}: {before} -> {now}, expected {expected}")
-
-    def _is_lost(self, job_id: int) -> bool:
-        ended = self._model.ended.get(job_id)
-        return ended is not None and ended.last_error is not None and b"work" in ended.last_error
 
     def _expected(self, before: _Row, now: _Row, ending: str | None, key: tuple[int, int]) -> tuple[int, ...]:
         if ending == "return":
@@ -281,6 +276,8 @@ class Ledger:
 
     def _expected_of_lapse(self, before: _Row, key: tuple[int, int]) -> tuple[int, ...]:
         counts = key not in self._persisted and not self._lapses[key]
+        if counts:
+            self._counted[key[0]] = self._landed[key[0]].worker
         lapses = 0 if key in self._persisted else before.lapses + counts
         if counts and lapses >= LIMITS.max_lapses:
             return FAILED, before.retry_number

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tests.support.simulator.rows import Ended, Event, Job, Past, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "KEY_SHARE",
@@ -53,7 +53,7 @@ class Landed(NamedTuple):
     found_worker: Any
     found_claim: int
     had_lease: bool
-    consumed: int
+    by_rescue: bool
 
 
 class Blocked(Exception):
@@ -257,12 +257,11 @@ class Tables:
         holder: Any,
         mode: int,
         tx: Tx | None,
-        events: Sequence[int] = (),
     ) -> None:
         """Take note that a fenced write lands on the job; called before it changes anything."""
         had_lease = holder is None or self.holds_lease(holder)
         place = job.state, job.worker, job.claim
-        self.landed.append(Landed(write, job.id, worker, claim, *place, had_lease, len(events)))
+        self.landed.append(Landed(write, job.id, worker, claim, *place, had_lease, holder not in {None, worker}))
         self.change(job.id, mode, tx)
 
     def change(self, job_id: int, mode: int, tx: Tx | None) -> None:
