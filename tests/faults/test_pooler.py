@@ -115,7 +115,7 @@ async def test_anything_behind_it_breaks_nothing(
 ) -> None:
     """Workers killed, frozen and stopped, backends terminated, the pooler killed: with clients behind it, too."""
     (folder := tmp_path / "pooler").mkdir(mode=0o755)
-    pooler = start_pooler(processes, migrated_database, folder, size=20)
+    pooler = start_pooler(processes, migrated_database, folder, size=20, idle_seconds=1)
 
     async def kill_the_pooler() -> None:
         while True:

@@ -34,7 +34,7 @@ auth_type = any
 pool_mode = {mode}
 default_pool_size = {size}
 server_login_retry = 0.1
-server_idle_timeout = 1
+server_idle_timeout = {idle}
 """
 
 
@@ -45,13 +45,13 @@ class Pooler:
         dsn: Leads through it to the database.
     """
 
-    def __init__(self, processes: Processes, dsn: str, config: Path, size: int) -> None:
+    def __init__(self, processes: Processes, dsn: str, config: Path, size: int, idle: int) -> None:
         """Know what to start; `start` does."""
         parts = urlsplit(dsn)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self._values = {"host": parts.hostname, "port": parts.port, "own_port": port, "size": size}
+        self._values = {"host": parts.hostname, "port": parts.port, "own_port": port, "size": size, "idle": idle}
         user = f"{parts.username}@" if parts.username else ""
         self.dsn = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{port}"))
         self._processes = processes
@@ -93,7 +93,9 @@ class Pooler:
         self._process.thaw()
 
 
-def start_pooler(processes: Processes, dsn: str, folder: Path, *, mode: Mode = "transaction", size: int = 4) -> Pooler:
+def start_pooler(
+    processes: Processes, dsn: str, folder: Path, *, mode: Mode = "transaction", size: int = 4, idle_seconds: int = 600
+) -> Pooler:
     """Start a pgbouncer before a database.
 
     Args:
@@ -102,10 +104,11 @@ def start_pooler(processes: Processes, dsn: str, folder: Path, *, mode: Mode = "
         folder: For its configuration.
         mode: When it gives a session to somebody else.
         size: How many sessions it has.
+        idle_seconds: After what time it ends one that nobody uses.
     """
     if _PROGRAM is None:
         pytest.skip("pgbouncer isn't installed (Debian: apt-get install pgbouncer)")
-    pooler = Pooler(processes, dsn, folder / "pgbouncer.ini", size)
+    pooler = Pooler(processes, dsn, folder / "pgbouncer.ini", size, idle_seconds)
     pooler.configure(mode=mode)
     pooler.start()
     return pooler

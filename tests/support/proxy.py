@@ -204,7 +204,10 @@ class _Connection:
         return self.is_swallowed
 
     async def _until_fair(self) -> None:
-        while self.weather.black_hole:  # noqa: ASYNC110 - a test sets it like any attribute
+        """Hold back an end, too, as long as it would vanish: while the hole lasts, or the client is there."""
+        while self.weather.black_hole or (  # noqa: ASYNC110 - a test sets it like any attribute
+            self.is_swallowed and not self.client_in.at_eof()
+        ):
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def serve(self, host: str, port: int) -> None:
