@@ -16,6 +16,7 @@ import pytest
 
 from perdure.errors import MisuseError
 from perdure.worker.health import Address, Answer, HealthServer
+from tests.faults.operations.nights import AT_NIGHT
 from tests.faults.operations.office_jobs import start_jobs
 from tests.support.waiting import wait_until
 
@@ -147,6 +148,7 @@ async def test_a_blocked_loop_is_not_live_before_the_process_ends_itself(
     assert await worker.end() == 1
 
 
+@AT_NIGHT
 async def test_a_frozen_process_answers_nothing_and_is_live_when_it_thaws(
     migrated_database: str, start_worker: Callable[..., Process], port: int
 ) -> None:

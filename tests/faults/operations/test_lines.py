@@ -23,8 +23,9 @@ from tests.faults.operations.lines import (
     assert_lines,
     logged,
 )
+from tests.faults.operations.nights import AT_NIGHT
 from tests.faults.operations.office_jobs import start_jobs, until_held
-from tests.support.tiers import TIER, count
+from tests.support.tiers import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 OUTAGE_SECONDS = count(push=4, nightly=60)
 JOBS = count(push=300, nightly=2_000)
-AT_NIGHT = pytest.mark.skipif(TIER == "push", reason="tried by `make faults`, not on every push")
 REFUSES = r"WARNING the database refuses to work: {} \(\w+( \d)?\); trying again until it works"
 
 
@@ -100,6 +100,7 @@ async def test_a_frozen_server_is_found_out_and_said_and_nobody_waits_for_its_an
     assert_lines(worker, [STARTING, READY, AWAY, LOST, NEW_LEASE, AGAIN, STOPPING, STOPPED], perhaps=[RESCUED])
 
 
+@AT_NIGHT
 @pytest.mark.timeout(120)
 async def test_a_server_that_has_become_read_only_is_named_so_and_not_hammered(
     private_cluster: Cluster, private_dsn: str, start_worker: Callable[..., Process]

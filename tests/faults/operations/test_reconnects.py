@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.tiers import count
+from tests.faults.operations.nights import AT_NIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.processes import Process
 
 WORKERS = 3
-OUTAGE_SECONDS = count(push=12, nightly=60)
+OUTAGE_SECONDS = 60
 # Once the delays have grown: two lanes and the listener every 5 s or so, the heartbeat every second.
 MOST_A_SECOND = 2.5
 FIRST_SECONDS = 4
@@ -38,6 +38,7 @@ async def knocks(port: int, seconds: float) -> list[float]:
     return at_seconds
 
 
+@AT_NIGHT
 @pytest.mark.timeout(200)
 async def test_attempts_grow_rare_and_dont_come_in_step(
     private_cluster: Cluster, private_dsn: str, start_worker: Callable[..., Process]

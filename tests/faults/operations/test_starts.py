@@ -13,6 +13,7 @@ import pytest
 from perdure import App, Context
 from perdure import connections as connections_module
 from perdure.errors import DatabaseUnavailable
+from tests.faults.operations.nights import AT_NIGHT
 from tests.support.tiers import count
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ async def _until_waiting(dsn: str, number: int) -> None:
     pytest.fail("nobody waits for the lock")
 
 
+@AT_NIGHT
 async def test_opening_tells_at_once_that_nobody_listens_and_in_time_that_nobody_answers(
     private_cluster: Cluster, private_dsn: str
 ) -> None:
