@@ -358,7 +358,8 @@ async def test_an_end_just_before_the_asking_is_seen(app: App, worker: Any, monk
     monkeypatch.setattr(Waiters, "_ask_many", end_and_ask)
     monkeypatch.setattr(Waiters, "_start", lambda _: None)  # nobody listens or polls: it is seen at once, or never
     async with App(app.dsn) as other:
-        assert await (await define(other).start()).result(timeout=10) == Imported(5)
+        async with asyncio.timeout(10):
+            assert await (await define(other).start()).result() == Imported(5)
 
 
 async def test_a_job_of_a_transaction_that_is_not_committed_in_time_is_not_found(

@@ -45,14 +45,14 @@ def main() -> int:
             trials = _try_all(chosen, base, servers, options.processes)
     finally:
         run.end()
-    seconds = time.monotonic() - began_at_seconds
-    text = table(trials, seconds)
+    text = table(trials)
     if options.into is not None:
         put(options.into, text)
     bad = [trial for trial in trials if trial.fate not in _GOOD]
     for trial in bad:
         _say(f"\n{trial.mutant.name}: {trial.fate.value}\n{trial.told}")
     _say(text if options.table else text.partition("\n")[0])
+    _say(f"in {(time.monotonic() - began_at_seconds) / 60:.0f} minutes")
     return 1 if bad or not trials else 0
 
 

@@ -65,7 +65,7 @@ class Mutant:
     after: str
     tests: tuple[str, ...]
     more: tuple[Edit, ...] = field(default=(), kw_only=True)
-    timeout_seconds: float = field(default=240.0, kw_only=True)
+    timeout_seconds: float = field(default=120.0, kw_only=True)
     breaks_import: bool = field(default=False, kw_only=True)
 
     @property

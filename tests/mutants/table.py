@@ -18,11 +18,11 @@ __all__ = ["put", "table"]
 _BEGIN, _END = "<!-- mutants: begin -->\n", "<!-- mutants: end -->\n"
 
 
-def table(trials: Sequence[Trial], seconds: float) -> str:
+def table(trials: Sequence[Trial]) -> str:
     """Return what has become of each, and in all."""
     counts = Counter(trial.fate for trial in trials)
     told = ", ".join(f"{count} {fate.value}" for fate in Fate if (count := counts[fate]))
-    lines = [f"{len(trials)} mutants: {told}; in {seconds / 60:.0f} minutes.", ""]
+    lines = [f"{len(trials)} mutants: {told}.", ""]
     lines += ["| the mutant | what it breaks | | by the test | s |", "|---|---|---|---|---|"]
     for trial in trials:
         cells = (trial.mutant.name, trial.mutant.breaks, trial.fate.value, _test(trial), f"{trial.seconds:.0f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -341,9 +342,11 @@ async def test_what_a_stop_gives_back_is_taken_at_once_by_another_worker(migrate
             await running.wait()
             other = app.worker()
             await other.__aenter__()
+            await until(lambda: other.claimer.sleeping, "the other sleeps")
+            over_at_seconds = time.monotonic() + 0.5
             await until(
-                lambda: other.claimer.sleeping and not any(lane._looks._everywhere for lane in other.lanes),
-                "the other sleeps, and would look by itself no more",
+                lambda: time.monotonic() > over_at_seconds and not any(lane._looks._everywhere for lane in other.lanes),
+                "all looks that have other reasons are over",
             )
         assert await job.result(timeout=10) == 2
         await other.stop()
