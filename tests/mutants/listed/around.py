@@ -6,7 +6,6 @@ from tests.mutants.mutant import Mutant
 
 __all__ = ["AROUND"]
 
-_STARTS = "tests/faults/operations/test_starts.py::"
 _RESULTS = "tests/acceptance/test_client_results.py::"
 
 AROUND = (
@@ -42,14 +41,6 @@ AROUND = (
         "from ended where awaited)",
         "from ended where awaited and false)",
         ("tests/store/test_finish.py::test_the_end_of_an_awaited_job_is_notified_with_its_id",),
-    ),
-    Mutant(
-        "a client that waits for ever",
-        "a server that is frozen uses up the pool",
-        "connections.py",
-        "call_later(ANSWER_SECONDS, cut, self._connection)",
-        "call_later(1e6, cut, self._connection)",
-        (f"{_STARTS}test_a_server_that_freezes_under_calls_doesnt_keep_their_connections_for_ever",),
     ),
     Mutant(
         "a broken connection under a start says nothing",
