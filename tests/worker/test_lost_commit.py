@@ -12,11 +12,17 @@ import pytest_asyncio
 
 from perdure import App, Context, JobState
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
+from perdure.store import running
 from tests.support.jobs import job_until, until
 from tests.support.proxy import Proxy, Weather
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from uuid import UUID
+
+    from perdure.store.calls import Call
+    from perdure.store.settles import Persist
+    from perdure.store.sql import Names
 
 
 @dataclass
@@ -268,3 +274,22 @@ async def test_a_lane_that_hears_nothing_is_found_out_though_the_lease_is_renewe
         proxy.weather_of.clear()
         assert await job.result(timeout=20) == 1
         assert worker.worker_id == first
+
+
+async def test_a_row_that_was_locked_for_a_moment_when_asked_about_a_commit_is_no_lost_lease(
+    migrated_database: str, table: psycopg.AsyncConnection[Any], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    app = app_with_pages(proxy.dsn, proxy, "before", seen)
+    ask = running.take_checkpoint_number
+    numbers = iter([100])
+
+    def asks_in_vain_first(names: Names, worker: UUID, entry: Persist) -> Call[int | None]:
+        return ask(names, worker, entry._replace(checkpoint=next(numbers, entry.checkpoint)))
+
+    monkeypatch.setattr(running, "take_checkpoint_number", asks_in_vain_first)
+    async with app, app.worker():
+        job = await app.tasks["pages"].start()
+        assert await job.result(timeout=20) == 4
+    assert seen == ["run from 0", "armed", "raised at 2", "run from 2"]
+    assert await effects(table) == [0, 1, 2, 3]

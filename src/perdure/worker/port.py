@@ -176,6 +176,13 @@ class WorkerPort:
             raise DatabaseUnavailable(message)  # asked again
         if row is not None and row.claim == entry.claim and row.checkpoint == entry.checkpoint + 1:
             return True
+        if row is not None and (row.claim, row.worker_id, row.checkpoint) == (
+            entry.claim,
+            attempt.worker_id,
+            entry.checkpoint,
+        ):
+            message = f"job {entry.id}: its row was locked by somebody else for a moment"
+            raise DatabaseUnavailable(message)  # asked again: the number can be had by now
         message = (
             f"job {entry.id}, attempt {attempt.job.attempt}: the lease was lost while its transaction was committed"
         )

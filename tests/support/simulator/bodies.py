@@ -229,6 +229,12 @@ class Body:
                 continue
             if row is not None and row.claim == entry.claim and row.checkpoint == entry.checkpoint + 1:
                 return True
+            if row is not None and (row.claim, row.worker_id, row.checkpoint) == (
+                entry.claim,
+                self.worker_id,
+                entry.checkpoint,
+            ):
+                continue  # it was locked for a moment: the number can be had by now
             raise LeaseLost
 
     # --- end
