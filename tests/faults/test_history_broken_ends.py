@@ -38,7 +38,7 @@ def _deaf_to_an_event(story: Story) -> None:
 
 def _slow_rescue(story: Story) -> None:
     story.faults.append(Fault("SIGKILL", 10, at=0.5))
-    story.write(P, worker=None, lapses=1, lapsed_worker="w1", at=40.0)
+    story.write(P, worker=None, lapses=1, rescued=True, at=40.0)
 
 
 def _result_never_came(story: Story) -> None:
@@ -77,23 +77,23 @@ def _retried_though_it_returned(story: Story) -> None:
 
 def _lapse_spends_a_retry(story: Story) -> None:
     story.faults.append(Fault("SIGKILL", 10))
-    story.write(P, worker=None, lapses=1, lapsed_worker="w1", scheduler_retries=1)
+    story.write(P, worker=None, lapses=1, rescued=True, scheduler_retries=1)
 
 
 def _lapse_not_counted(story: Story) -> None:
     story.faults.append(Fault("SIGKILL", 10))
-    story.write(P, worker=None, lapses=0, lapsed_worker="w1")
+    story.write(P, worker=None, lapses=0, rescued=True)
 
 
 def _lapse_loses_its_place(story: Story) -> None:
     story.faults.append(Fault("SIGKILL", 10))
-    story.write(P, worker=None, lapses=1, lapsed_worker="w1", due=8.0)
+    story.write(P, worker=None, lapses=1, rescued=True, due=8.0)
 
 
 def _outlives_its_lapses(story: Story) -> None:
     story.faults.append(Fault("SIGKILL", 10))
     for lapses in (1, 2, 3):
-        story.write(P, worker=None, lapses=lapses, lapsed_worker="w1")
+        story.write(P, worker=None, lapses=lapses, rescued=True)
         story.claim()
 
 

@@ -28,7 +28,7 @@ def _a_long_life() -> Story:
     story.claim()
     story.handler += [Stepped(1, 2, "s", 1), Effect(1, 2, 1)]
     story.faults.append(Fault("SIGKILL", 10, at=3.0))
-    story.write(P, worker=None, lapses=1, lapsed_worker="w1")
+    story.write(P, worker=None, lapses=1, rescued=True)
     story.claim(worker="w2")
     story.handler.append(Effect(1, 3, 1))
     story.persist(effects=2)
@@ -37,7 +37,7 @@ def _a_long_life() -> Story:
     story.asks("send", "Sent", "e1")
     story.asks("send", "Sent", "e2")
     story.asks("send", None, "e3")
-    story.claim(lapsed_worker=None)
+    story.claim()
     story.row("e1", seen=["e1"])
     story.ends("suspends", S, scheduler_retries=0, due=None)
     story.write(G, woken_by=2, due=9.0)
@@ -99,7 +99,7 @@ def _a_poisonous_job() -> Story:
     story = running()
     story.faults += [Fault("SIGKILL", 10, at=1.0)]
     for lapses in (1, 2):
-        story.write(P, worker=None, lapses=lapses, lapsed_worker="w1")
+        story.write(P, worker=None, lapses=lapses, rescued=True)
         story.claim()
     story.write(F, moved=True, error={"type": "perdure.errors.WorkerLost"})
     return story
@@ -110,7 +110,7 @@ def _a_lost_commit() -> Story:
     story = running()
     story.write(R, checkpoint=2)
     story.faults.append(Fault("SIGKILL", 10))
-    story.write(P, worker=None, lapses=1, lapsed_worker="w1", at=2.0)
+    story.write(P, worker=None, lapses=1, rescued=True, at=2.0)
     story.claim()
     story.ends("returns", C)
     return story
@@ -153,7 +153,7 @@ def test_a_good_history_breaks_nothing(build: Callable[[], Story]) -> None:
 def test_recovery_isnt_timed_where_the_rules_name_no_time() -> None:
     story = running()
     story.faults.append(Fault("SIGKILL", 10, at=0.5))
-    story.write(P, worker=None, lapses=1, lapsed_worker="w1", at=4000.0)
+    story.write(P, worker=None, lapses=1, rescued=True, at=4000.0)
     story.claim()
     story.ends("returns", C)
     assert violations(story.history(Rules())) == []

@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from perdure import JobState
+from perdure.core.history import AttemptEnding
 from tests.support.history.values import EffectRow, Event, Image, Row, Session, Worker
 
 if TYPE_CHECKING:
@@ -31,18 +32,18 @@ __all__ = [
 __all__ += ["database_seconds", "read_unread"]
 
 _COLUMNS = """
-    job, task, state, attempt, claim, checkpoint, worker, retry_number, scheduler_retries, lapses, lapsed_worker,
-    proceed_requested, cancel_requested, asleep, woken_by, due, place, outcome, error
+    job, task, state, attempt, claim, checkpoint, worker, retry_number, scheduler_retries, lapses, proceed_requested,
+    cancel_requested, asleep, woken_by, due, place, outcome, error
 """
 _LIVE = """
     {row}.id, {row}.task, {row}.state, {row}.attempt, {row}.claim, {row}.checkpoint, {row}.worker_id,
-    {row}.retry_number, {row}.scheduler_retries, {row}.lapses, {row}.lapsed_worker_id, {row}.proceed_requested,
+    {row}.retry_number, {row}.scheduler_retries, {row}.lapses, {row}.proceed_requested,
     {row}.cancel_requested, {row}.asleep, {row}.woken_by, {row}.scheduled_at, {row}.execution_metadata,
     null::json, {row}.error
 """
 _ENDED = """
     {row}.id, {row}.task, {row}.state, {row}.attempt, {row}.claim, {row}.checkpoint, {row}.worker_id,
-    {row}.retry_number, 0, 0, null::uuid, false, false, false, {row}.woken_by, {row}.scheduled_at,
+    {row}.retry_number, 0, 0, false, false, false, {row}.woken_by, {row}.scheduled_at,
     {row}.execution_metadata, {row}.result, {row}.error
 """
 _TABLES = """
@@ -65,7 +66,6 @@ create table history.images (
     retry_number int not null,
     scheduler_retries int not null,
     lapses int not null,
-    lapsed_worker uuid,
     proceed_requested boolean not null,
     cancel_requested boolean not null,
     asleep boolean not null,
@@ -91,11 +91,24 @@ create table history.effects (
     transaction bigint not null default pg_current_xact_id()::text::bigint
 );
 
+-- The attempts of lost workers: a job may be given back just so by a worker that is alive.
+create table history.rescues (
+    job bigint not null,
+    transaction bigint not null default pg_current_xact_id()::text::bigint
+);
+
 create table history.orders (key text not null);
 
 create function history.log_worker() returns trigger language plpgsql as $$
 begin
     insert into history.workers (worker, pid) values (new.id, new.pid);
+    return null;
+end
+$$;
+
+create function history.log_rescue() returns trigger language plpgsql as $$
+begin
+    insert into history.rescues (job) values (new.job_id);
     return null;
 end
 $$;
@@ -140,18 +153,25 @@ def install(dsn: str, schema_name: str = "background_tasks") -> None:
                 "create trigger history after insert on {}.workers for each row execute function history.log_worker()"
             ).format(schema)
         )
+        connection.execute(
+            sql.SQL(
+                "create trigger history after insert on {}.attempts for each row when (new.ending = {}) "
+                "execute function history.log_rescue()"
+            ).format(schema, AttemptEnding.LAPSED.code)
+        )
 
 
 def clear(connection: psycopg.Connection[Any]) -> None:
     """Forget all that was written down; workers that live stay known."""
-    connection.execute("truncate history.images, history.effects, history.orders")
+    connection.execute("truncate history.images, history.effects, history.rescues, history.orders")
 
 
 def read_images(connection: psycopg.Connection[Any]) -> list[Image]:
     """Read the log."""
     rows = connection.execute(
         "select number, extract(epoch from at)::float8, transaction, who, removed, live, job, task, state, attempt, "
-        "claim, checkpoint, worker::text, retry_number, scheduler_retries, lapses, lapsed_worker::text, "
+        "claim, checkpoint, worker::text, retry_number, scheduler_retries, lapses, exists (select from history.rescues "
+        "where rescues.job = images.job and rescues.transaction = images.transaction), "
         "proceed_requested, cancel_requested, asleep, woken_by, extract(epoch from due)::float8, place, outcome, error "
         "from history.images order by number"
     )

@@ -51,7 +51,7 @@ class Story:
             self.images.append(last._replace(number=number, transaction=transaction, removed=True))
             changes.setdefault("live", not last.live)
             changes.setdefault("worker", last.worker)
-        changes.setdefault("at", float(number))
+        changes = {"at": float(number), "rescued": False, **changes}
         self._last = last._replace(number=number, transaction=transaction, state=state, **changes)
         self.images.append(self._last)
 
@@ -105,7 +105,7 @@ class Story:
 
 FIRST = Image(
     number=0, at=0.0, transaction=0, who="perdure worker", removed=False, live=True, job=1, task="plan", state=P,
-    attempt=0, claim=0, checkpoint=0, worker=None, retry_number=0, scheduler_retries=0, lapses=0, lapsed_worker=None,
+    attempt=0, claim=0, checkpoint=0, worker=None, retry_number=0, scheduler_retries=0, lapses=0, rescued=False,
     proceed_requested=False, cancel_requested=False, asleep=False, woken_by=0, due=5.0, place={}, outcome=None,
     error=None,
 )  # fmt: skip

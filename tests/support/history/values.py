@@ -45,6 +45,7 @@ class Image(NamedTuple):
         who: The `application_name` of the connection.
         removed: Whether the row was taken from its table.
         live: Whether its table is `jobs`, and not `finished_jobs`.
+        rescued: Whether the write ended the attempt of a lost worker.
         place: The execution metadata.
         outcome: Of an ended job, its result; None without one.
         error: The stored error.
@@ -67,7 +68,7 @@ class Image(NamedTuple):
     retry_number: int
     scheduler_retries: int
     lapses: int
-    lapsed_worker: str | None
+    rescued: bool
     proceed_requested: bool
     cancel_requested: bool
     asleep: bool
@@ -95,8 +96,7 @@ class Move(NamedTuple):
         before, after = self
         if before is None or after is None or before.worker is None:
             return False
-        # A mark of an earlier loss stays until the job's next outcome.
-        return after.live and after.worker is None and after.lapsed_worker == before.worker
+        return after.live and after.worker is None and after.rescued
 
 
 class Row(NamedTuple):
