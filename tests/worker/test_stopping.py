@@ -307,6 +307,7 @@ async def test_nothing_is_claimed_during_a_stop(migrated_database: str) -> None:
         running.set()
         while not ctx.stopping:  # noqa: ASYNC110 - there is nothing to wait for
             await asyncio.sleep(0.001)
+        await until(lambda: not any(lane.exchange_began_at_seconds for lane in worker.lanes), "no claim is on its way")
         other = await task.start()
         for number in range(5):
             worker.wake()

@@ -33,6 +33,7 @@ class Worker:
         self.lanes = [Lane(), Lane()]
         self.stray = stray
         self.known: set[int] = set()
+        self.running: dict[int, Any] = {}
         self.during_the_look: Callable[[], None] = lambda: None
         self.let_go: list[PutBack | Finish] = []
         self.desk = self.executor = self
