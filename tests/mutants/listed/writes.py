@@ -143,7 +143,7 @@ WRITES = (
         "store/queries/finish.sql",
         _TIME_LINE,
         "",
-        ("tests/faults/test_time_lines.py::test_all_writes_are_refused_before_the_worker_knows",),
+        _guards("finish: a lease that is of another time line"),
     ),
     Mutant(
         "persist without the time line",
