@@ -21,18 +21,21 @@ _TOKEN = re.compile(r"[();]|\b(?:where|and|or|then|returning|order by|limit|on)\
 _NO_GUARDS = {
     # Whom a write notifies.
     ("retry", "lapsed_at is null"),
-    ("retry", "exists (select from "),
     ("retry", "sleeping"),
     ("proceed", "lapsed_at is null"),
-    ("proceed", "exists (select from "),
     ("proceed", "sleeping"),
     ("finish", "awaited"),
     ("expire", "awaited"),
     ("wake_unread", "sleeping"),
     ("wake_unread", "lapsed_at is null"),
+    ("wake_unread", "(queues is null"),
+    ("proceed", "exists ( select from "),
+    ("proceed", "(queues is null"),
+    ("retry", "(queues is null"),
     # What spares look-ups.
     ("release", "released.attempt > 100"),
     # What a write writes.
+    ("release", "(%(lapses)s::smallint[])"),
     ("proceed", "not exists (select from proceeded"),
     ("proceed", "asleep"),
     # What else an operator's retry writes and deletes: test_retry.py.

@@ -81,9 +81,30 @@ async def test_a_worker_that_is_back_takes_back_what_others_have_counted_meanwhi
     worker.claimer.open = False  # until it has another lease
     await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
     count = await rescue(table, names, lost, other, worker.limits_of, ever_reported=False)
-    assert (count, await scene.lapses()) == (1, 1)
+    assert count == 1  # and so is its lapse, unless the worker has just heard of that
     worker._heartbeat.hurry()
     async with asyncio.timeout(15):
         while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
             await asyncio.sleep(0.01)
     await asyncio.wait_for(scene.again.wait(), 15)
+
+
+async def test_a_job_that_is_locked_when_its_code_comes_is_due_as_soon_as_it_isnt(
+    app: App, migrated_database: str
+) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        pass
+
+    job = await task.start()
+    async with await psycopg.AsyncConnection.connect(migrated_database) as holder:
+        await holder.execute(
+            "update background_tasks.jobs set unreadable = 40, scheduled_at = clock_timestamp() + interval '60 s'"
+        )
+        await holder.commit()
+        await holder.execute("select from background_tasks.jobs for update")
+        async with app.worker() as worker:
+            await (await task.start()).result(timeout=15)  # by now it has looked
+            assert worker._short_tasks  # and goes on to look
+            await holder.rollback()
+            await job.result(timeout=15)

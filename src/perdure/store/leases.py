@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LapsedJob",
+    "Revived",
     "Stray",
     "Sweep",
     "WorkerRow",
@@ -61,6 +62,13 @@ class Stray(NamedTuple):
     claim: int
     checkpoint: int
     cancel_requested: bool
+
+
+class Revived(NamedTuple):
+    """How many jobs are due since their code has come, and how many had waited: more, where some are locked."""
+
+    revived: int
+    waited: int
 
 
 class Sweep(NamedTuple):
@@ -212,9 +220,10 @@ def forgive(names: Names, worker: UUID, ids: Sequence[int]) -> Call[None]:
     return Call(names.statements["forgive"], parameters, lambda _rows: None)
 
 
-def revive(names: Names, tasks: Sequence[str]) -> Call[int]:
-    """Make the jobs of these tasks due that waited for a worker that can read them; answers how many."""
-    return Call(names.statements["revive"], {"names": list(tasks)}, len)
+def revive(names: Names, tasks: Sequence[str]) -> Call[Revived]:
+    """Make the jobs of these tasks due that waited for a worker that can read them."""
+    parameters = {"names": texts([task.encode() for task in tasks])}
+    return Call(names.statements["revive"], parameters, lambda rows: Revived(*rows[0]))
 
 
 def forget_workers(names: Names) -> Call[None]:

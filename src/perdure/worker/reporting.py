@@ -28,15 +28,12 @@ __all__ = ["report_again"]
 T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _AGAIN_SECONDS = 0.1
+_LOOKS = 100
 
 
 async def report_again(worker: Worker, worker_id: UUID) -> None:
     """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
     names = worker.names
-    revive = leases.revive(names, list(worker.tasks))
-    while await _on_lane(worker, functools.partial(calls.run, call=revive)):
-        worker.claimer.look_everywhere()
-        worker.wake()
     while worker.lost:
         lost, ids = next(iter(worker.lost.items()))
         # Our own dead id: without its lease its jobs can be rescued now, with no lapse counted against them.
@@ -47,6 +44,21 @@ async def report_again(worker: Worker, worker_id: UUID) -> None:
             await _on_lane(worker, functools.partial(calls.run, call=leases.forgive(names, lost, ids)))
         worker.lost.pop(lost, None)
     worker.wake()
+    await _revive(worker)
+
+
+async def _revive(worker: Worker) -> None:
+    """Make jobs due that waited for this code. Bounded: some may be deferred again as soon as they are looked at."""
+    revive = leases.revive(worker.names, list(worker.tasks))
+    for _ in range(_LOOKS):
+        found = await _on_lane(worker, functools.partial(calls.run, call=revive))
+        if found.revived:
+            worker.claimer.look_everywhere()
+            worker.wake()
+        elif not found.waited:
+            return
+        else:  # somebody has them locked: a waiter for a result for a moment, a caller's transaction for longer
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 async def _on_lane(worker: Worker, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:

@@ -211,11 +211,19 @@ CLAIMS = (
         ("tests/worker/test_strays.py::test_a_job_that_came_here_during_the_look_is_no_stray",),
     ),
     Mutant(
+        "jobs that wait for code and are locked aren't revived",
+        "after a deploy they wait up to a minute more",
+        "worker/reporting.py",
+        "        elif not found.waited:",
+        "        else:  # ",
+        ("tests/worker/test_reporting.py::test_a_job_that_is_locked_when_its_code_comes_is_due_as_soon_as_it_isnt",),
+    ),
+    Mutant(
         "jobs that wait for code aren't revived",
         "after a deploy they wait up to a minute more",
         "worker/reporting.py",
-        "    while await _on_lane(worker, functools.partial(calls.run, call=revive)):",
-        "    while not worker_id and await _on_lane(worker, functools.partial(calls.run, call=revive)):",
+        "    worker.wake()\n    await _revive(worker)",
+        "    worker.wake()",
         ("tests/faults/inputs/test_malformed_rows.py::test_a_job_from_the_future_is_due_when_its_code_comes",),
     ),
     Mutant(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perdure.store.leases import LapsedJob, Sweep
+from perdure.store.leases import LapsedJob, Revived, Sweep
 from tests.support.simulator.attempts import Attempts
 from tests.support.simulator.clients import Clients
 from tests.support.simulator.model import NO_KEY_UPDATE, UPDATE
@@ -160,23 +160,19 @@ class Model(Attempts, Clients):
             self.end(job, _FAILED, error=error, last_error=last_error)
         return len(over)
 
-    def revive(self, tasks: Iterable[str]) -> int:
+    def revive(self, tasks: Iterable[str]) -> Revived:
         """revive.sql."""
         now, names = self.tick(), set(tasks)
         waiting = [
             job
             for job in self.jobs.values()
-            if job.unreadable > 0
-            and job.task in names
-            and job.state == 0
-            and job.due is not None
-            and job.due > now
-            and self.is_free(job.id, NO_KEY_UPDATE, None)
+            if job.unreadable > 0 and job.task in names and job.state == 0 and job.due is not None and job.due > now
         ]
-        for job in waiting:
+        free = [job for job in waiting if self.is_free(job.id, NO_KEY_UPDATE, None)]
+        for job in free:
             self.touched.add(job.id)
             job.due, job.unreadable = min(job.created, now), 1
-        return len(waiting)
+        return Revived(len(free), len(waiting))
 
     def locked_ids(self) -> set[int]:
         """The jobs that an open transaction has a lock on: of what it has written others see nothing."""
