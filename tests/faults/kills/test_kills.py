@@ -65,6 +65,10 @@ async def test_workers_are_frozen_for_longer_than_their_lease_and_change_nothing
             assert await worker.end(within_seconds=90) == 0, worker.output
         else:
             await workshop.finish()
+            # Nobody waits for those of workers that held nothing.
+            await workshop.until(
+                "not exists (select from workers where lapsed_at is null and lease_until > clock_timestamp())"
+            )
             await _wake_up(workshop, victims, workshop.ids)
         await assert_all_is_well(workshop)
 

@@ -192,7 +192,8 @@ class Workshop:
             "not exists (select from jobs join workers on workers.id = worker_id where lapsed_at is not null)"
         )
         await self.until(  # suspects run one at a time, and the first of them waits, too
-            "not exists (select from jobs where state in (0, 3, 5) and scheduled_at <= clock_timestamp() and not suspect)"
+            "not exists (select from jobs "
+            "where state in (0, 3, 5) and not suspect and scheduled_at <= clock_timestamp())"
         )
         held = await self.rows("select id from jobs where worker_id is not null order by id")
         return worker, [job_id for (job_id,) in held]
