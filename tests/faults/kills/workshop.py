@@ -184,7 +184,7 @@ class Workshop:
     async def worker_that_waits(self, gate: Path) -> tuple[Process, list[int]]:
         """Start a worker whose handlers wait for a file, and let it take all; answers which jobs it has."""
         self._pauses = True
-        settings = {"concurrency": 500, "threads": 100, "shutdown_grace": 5, "cancel_grace": 1}
+        settings = {"concurrency": 5000, "threads": 1000, "shutdown_grace": 5, "cancel_grace": 1}
         worker = self.worker(TEST_GATE=str(gate), TEST_EXECUTION=json.dumps(settings))
         await worker.line("worker ready", within_seconds=_DEADLINE_SECONDS)
         await self.until("(select count(*) = 1 from workers where lapsed_at is null)")
