@@ -336,8 +336,15 @@ def jsonb(data: bytes) -> str:
 
 
 def interval(duration: timedelta | None) -> str | None:
-    """Hand a duration to an `::interval` placeholder: without days, which some time zones have of 23 or 25 hours."""
-    return None if duration is None else f"{duration // timedelta(microseconds=1)} microseconds"
+    """Hand a duration to an `::interval` placeholder: without days, which some time zones have of 23 or 25 hours.
+
+    Nor as a count of microseconds: PostgreSQL 14 reads no number of more than 31 bits, which are 35 minutes.
+    """
+    if duration is None:
+        return None
+    sign = "-" if duration < timedelta() else ""
+    seconds, microseconds = divmod(abs(duration) // timedelta(microseconds=1), 1_000_000)
+    return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{microseconds:06}"
 
 
 def _payloads(new: NewPayloads | None) -> dict[str, Any]:
