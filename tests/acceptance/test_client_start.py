@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,6 +53,15 @@ async def test_start_takes_a_checkpoint_a_queue_a_priority_and_a_time(app: App, 
     job = await app.job(job.id)
     assert job.execution_metadata == Progress(5)
     assert (job.queue, job.priority, job.scheduled_at) == ("slow", -100, at)
+
+
+class _Priority(int, Enum):
+    HIGH = 50
+
+
+async def test_a_priority_may_be_the_member_of_an_enum_of_numbers(app: App, task: Any) -> None:
+    job = await task.start(Meta("riga"), priority=_Priority.HIGH)
+    assert (await app.job(job.id)).priority == 50
 
 
 async def test_a_duration_counts_from_now_by_the_databases_clock_and_the_past_means_now(task: Any) -> None:

@@ -148,7 +148,9 @@ def _parameters(connection: BaseConnection[Any], call: Call[Any]) -> _Parameters
                     values.append(value.encode())
                 except UnicodeEncodeError:
                     return None
-            case int() | float() | UUID() | datetime():
+            case int():
+                values.append(b"%d" % value)  # `str` of a number that is an enum's member may be its name
+            case float() | UUID() | datetime():
                 values.append(str(value).encode())
             case arrays.Packed():
                 values.append(value.pack(connection))
