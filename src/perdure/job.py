@@ -347,11 +347,12 @@ class Job(Generic[M, X, R, E]):
 def _decode_progress(data: bytes) -> JobProgress | None:
     try:
         progress = msgspec.json.decode(data, type=JobProgress)
-        # At the calendar's ends a time can't be shown in every zone; and one without a zone is compared with none.
-        progress.at.astimezone(UTC)
+        if progress.at.utcoffset() is None:
+            return None  # a time without a zone is compared with none
+        progress.at.astimezone(UTC)  # at the calendar's ends a time can't be shown in every zone
     except (msgspec.MsgspecError, RecursionError, OverflowError):
         return None
-    return None if progress.at.utcoffset() is None else progress
+    return progress
 
 
 def _shortened(text: str) -> str:

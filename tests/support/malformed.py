@@ -69,6 +69,10 @@ _TEXT_JSON: Final = (
     '\'{"a": 1, "a": 2}\'',
     "('{\"raised\": ' || " + _DEEP + " || '}')",
 )
+_PROGRESS: Final = tuple(
+    f'\'{{"done": 1, "total": 2, "note": null, "at": "{at}"}}\''
+    for at in ("2026-11-24T12:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59", "0001-01-01T00:00:00+14:00")
+)
 _UUIDS: Final = ("'00000000-0000-0000-0000-000000000000'", "gen_random_uuid()")
 
 JOBS: Final[dict[str, tuple[str, ...]]] = {
@@ -102,7 +106,7 @@ JOBS: Final[dict[str, tuple[str, ...]]] = {
     "execution_metadata": _JSON,
     "error": _TEXT_JSON,
     "last_error": _TEXTS,
-    "progress": _TEXT_JSON,
+    "progress": (*_TEXT_JSON, *_PROGRESS),
 }
 """Of a job that can still run."""
 
