@@ -15,6 +15,7 @@ from perdure.core.states import JobState
 from perdure.errors import MissingRight, MisuseError
 from perdure.gathering import Gathered
 from perdure.store import jobs
+from perdure.store.notify import job_id_of
 from perdure.store.refusals import for_log
 
 if TYPE_CHECKING:
@@ -170,8 +171,8 @@ class Waiters:
     def _notified(self, payload: str | None) -> None:
         if payload is None:  # connected just now: what was sent before is lost
             self._look.set()
-        elif payload.isdecimal():
-            self._tell(int(payload))
+        elif (job_id := job_id_of(payload)) is not None:
+            self._tell(job_id)
 
     def _tell(self, job_id: int) -> None:
         for waiter in self._waiters_of.get(job_id, ()):

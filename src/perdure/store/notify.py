@@ -24,7 +24,7 @@ from perdure.store.sql import quote_identifier
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "job_id_of"]
 
 _log = logging.getLogger("perdure")
 # A connection may be dead and look alive: a round trip tells.
@@ -34,6 +34,13 @@ _BACK_OFF_SECONDS = (0.1, 5.0)
 _OWN_CHANNEL: Final = "perdure_own"
 _HEARING_SECONDS = 3.0
 _HEARS_AGAIN_SECONDS = 60.0
+_LONGEST_ID: Final = 19
+
+
+def job_id_of(payload: str) -> int | None:
+    """Read a job's id that a notification holds; None when that is something else: anybody may notify anything."""
+    is_id = payload.isascii() and payload.isdecimal() and len(payload) <= _LONGEST_ID
+    return int(payload) if is_id else None
 
 
 class Listener:

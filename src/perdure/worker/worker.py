@@ -17,7 +17,7 @@ from perdure.cancelling import cancel_and_wait, held
 from perdure.errors import PerdureError
 from perdure.failpoints import reach
 from perdure.store import calls, leases, migrate
-from perdure.store.notify import Listener
+from perdure.store.notify import Listener, job_id_of
 from perdure.version import __version__
 from perdure.worker.claimer import Claimer
 from perdure.worker.condition import Condition
@@ -385,8 +385,8 @@ class Worker:
     def _cancel_notified(self, payload: str | None) -> None:
         if payload is None:  # some may have been missed
             self._rescuer.poke()
-        elif payload.isdecimal():
-            self.cancel(int(payload))
+        elif (job_id := job_id_of(payload)) is not None:
+            self.cancel(job_id)
 
     def _notified(self, queue: str | None) -> None:
         if not queue:  # somebody has put jobs back; or notifications may have been missed
