@@ -36,7 +36,12 @@ ANSWER_SECONDS: Final = 60.0
 
 _STARTS: Final = {"start", "start_many", "start_batches", "send"}
 _READS: Final = {"jobs", "read a job", "history", "unread_events", "result", "check_resume"}
-_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn)
+_MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 
 
 async def connect(dsn: str) -> AsyncConnection[Any]:

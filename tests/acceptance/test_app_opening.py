@@ -12,7 +12,7 @@ import pytest
 
 from perdure import App, JobQuery
 from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated
-from tests.support.clients import Meta, define
+from tests.support.clients import Approved, Meta, define
 
 
 async def test_an_app_that_is_not_open_says_so(migrated_database: str) -> None:
@@ -113,6 +113,10 @@ async def test_without_its_tables_a_verb_says_to_migrate_and_migrating_helps(dat
         async with await psycopg.AsyncConnection.connect(database) as own:
             with pytest.raises(SchemaOutdated, match="perdure migrate"):
                 await task.start(Meta("a"), connection=own)
+        async with await psycopg.AsyncConnection.connect(database) as own:
+            await own.execute(b'create schema "odd ""name"" %s"')
+        with pytest.raises(SchemaOutdated, match="perdure migrate"):
+            await task.send(1, Approved("ann"))
         assert await app.migrate()
         assert await app.migrate() == []
         await task.start(Meta("a"))

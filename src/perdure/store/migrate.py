@@ -204,7 +204,10 @@ async def migrate(connection: AsyncConnection[Any], names: Names, *, with_roles:
         MigrationFailed: A migration failed, or locks couldn't be had for two minutes; nothing of it was kept.
     """
     check_server(connection)
-    state = await schema_state(connection, names)
+    try:
+        state = await schema_state(connection, names)
+    except database_errors.InsufficientPrivilege as error:
+        raise _refused(connection, names, "of the ledger", error) from error
     if state.major > MAJOR:
         await check_schema(connection, names)
     if not state.exists:

@@ -304,6 +304,13 @@ async def test_who_may_not_create_roles_is_told(bare_users: Users) -> None:
             await app.migrate(roles=True)
 
 
+async def test_who_has_no_rights_at_all_is_told_when_migrating(users: Users) -> None:
+    users.make()
+    async with users.app() as app:
+        with pytest.raises(MissingRight, match=r"migration of the ledger: the user .* \(permission denied for schema"):
+            await app.migrate()
+
+
 async def test_who_may_create_roles_need_not_be_a_superuser(bare_users: Users) -> None:
     bare_users.make(options="login createrole")
     with bare_users.connect() as connection:
