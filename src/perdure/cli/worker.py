@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import click
 
+from perdure.cli.errors import Misunderstood
 from perdure.cli.groups import is_debugging
 from perdure.cli.logs import log_to_stderr
 from perdure.cli.output import note, print_line
@@ -20,7 +21,7 @@ from perdure.cli.supervisor import Supervisor, worker_command
 from perdure.cli.target import load_app
 from perdure.errors import MisuseError
 from perdure.options import check_queue
-from perdure.worker.health import Address
+from perdure.worker.health import LARGEST_PORT, Address
 from perdure.worker.run import run_worker
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def worker(
     debug = is_debugging(ctx)
     atexit.register(_set_signals, signal.SIG_IGN)  # the first one registered is the last one called
     if processes > 1:
+        _check_ports(health, processes)
         command = worker_command(target, queues=queues, concurrency=concurrency, debug=debug)
         code = Supervisor(command, processes, health=health, on_ready=print_line, on_trouble=note).run()
     else:
@@ -122,6 +124,16 @@ class Reporter(Protocol):
     def waiting(self, why: str) -> None:
         """It can't start yet."""
         ...
+
+
+def _check_ports(health: Address | None, processes: int) -> None:
+    """Make sure that each process has a port to answer at."""
+    if health is not None and health.beside(processes).port > LARGEST_PORT:
+        message = (
+            f"--health {health} --processes {processes}: these take the {processes} ports above it as well, and the "
+            f"last one that there is is {LARGEST_PORT}"
+        )
+        raise Misunderstood(message)
 
 
 class _Terminal:

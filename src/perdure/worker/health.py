@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-__all__ = ["Address", "Answer", "HealthServer"]
+__all__ = ["LARGEST_PORT", "Address", "Answer", "HealthServer"]
 
 _LIVE: Final = "/livez"
 _READY: Final = "/readyz"
 _LOOK_SECONDS: Final = 0.5
 _CLIENT_SECONDS: Final = 5.0  # a client that sends no request doesn't keep its thread for longer
-_LARGEST_PORT: Final = 65_535
+LARGEST_PORT: Final = 65_535
 
 
 class Address(NamedTuple):
@@ -49,9 +49,9 @@ class Address(NamedTuple):
         """
         host, _, port = text.strip().rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not (port.isascii() and port.isdecimal() and 0 < int(port) <= _LARGEST_PORT):
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) <= LARGEST_PORT):
             message = (
-                f"{text!r} is not [HOST:]PORT, with a port from 1 to {_LARGEST_PORT}: 8080, 0.0.0.0:8080, [::]:8080"
+                f"{text!r} is not [HOST:]PORT, with a port from 1 to {LARGEST_PORT}: 8080, 0.0.0.0:8080, [::]:8080"
             )
             raise ValueError(message)
         return cls(host or "127.0.0.1", int(port))

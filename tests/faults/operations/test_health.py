@@ -211,6 +211,14 @@ def test_an_address_that_is_none_is_not_understood(
     assert "is not [HOST:]PORT" in worker.output
 
 
+def test_processes_that_would_have_no_port_are_not_understood(
+    migrated_database: str, start_worker: Callable[..., Process]
+) -> None:
+    worker = start_worker(migrated_database, "--health", "65533", "--processes", "3")
+    assert worker.wait() == 2, worker.output
+    assert "Error: --health 127.0.0.1:65533 --processes 3: " in worker.output
+
+
 @pytest.mark.parametrize(
     ("text", "host", "port"),
     [
