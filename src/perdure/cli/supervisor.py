@@ -27,6 +27,7 @@ __all__ = ["Supervisor", "worker_command"]
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _BACK_OFF_SECONDS: Final = (0.5, 30.0)
+_MOST_DOUBLED: Final = 10  # more is too long anyway, and in a night past what a float holds
 _STEADY_SECONDS: Final = 60.0  # after so long a life, an end is an accident again and no pattern
 
 
@@ -193,7 +194,7 @@ class Supervisor:
         place.ready_at_seconds = None
         shortest, longest = _BACK_OFF_SECONDS
         delay_seconds = min(longest, shortest * 2**place.failures) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
-        place.failures += 1
+        place.failures = min(place.failures + 1, _MOST_DOUBLED)
         self._on_trouble(f"{place} {_ending(code)}; it is started again in {delay_seconds:.1f} s")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay_seconds)

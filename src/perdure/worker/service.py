@@ -20,6 +20,7 @@ __all__ = ["Service"]
 
 _log = logging.getLogger("perdure.worker")
 _LONGEST_BACK_OFF_SECONDS = 10.0
+_MOST_DOUBLED = 10  # more is too long anyway, and in a few hours past what a float holds
 
 
 class Service(ABC):
@@ -58,7 +59,7 @@ class Service(ABC):
                 wait_seconds = await self.run_once()
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, the loop must go on
-                failures += 1
+                failures = min(failures + 1, _MOST_DOUBLED)
                 jitter = random.uniform(0.5, 1.5)  # noqa: S311 - nothing is kept secret by it
                 wait_seconds = min(_LONGEST_BACK_OFF_SECONDS, 0.1 * 2**failures) * jitter
                 # What is wrong with the database, the lane says that this was done on.
