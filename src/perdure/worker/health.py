@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6
@@ -131,12 +132,16 @@ class _Server(ThreadingHTTPServer):
     ) -> None:
         self.questions = questions
         self._look = look
+        self._looked_at_seconds = time.monotonic()
         if ":" in address.host:
             self.address_family = AF_INET6
         super().__init__((address.host, address.port), _Handler)
 
     def service_actions(self) -> None:
-        self._look(_LOOK_SECONDS)
+        # Also after each request, when less time has passed. No more is counted when more has: this thread was frozen.
+        now_seconds = time.monotonic()
+        self._look(min(_LOOK_SECONDS, now_seconds - self._looked_at_seconds))
+        self._looked_at_seconds = now_seconds
 
     def server_bind(self) -> None:
         # Not HTTPServer's: that asks the name service for the host's name, which may take long.

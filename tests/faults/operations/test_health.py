@@ -8,6 +8,7 @@ import json
 import random
 import socket
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -246,3 +247,14 @@ def test_a_client_that_sends_nothing_holds_up_nobody(port: int) -> None:
     assert not [thread.name for thread in threading.enumerate() if thread.name == "perdure health"]
     with pytest.raises(MisuseError, match=r"--health 192\.0\.2\.1:"):
         HealthServer(Address("192.0.2.1", port), live=lambda: Answer.well(""), ready=lambda: Answer.well(""))
+
+
+def test_whoever_asks_often_doesnt_make_the_time_go_by_faster(port: int) -> None:
+    looks = list[float]()
+    began_seconds = time.monotonic()
+    with HealthServer(
+        Address("127.0.0.1", port), live=lambda: Answer.well("so"), ready=lambda: Answer.ill("not"), look=looks.append
+    ):
+        for _ in range(100):
+            ask(port, "/livez")
+    assert sum(looks) <= time.monotonic() - began_seconds
