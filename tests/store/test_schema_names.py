@@ -117,7 +117,7 @@ def _every_statement(bench: Workbench) -> None:
         assert len(page) == 5
     assert bench.run(leases.renew(names, worker))
     bench.run(leases.set_sleeping(names, worker, sleeping=True))
-    assert bench.run(leases.revive(names, ["task"])).revived == 1
+    assert bench.run(leases.revive(names, ["task"], limit=10)).revived == 1
     bench.run(leases.remove(names, worker))
     assert bench.run(leases.sweep(names, other)).lost == [worker]
     assert [job.id for job in bench.run(leases.lapsed_jobs(names, worker, limit=9))] == [first]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -108,3 +109,31 @@ async def test_a_job_that_is_locked_when_its_code_comes_is_due_as_soon_as_it_isn
             assert worker._short_tasks  # and goes on to look
             await holder.rollback()
             await job.result(timeout=15)
+
+
+LOOKED_AT = """
+    create sequence looks;
+    create function defer() returns trigger language plpgsql as $$
+    begin
+        perform nextval('looks');
+        new.scheduled_at := old.scheduled_at;
+        return new;
+    end
+    $$;
+    create trigger defer before update on background_tasks.jobs for each row execute function defer()
+"""
+
+
+async def test_a_job_that_is_deferred_at_once_when_its_code_comes_is_looked_at_once(
+    app: App, migrated_database: str
+) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    await task.start(at=timedelta(hours=1))
+    async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as table:
+        await table.execute("update background_tasks.jobs set unreadable = 40")
+        await table.execute(LOOKED_AT)
+        async with app.worker() as worker:
+            await until(lambda: not worker._short_tasks, "it has reported")
+            assert await (await table.execute("select last_value from looks")).fetchone() == (1,)

@@ -220,9 +220,9 @@ def forgive(names: Names, worker: UUID, ids: Sequence[int]) -> Call[None]:
     return Call(names.statements["forgive"], parameters, lambda _rows: None)
 
 
-def revive(names: Names, tasks: Sequence[str]) -> Call[Revived]:
-    """Make the jobs of these tasks due that waited for a worker that can read them."""
-    parameters = {"names": texts([task.encode() for task in tasks])}
+def revive(names: Names, tasks: Sequence[str], *, limit: int) -> Call[Revived]:
+    """Make jobs of these tasks due that waited for a worker that can read them, so many at most."""
+    parameters = {"names": texts([task.encode() for task in tasks]), "limit": limit}
     return Call(names.statements["revive"], parameters, lambda rows: Revived(*rows[0]))
 
 

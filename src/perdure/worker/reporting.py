@@ -29,6 +29,7 @@ T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _AGAIN_SECONDS = 0.1
 _LOOKS = 100
+_BATCH = 10_000
 
 
 async def report_again(worker: Worker, worker_id: UUID) -> None:
@@ -49,15 +50,15 @@ async def report_again(worker: Worker, worker_id: UUID) -> None:
 
 async def _revive(worker: Worker) -> None:
     """Make jobs due that waited for this code. Bounded: some may be deferred again as soon as they are looked at."""
-    revive = leases.revive(worker.names, list(worker.tasks))
+    revive = leases.revive(worker.names, list(worker.tasks), limit=_BATCH)
     for _ in range(_LOOKS):
         found = await _on_lane(worker, functools.partial(calls.run, call=revive))
         if found.revived:
             worker.claimer.look_everywhere()
             worker.wake()
-        elif not found.waited:
-            return
-        else:  # somebody has them locked: a waiter for a result for a moment, a caller's transaction for longer
+        if found.revived == found.waited < _BATCH:
+            return  # no further look: it would find those that were deferred meanwhile, over and over
+        if found.revived < found.waited:  # some are locked: by a waiter for a result for a moment, or for longer
             await asyncio.sleep(_AGAIN_SECONDS)
 
 

@@ -304,7 +304,7 @@ class Twin(Sides):
 
     def revive(self, task: str) -> None:
         """Make due what waited for a worker that knows this task."""
-        call = leases.revive(self._names, [task])
+        call = leases.revive(self._names, [task], limit=10_000)
         self._both(None, f"revive {task}", call, lambda _tx: self.model.revive([task]))
 
     # --- time and transactions

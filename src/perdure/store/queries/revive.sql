@@ -5,7 +5,7 @@
 with waiting as materialized (
     select id from {schema}.jobs
     where unreadable > 0 and task = any(%(names)s::text[]) and state = 0 and scheduled_at > clock_timestamp()
-    limit 10000
+    limit %(limit)s::int
 ), revived as (
     update {schema}.jobs set scheduled_at = least(created_at, clock_timestamp()), unreadable = 1
     where id = any(array(
