@@ -161,3 +161,57 @@ async def test_a_job_that_came_while_the_worker_went_to_sleep_is_found(
     async with app.worker():
         await until(lambda: bool(started), "it goes to sleep")
         await started[0].result(timeout=10)
+
+
+async def test_what_is_deferred_is_found_by_a_claim_that_doesnt_look_everywhere(app: App) -> None:
+    """To look everywhere may cost much, and jobs that can't be read may come all the time."""
+
+    @app.task("t")
+    async def task(ctx: Context[int, None]) -> int:
+        return ctx.metadata
+
+    async with app.worker() as worker:
+        await (await task.start(1)).result(timeout=10)
+        floors, now_seconds = worker.claimer.floors, asyncio.get_running_loop().time()
+        floors._everywhere_at_seconds = now_seconds + 1000
+        job = await task.start(7, at=timedelta(hours=1))
+        await change(app, """metadata = '"no number"', scheduled_at = clock_timestamp()""", job.id)
+        await (await task.start(2)).result(timeout=10)
+        await job_until(job, lambda job: job.last_error is not None)
+        await change(app, "metadata = '8'", job.id)
+        assert await job.result(timeout=10) == 8
+        assert floors.everywhere_in_seconds(now_seconds) > 900
+
+
+async def test_what_the_row_of_a_lost_lease_says_isnt_taken_for_the_new_ones(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, lost = Lane._send, list[Any]()
+
+    async def losing(lane: Lane, calls: dict[str, Any]) -> list[Any]:
+        answers = await send(lane, calls)
+        if not lost and any(call.parameters.get("sleeping") is True for call in calls.values()):
+            lost.append(worker.worker_id)
+            async with app.pool.connection() as connection:
+                await connection.execute("update background_tasks.workers set lapsed_at = clock_timestamp()")
+            worker._heartbeat.hurry()
+            await until(lambda: worker.worker_id not in {None, *lost}, "it has another lease")
+        return answers
+
+    monkeypatch.setattr(Lane, "_send", losing)
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    worker = app.worker()
+    async with worker:
+        await until(lambda: bool(lost) and worker.worker_id not in {None, *lost}, "it has another lease")
+        async with app.pool.connection() as connection, asyncio.timeout(10):
+            while True:
+                cursor = await connection.execute(
+                    "select sleeping from background_tasks.workers where lapsed_at is null"
+                )
+                if await cursor.fetchone() == (True,):
+                    break
+                await asyncio.sleep(0.01)
+        await (await task.start()).result(timeout=10)

@@ -316,7 +316,8 @@ class Lane:
         answers: dict[str, Any],
     ) -> None:
         if sleeping is not None:
-            self._claimer.says(sleeping=sleeping)
+            # The row of a lease that is lost meanwhile says nothing of the new one's, which begins awake.
+            self._claimer.says(sleeping=sleeping and worker_id == self._owner.worker_id)
             self._claimer.poke()
             self._looks.after_sleep()
         try:
@@ -352,8 +353,8 @@ class Lane:
             self._owner.released(deferred)
             returned = {*answers.get("put back", ()), *(entry.id for entry in deferred)}
             desk.returned(returned)
-            self._claimer.floors.look_everywhere()  # they are at their old places
             if batch.put_backs:
+                self._claimer.floors.look_everywhere()  # they are at their old places
                 self._looks.after_put_back()
             unwritten.put_backs = [entry for entry in batch.put_backs if entry.id not in returned]
             unwritten.deferrals = [entry for entry in batch.deferrals if entry.id not in returned]
