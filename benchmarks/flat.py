@@ -83,7 +83,10 @@ async def flat(bench: Bench, *, per_second: float, seconds: float, pinned: bool,
         await workers.go()
         await producer.call("trickle", count=1, pause_seconds=0.0)
         await workers.reach(1)
-        feeding = asyncio.create_task(producer.call("feed", per_second=per_second, seconds=seconds + _LEFT_OUT_SECONDS))
+        feed_seconds = seconds + _LEFT_OUT_SECONDS
+        feeding = asyncio.create_task(
+            producer.call("feed", takes_seconds=feed_seconds, per_second=per_second, seconds=feed_seconds)
+        )
         await asyncio.sleep(_LEFT_OUT_SECONDS)
         parts = await _watch(_Meter(bench, workers, database), workers, seconds, out)
         fed = await feeding

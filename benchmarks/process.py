@@ -49,10 +49,10 @@ class Child:
         """Wait until it has imported all that it needs."""
         await self._said("loaded")
 
-    async def call(self, name: str, **arguments: object) -> Any:
-        """Let a producer do something, and return what it answers."""
+    async def call(self, name: str, *, takes_seconds: float = 0.0, **arguments: object) -> Any:
+        """Let a producer do something that takes so long or little time, and return what it answers."""
         await self.tell(json.dumps({"call": name, **arguments}))
-        return await self._said("answer")
+        return await self._said("answer", within_seconds=takes_seconds + _DEADLINE_SECONDS)
 
     async def tell(self, line: str) -> None:
         """Write a line to its standard input."""
@@ -90,7 +90,7 @@ class Child:
         assert self._process is not None  # noqa: S101 - the block has been entered
         return self._process
 
-    async def _said(self, what: str) -> Any:
+    async def _said(self, what: str, *, within_seconds: float = _DEADLINE_SECONDS) -> Any:
         """Wait until it says something of this kind.
 
         Raises:
@@ -99,7 +99,7 @@ class Child:
         output = self.process.stdout
         assert output is not None  # noqa: S101 - it is a pipe
         try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
+            async with asyncio.timeout(within_seconds):
                 while line := await output.readline():
                     if line.startswith(b"{") and what in (said := json.loads(line)):
                         return said[what]

@@ -48,6 +48,27 @@ async def test_long_jobs_are_never_hoarded(app: App) -> None:
             await until(lambda: len(running) == 10, "all run")
 
 
+async def test_looks_that_take_long_leave_a_lane_to_the_jobs(app: App) -> None:
+    @app.task("short")
+    async def short(ctx: Context[None, None]) -> int:
+        return ctx.id
+
+    is_looking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def look(_connection: object) -> None:
+        is_looking.set()
+        await go_on.wait()
+
+    async with app.worker() as worker:
+        looks = [asyncio.create_task(worker.desk.run(look, is_look=True)) for _ in range(4)]
+        await is_looking.wait()
+        worker.claimer.look_everywhere()  # which would be another
+        job = await short.start(None)
+        assert await job.result() == job.id
+        go_on.set()
+        await asyncio.gather(*looks)
+
+
 async def test_what_was_claimed_ahead_of_a_long_job_goes_back_untouched(app: App) -> None:
     release = asyncio.Event()
 

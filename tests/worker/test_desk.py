@@ -70,3 +70,37 @@ async def test_of_two_checkpoints_of_a_job_a_batch_takes_the_later_claims() -> N
     with pytest.raises(LeaseLost, match="job 7, attempt 1: the lease is lost"):
         await left_behind.written
     assert desk.take().persists == [later]
+
+
+async def test_of_looks_that_may_take_long_one_is_under_way_at_a_time() -> None:
+    desk = Desk()
+
+    async def work(_connection: object) -> None: ...
+
+    tasks = [asyncio.create_task(desk.run(work, is_look=is_look)) for is_look in (True, True, False)]
+    await asyncio.sleep(0)  # they come in
+    assert [errand and errand.is_look for errand in (desk.next_errand(), desk.next_errand())] == [False, True]
+    assert desk.next_errand() is None
+    desk.looked()
+    second = desk.next_errand()
+    assert second is not None
+    assert second.is_look
+    desk.close()
+    for task in tasks:
+        task.cancel()
+
+
+async def test_a_lane_that_sleeps_takes_the_look_that_waits_for_anothers_end() -> None:
+    desk = Desk()
+
+    async def work(_connection: object) -> None: ...
+
+    desk.is_looking = True
+    waiting = asyncio.create_task(desk.run(work, is_look=True))
+    await asyncio.sleep(0)  # it comes in
+    sleeping = asyncio.create_task(desk.wait())
+    await asyncio.sleep(0)  # it sleeps
+    desk.looked()
+    await sleeping
+    assert desk.next_errand() is not None
+    waiting.cancel()

@@ -51,6 +51,7 @@ class Errand:
 
     work: Callable[[AsyncConnection[Any]], Awaitable[Any]]
     done: asyncio.Future[Any]
+    is_look: bool
 
 
 @dataclass(slots=True)
@@ -102,6 +103,7 @@ class Desk:
 
     Attributes:
         is_closed: Whether nothing is written any more.
+        is_looking: Whether a lane is away on a look that may take long: the other lanes go on with the jobs.
     """
 
     def __init__(self) -> None:
@@ -111,7 +113,8 @@ class Desk:
         self.verdicts: dict[tuple[int, int], Verdict] = {}
         # Attempts whose outcome the database has refused: they are failed instead.
         self.condemned: set[tuple[int, int]] = set()
-        self.errands: deque[Errand] = deque()
+        self._errands: deque[Errand] = deque()
+        self._looks: deque[Errand] = deque()
         self._settling: set[int] = set()
         self._tries: dict[int, int] = {}
         self._persists: deque[PendingPersist] = deque()
@@ -121,6 +124,7 @@ class Desk:
         self._delayed: dict[asyncio.TimerHandle, PendingPersist | None] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self.is_closed = False
+        self.is_looking = False
 
     @property
     def is_empty(self) -> bool:
@@ -132,7 +136,8 @@ class Desk:
             or self._progress
             or self._put_backs
             or self._deferrals
-            or self.errands
+            or self._errands
+            or self._looks
             or self._delayed
         )
 
@@ -198,15 +203,35 @@ class Desk:
         self._settling.add(entry.id)
         self.wake()
 
-    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
-        """Run something on a lane's connection, and return or raise what it does."""
+    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]], *, is_look: bool = False) -> T:
+        """Run something on a lane's connection, and return or raise what it does.
+
+        Args:
+            work: Does it, outside of any transaction.
+            is_look: Whether it may step over a great many dead rows: then it waits until no lane does such a thing.
+        """
         if self.is_closed:
             raise LeaseLost(_STOPPED)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.errands.append(Errand(work, done))
+        (self._looks if is_look else self._errands).append(Errand(work, done, is_look))
         self.wake()
         result: T = await done
         return result
+
+    def next_errand(self) -> Errand | None:
+        """Take what is to be done beside the exchanges, if anything may be done now; a look is under way from here."""
+        if self._errands:
+            return self._errands.popleft()
+        if self._looks and not self.is_looking:
+            self.is_looking = True
+            return self._looks.popleft()
+        return None
+
+    def looked(self) -> None:
+        """A look has ended: let the next one begin."""
+        self.is_looking = False
+        if self._looks:
+            self.wake()
 
     def take(self) -> Batch:
         """Take all there is, up to a batch of each kind."""
@@ -292,10 +317,12 @@ class Desk:
         """Let nobody wait for what won't be written any more: the lanes have ended."""
         self.is_closed = True
         self.clear()
-        while self.errands:
-            done = self.errands.popleft().done
+        for errand in [*self._errands, *self._looks]:
+            done = errand.done
             if not done.done():
                 done.set_exception(LeaseLost(_STOPPED))
+        self._errands.clear()
+        self._looks.clear()
 
     def wake(self) -> None:
         """Wake one lane, if one sleeps."""

@@ -31,6 +31,7 @@ _BACK_SECONDS = 1.0
 # A claim that looks everywhere comes at least so often, however long it takes; and so soon while that isn't known.
 _EVERYWHERE_EVERY_SECONDS = 60.0
 _EVERYWHERE_NEXT_SECONDS = 5.0
+_EVERYWHERE_LATER_SECONDS = 0.05
 # Positions are read as floats, which are this exact: one that is rounded up would pass a job by.
 _PRECISION_SECONDS = 1e-6
 
@@ -56,11 +57,13 @@ class Floors:
         """Return how long until the next claim that looks everywhere is due."""
         return max(0.0, self._everywhere_at_seconds - now_seconds)
 
-    def choose(self, now_seconds: float) -> list[Floor]:
-        """Return where the next claim begins; nothing is known of a band that isn't named."""
+    def choose(self, now_seconds: float, *, may_look_everywhere: bool) -> list[Floor] | None:
+        """Return where the next claim begins: nothing is known of a band that isn't named, and None is everywhere."""
         if now_seconds >= self._everywhere_at_seconds:
-            self._everywhere_at_seconds = now_seconds + _EVERYWHERE_NEXT_SECONDS
-            return []
+            if may_look_everywhere:
+                self._everywhere_at_seconds = now_seconds + _EVERYWHERE_NEXT_SECONDS
+                return None
+            self._everywhere_at_seconds = now_seconds + _EVERYWHERE_LATER_SECONDS
         back_seconds = 0.0
         if now_seconds >= self._back_at_seconds:
             self._back_at_seconds = now_seconds + _BACK_EVERY_SECONDS

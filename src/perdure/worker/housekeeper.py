@@ -45,7 +45,9 @@ class Housekeeper(Service):
     async def run_once(self) -> float:
         """Make the rounds once."""
         owner, began_seconds = self._owner, time.monotonic()
-        healed = await owner.desk.run(lambda connection: calls.run(connection, leases.heal_bands(owner.names)))
+        healed = await owner.desk.run(
+            lambda connection: calls.run(connection, leases.heal_bands(owner.names)), is_look=True
+        )
         if healed:
             owner.wake()
         now_seconds = time.monotonic()

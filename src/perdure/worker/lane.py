@@ -19,7 +19,7 @@ from perdure.store import claims, direct, leases, settles
 from perdure.store.links import cut, cut_after
 from perdure.store.refusals import is_refusal
 from perdure.store.sessions import WorkerConnection
-from perdure.worker.desk import Batch
+from perdure.worker.desk import Batch, Errand
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.looks import Looks
 from perdure.worker.poison import condemn
@@ -159,8 +159,9 @@ class Lane:
     async def _carry(self) -> None:
         desk, owner = self._desk, self._owner
         while True:
-            if desk.errands:  # first: under load there is always something else to do
-                await self._run_errand()
+            errand = desk.next_errand()  # first: under load there is always something else to do
+            if errand is not None:
+                await self._run_errand(errand)
             worker_id = owner.worker_id
             if worker_id is not None:
                 batch = desk.take()
@@ -169,15 +170,21 @@ class Lane:
                 if batch or want or sleeping is not None:
                     await self._exchange(worker_id, batch, want, sleeping)
                     continue
-            if desk.errands:
+            if errand is not None:
                 continue
             if owner.is_draining and (worker_id is None or desk.is_empty):
                 desk.wake_all()
                 return
             await desk.wait()
 
-    async def _run_errand(self) -> None:
-        errand = self._desk.errands.popleft()
+    async def _run_errand(self, errand: Errand) -> None:
+        try:
+            await self._do(errand)
+        finally:
+            if errand.is_look:
+                self._desk.looked()
+
+    async def _do(self, errand: Errand) -> None:
         assert self._connection is not None  # noqa: S101 - narrows the type
         if errand.done.done():  # nobody waits for it any more
             return
@@ -206,12 +213,13 @@ class Lane:
     async def _exchange(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
         self.exchange_began_at_seconds = asyncio.get_running_loop().time()
         self._pokes_at_claim = self._claimer.pokes
+        self._looks_everywhere = False
         try:
             sent = self._calls(worker_id, batch, want, sleeping)
             reach_each(sent, "unsent")
             answers = await self._send(sent)
             reach_each(sent, "committed")
-            if want and self._looks_everywhere:
+            if self._looks_everywhere:
                 now_seconds = asyncio.get_running_loop().time()
                 took_seconds = now_seconds - self.exchange_began_at_seconds
                 self._claimer.floors.looked_everywhere(took_seconds, now_seconds)
@@ -235,6 +243,8 @@ class Lane:
             return
         finally:
             self.exchange_began_at_seconds = None
+            if self._looks_everywhere:
+                self._desk.looked()
         self._has_exchanged, self._was_refused = True, False
         self._owner.condition.works(self.name)
         answered = dict(zip(sent, answers, strict=True))
@@ -290,9 +300,11 @@ class Lane:
         if sleeping is not None:
             sent["sleep"] = leases.set_sleeping(names, worker_id, sleeping=sleeping)
         if want:
-            floors = self._claimer.floors.choose(asyncio.get_running_loop().time())
-            self._looks_everywhere = not floors
-            sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors)
+            now_seconds, desk = asyncio.get_running_loop().time(), self._desk
+            floors = self._claimer.floors.choose(now_seconds, may_look_everywhere=not desk.is_looking)
+            if floors is None:
+                self._looks_everywhere = desk.is_looking = True
+            sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors or ())
         return sent
 
     async def _send(self, sent: dict[str, Call[Any]]) -> list[Any]:

@@ -137,7 +137,7 @@ class Rescuer(Service):
         owner, began_seconds = self._owner, time.monotonic()
         scans = began_seconds >= self._scan_at_seconds
         call = leases.sweep(owner.names, worker_id, scans=scans, queues=owner.queues)
-        sweep = await owner.desk.run(functools.partial(calls.run, call=call))
+        sweep = await owner.desk.run(functools.partial(calls.run, call=call), is_look=scans)
         now_seconds = time.monotonic()
         if sweep.lapsed:
             self._scan_at_seconds = 0.0  # their jobs
