@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from uuid import UUID
 
     from psycopg import AsyncConnection, Connection
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
     from perdure.attempt import Attempt
+    from perdure.errors import DatabaseUnavailable
     from perdure.store.running import Event, SleepBegun, Upgrade
     from perdure.store.settles import Persist
     from perdure.store.sql import Names
@@ -78,12 +79,16 @@ class Port(Protocol):
     def report_progress(self, attempt: Attempt, data: bytes) -> None:
         """Write the progress soon."""
 
-    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
-        """Lend a connection of the application's pool."""
+    def pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+        """The application's pool."""
         ...
 
-    def blocking_connection(self) -> AbstractContextManager[Connection[Any]]:
-        """Lend a sync connection of the application's pool, to a handler's thread."""
+    def blocking_pool(self) -> ConnectionPool[Connection[Any]]:
+        """The application's sync pool, for a handler's thread."""
+        ...
+
+    def pool_exhausted(self) -> DatabaseUnavailable:
+        """What to raise when a pool has no connection in time."""
         ...
 
     async def has_landed(self, attempt: Attempt, entry: Persist) -> bool:

@@ -11,18 +11,17 @@ A COMMIT that nobody acknowledged is never guessed about: the checkpoint's numbe
 from __future__ import annotations
 
 import time
-from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import replace
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
+from psycopg_pool import PoolTimeout
 
 from perdure.cancelling import held
 from perdure.errors import LeaseLost, MisuseError
 from perdure.failpoints import reach
-from perdure.store import running, settles
+from perdure.store import running, settles, transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["BlockingTransaction", "Transaction"]
 
 T = TypeVar("T")
-_COMMIT = b"; COMMIT"
 _LEASE_LOST = "PD001"  # raised by the schema's function fence()
 
 
@@ -56,12 +54,8 @@ class _Base:
         attempt.check_not_in_transaction("transaction()")
         attempt.enter_transaction()
 
-    def _begin_statement(self) -> bytes:
-        # A frozen process must not hold the locks of the user's rows for longer than its lease.
-        milliseconds = max(1, int(self._port.lease_seconds * 1000))
-        return f"begin; set local idle_in_transaction_session_timeout = {milliseconds}".encode()
-
-    def _next(self, status: TransactionStatus) -> tuple[Persist, Call[bool]]:
+    def _next(self, status: TransactionStatus) -> tuple[Persist, list[Call[Any]]]:
+        """Return the checkpoint, and what goes with the COMMIT: the fence is the last."""
         attempt = self._attempt
         if status is TransactionStatus.IDLE:
             message = (
@@ -73,11 +67,8 @@ class _Base:
         data = attempt.encode()
         entry, names = attempt.next_checkpoint(data), self._port.names
         fence = settles.fence(names, attempt.worker_id, entry, changed=data != attempt.baseline)
-        if not entry.events:
-            return entry, fence
-        consume = running.consume(names, attempt.job.id, entry.events)
-        parameters = {**consume.parameters, **fence.parameters}
-        return entry, replace(fence, statement=consume.statement + b"; " + fence.statement, parameters=parameters)
+        consume = [running.consume(names, attempt.job.id, entry.events)] if entry.events else []
+        return entry, [*consume, fence]
 
     def _undo(self) -> None:
         self._attempt.undo_transaction()
@@ -103,20 +94,28 @@ class Transaction(_Base):
 
     async def __aenter__(self) -> AsyncConnection[Any]:
         """Begin, on a connection of the application's pool."""
-        self._stack = AsyncExitStack()
         attempt = self._attempt
         attempt.check_not_in_transaction("transaction()")
         async with attempt.writing:
             self._begin()
         try:
-            self._connection = await self._stack.enter_async_context(self._port.connection())
+            self._pool = self._port.pool()
+            self._connection = await self._pool.getconn()
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, PoolTimeout):
+                raise self._port.pool_exhausted() from error
+            raise
+        try:
             self._ask(self._connection)
-            # Not by `connection.transaction()`, whose COMMIT is a message of its own.
-            await self._connection.execute(self._begin_statement(), prepare=False)
+            # Not by `connection.transaction()`, whose COMMIT is a message of its own. And a frozen process must not
+            # hold the locks of the user's rows for longer than its lease.
+            await transactions.begin(self._connection, idle_seconds=self._port.lease_seconds)
             attempt.asked_at_seconds = None
         except BaseException:
+            await self._roll_back()
             self._leave()
-            await self._stack.aclose()
+            await self._pool.putconn(self._connection)
             raise
         return self._connection
 
@@ -141,7 +140,7 @@ class Transaction(_Base):
                 finally:
                     self._leave()
         finally:
-            await self._stack.aclose()
+            await self._pool.putconn(self._connection)
 
     async def _roll_back(self) -> None:
         # Where it fails, the connection is broken, and the server or the pool rolls back.
@@ -151,16 +150,15 @@ class Transaction(_Base):
     async def _commit(self) -> None:
         connection = self._connection
         try:
-            entry, fence = self._next(connection.info.transaction_status)
+            entry, last = self._next(connection.info.transaction_status)
         except BaseException:
             await self._roll_back()
             self._undo()
             raise
         try:
-            async with psycopg.AsyncClientCursor(connection, row_factory=tuple_row) as cursor:
-                reach("transaction.unsent")
-                await cursor.execute(fence.statement + _COMMIT, fence.parameters, prepare=False)
-                reach("transaction.committed")
+            reach("transaction.unsent")
+            await transactions.commit(connection, last)
+            reach("transaction.committed")
         except psycopg.Error as error:
             if connection.closed and await self._has_landed(entry):
                 self._attempt.wrote(entry)
@@ -190,16 +188,23 @@ class BlockingTransaction(_Base):
 
     def __enter__(self) -> Connection[Any]:
         """Begin, on a sync connection of the application's pool."""
-        self._stack = ExitStack()
         self._begin()
         try:
-            self._connection = self._stack.enter_context(self._port.blocking_connection())
+            self._pool = self._port.blocking_pool()
+            self._connection = self._pool.getconn()
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, PoolTimeout):
+                raise self._port.pool_exhausted() from error
+            raise
+        try:
             self._ask(self._connection)
-            self._connection.execute(self._begin_statement(), prepare=False)
+            transactions.begin_blocking(self._connection, idle_seconds=self._port.lease_seconds)
             self._attempt.asked_at_seconds = None
         except BaseException:
+            self._roll_back()
             self._leave()
-            self._stack.close()
+            self._pool.putconn(self._connection)
             raise
         return self._connection
 
@@ -216,7 +221,7 @@ class BlockingTransaction(_Base):
                 self._undo()
         finally:
             self._leave()
-            self._stack.close()
+            self._pool.putconn(self._connection)
 
     def _roll_back(self) -> None:
         with suppress(psycopg.Error):  # see above
@@ -226,16 +231,15 @@ class BlockingTransaction(_Base):
         connection = self._connection
         try:
             self._attempt.check_thread_not_stopped()
-            entry, fence = self._next(connection.info.transaction_status)
+            entry, last = self._next(connection.info.transaction_status)
         except BaseException:
             self._roll_back()
             self._undo()
             raise
         try:
-            with psycopg.ClientCursor(connection, row_factory=tuple_row) as cursor:
-                reach("transaction.unsent")
-                cursor.execute(fence.statement + _COMMIT, fence.parameters, prepare=False)
-                reach("transaction.committed")
+            reach("transaction.unsent")
+            transactions.commit_blocking(connection, last)
+            reach("transaction.committed")
         except psycopg.Error as error:
             if connection.closed and self._has_landed(entry):
                 self._attempt.wrote(entry)

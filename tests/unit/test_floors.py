@@ -58,7 +58,7 @@ def test_every_fifth_of_a_second_it_looks_a_second_back() -> None:
 def test_it_looks_everywhere_after_a_minute_at_the_latest() -> None:
     floors = begun()
     floors.claimed([job(7, 10.0)])
-    floors.looked_everywhere(10.0, 100.0)
+    floors.looked_everywhere(90.0, 100.0)
     assert choose(floors, 159.9)
     assert choose(floors, 160.0) is None
     assert choose(floors, 160.1)
@@ -67,12 +67,12 @@ def test_it_looks_everywhere_after_a_minute_at_the_latest() -> None:
 def test_looking_everywhere_takes_a_twentieth_of_the_time_at_most() -> None:
     floors = begun()
     floors.claimed([job(7, 10.0)])
-    floors.looked_everywhere(0.05, 100.0)
-    assert choose(floors, 100.9)
-    assert choose(floors, 101.0) is None
-    floors.looked_everywhere(0.5, 101.0)
-    assert choose(floors, 110.9)
-    assert choose(floors, 111.0) is None
+    floors.looked_everywhere(99.9375, 100.0)
+    assert choose(floors, 101.2)
+    assert choose(floors, 101.25) is None
+    floors.looked_everywhere(100.75, 101.25)
+    assert choose(floors, 111.2)
+    assert choose(floors, 111.25) is None
 
 
 def test_it_looks_everywhere_a_little_later_when_another_lane_does_something_of_the_kind() -> None:

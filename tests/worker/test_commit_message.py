@@ -65,6 +65,52 @@ async def test_the_fence_and_the_commit_are_one_message_of_a_thread_too(app: App
     assert_one_message(trace)
 
 
+HOSTILE = "'); drop table x; -- \\' \\\\ % %(id)s %s $1 $$ é € \u2028 \U0001f600 \n\t'' \""
+
+
+@dataclass
+class Text:
+    text: str = ""
+
+
+@pytest.mark.parametrize("setting", ["", "client_encoding = latin1", "standard_conforming_strings = off"])
+async def test_the_texts_of_a_checkpoint_are_quoted(app: App, setting: str) -> None:
+    """It has no parameters: they are written into the message."""
+    hostile = HOSTILE if "latin1" not in setting else HOSTILE.encode("latin1", "ignore").decode("latin1")
+
+    @app.task("t")
+    async def task(ctx: Context[None, Text]) -> None:
+        async with ctx.transaction() as connection:
+            if setting:
+                await connection.execute(f"set local {setting}".encode())
+            ctx.execution_metadata.text = hostile
+
+    async with app.worker():
+        job = await task.start()
+        await job.result(timeout=20)
+    await job.refresh()
+    assert job.execution_metadata == Text(hostile)
+
+
+@pytest.mark.parametrize("encoding", ["utf8", "latin1"])
+async def test_events_are_consumed_by_the_commit(app: App, encoding: str) -> None:
+    @app.task("t", events=Text)
+    async def task(ctx: Context[None, Text]) -> str:
+        async with ctx.transaction() as connection:
+            await connection.execute(f"set local client_encoding = {encoding}".encode())
+            for _ in range(3):
+                event = await ctx.next_event()
+                assert event is not None
+                ctx.execution_metadata.text += event.text
+        return ctx.execution_metadata.text
+
+    job = await task.start()
+    for text in "abc":
+        await task.send(job.id, Text(text))
+    async with app.worker():
+        assert await job.result(timeout=20) == "abc"
+
+
 def start_trace(connection: BaseConnection[Any], descriptor: int) -> None:
     connection.pgconn.trace(descriptor)
     connection.pgconn.set_trace_flags(psycopg.pq.Trace.SUPPRESS_TIMESTAMPS)

@@ -38,7 +38,8 @@ class Worker:
         self.let_go: list[PutBack | Finish] = []
         self.desk = self.executor = self
 
-    async def run(self, _work: object) -> list[Stray]:
+    async def run(self, _work: object, *, is_look: bool) -> list[Stray]:
+        assert is_look
         self.during_the_look()
         return [self.stray]
 

@@ -82,8 +82,8 @@ class Floors:
             position = (job.scheduled_at_seconds - _PRECISION_SECONDS, job.id)
             self._reached.setdefault(band, deque(maxlen=_CLAIMS)).append(position)
 
-    def looked_everywhere(self, took_seconds: float, now_seconds: float) -> None:
-        """Take note of how long a claim that began at the very front took: so long it isn't done again."""
+    def looked_everywhere(self, began_at_seconds: float, now_seconds: float) -> None:
+        """Take note of when a claim began and ended that looked from the very front: by that the next one is due."""
         self._everywhere_at_seconds = now_seconds + rest_seconds(
-            took_seconds, least=0.0, most=_EVERYWHERE_EVERY_SECONDS
+            now_seconds - began_at_seconds, least=0.0, most=_EVERYWHERE_EVERY_SECONDS
         )

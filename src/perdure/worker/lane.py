@@ -25,10 +25,11 @@ from perdure.worker.looks import Looks
 from perdure.worker.poison import condemn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from perdure.store.calls import Call
-    from perdure.store.claims import Claimed, Claims
+    from perdure.store.claims import Claimed, Claims, Floor
     from perdure.store.settles import Release, Released
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
@@ -221,8 +222,7 @@ class Lane:
             reach_each(sent, "committed")
             if self._looks_everywhere:
                 now_seconds = asyncio.get_running_loop().time()
-                took_seconds = now_seconds - self.exchange_began_at_seconds
-                self._claimer.floors.looked_everywhere(took_seconds, now_seconds)
+                self._claimer.floors.looked_everywhere(self.exchange_began_at_seconds, now_seconds)
         except BaseException as error:
             self._claimer.release(want)
             if sleeping is not None:
@@ -300,12 +300,17 @@ class Lane:
         if sleeping is not None:
             sent["sleep"] = leases.set_sleeping(names, worker_id, sleeping=sleeping)
         if want:
-            now_seconds, desk = asyncio.get_running_loop().time(), self._desk
-            floors = self._claimer.floors.choose(now_seconds, may_look_everywhere=not desk.is_looking)
-            if floors is None:
-                self._looks_everywhere = desk.is_looking = True
-            sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors or ())
+            floors = self._floors()
+            sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors)
         return sent
+
+    def _floors(self) -> Sequence[Floor]:
+        """Return where the claim begins to look; nowhere is everywhere, which is a look that may take long."""
+        now_seconds, desk = asyncio.get_running_loop().time(), self._desk
+        floors = self._claimer.floors.choose(now_seconds, may_look_everywhere=not desk.is_looking)
+        if floors is None:
+            self._looks_everywhere = desk.is_looking = True
+        return floors or ()
 
     async def _send(self, sent: dict[str, Call[Any]]) -> list[Any]:
         connection = self._connection

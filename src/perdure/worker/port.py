@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from perdure.connections import WAIT_SECONDS
 from perdure.errors import DatabaseUnavailable, LeaseLost
@@ -18,12 +16,11 @@ from perdure.store.refusals import is_refusal
 from perdure.worker.desk import PendingPersist
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
     from uuid import UUID
 
     from psycopg import AsyncConnection, Connection
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-    from perdure.app import App
     from perdure.attempt import Attempt
     from perdure.store.calls import Call
     from perdure.store.running import Event
@@ -132,23 +129,22 @@ class WorkerPort:
         """Write the progress with the next exchange."""
         self._worker.desk.report_progress(settles.ProgressReport(attempt.job.id, attempt.job.claim, data))
 
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncGenerator[AsyncConnection[Any]]:
-        """Lend a connection of the app's pool."""
-        try:
-            async with self._worker.app.pool.connection() as connection:
-                yield connection
-        except PoolTimeout as error:
-            raise _pool_exhausted(self._worker.app) from error
+    def pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+        """The app's pool."""
+        return self._worker.app.pool
 
-    @contextlib.contextmanager
-    def blocking_connection(self) -> Generator[Connection[Any]]:
-        """Lend a sync connection of the app's pool."""
-        try:
-            with self._worker.app.blocking_pool().connection() as connection:
-                yield connection
-        except PoolTimeout as error:
-            raise _pool_exhausted(self._worker.app) from error
+    def blocking_pool(self) -> ConnectionPool[Connection[Any]]:
+        """The app's sync pool."""
+        return self._worker.app.blocking_pool()
+
+    def pool_exhausted(self) -> DatabaseUnavailable:
+        """What to raise when a pool has no connection in time."""
+        limit = self._worker.app.config.execution.max_connections
+        return DatabaseUnavailable(
+            f"no connection within {WAIT_SECONDS:g} s: the database is away, or all {limit} connections "
+            "(execution.max_connections) are in use: a handler that calls start() inside ctx.transaction() should pass "
+            "connection=, or raise max_connections"
+        )
 
     async def has_landed(self, attempt: Attempt, entry: Persist) -> bool:
         """Find out for good whether a COMMIT that nobody acknowledged was done, as often as the connection breaks."""
@@ -187,12 +183,3 @@ class WorkerPort:
             f"job {entry.id}, attempt {attempt.job.attempt}: the lease was lost while its transaction was committed"
         )
         raise LeaseLost(message)
-
-
-def _pool_exhausted(app: App) -> DatabaseUnavailable:
-    limit = app.config.execution.max_connections
-    return DatabaseUnavailable(
-        f"no connection within {WAIT_SECONDS:g} s: the database is away, or all {limit} connections "
-        "(execution.max_connections) are in use: a handler that calls start() inside ctx.transaction() should pass "
-        "connection=, or raise max_connections"
-    )

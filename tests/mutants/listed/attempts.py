@@ -7,6 +7,7 @@ from tests.mutants.mutant import Edit, Mutant
 __all__ = ["ATTEMPTS"]
 
 _TRANSACTION = "tests/worker/test_transaction.py::"
+_COMMIT = "tests/worker/test_commit_message.py::"
 _EVENTS = "tests/worker/test_events.py::"
 _PROMISES = "tests/worker/test_promises.py::"
 _STOPPING = "tests/worker/test_stopping.py::"
@@ -42,18 +43,34 @@ ATTEMPTS = (
     Mutant(
         "the fence and the COMMIT are two messages",
         "a process that is frozen in between holds its job's row for ever",
-        "transaction.py",
-        "                await cursor.execute(fence.statement + _COMMIT, fence.parameters, prepare=False)\n",
-        "                await cursor.execute(fence.statement, fence.parameters, prepare=False)\n"
-        '                await cursor.execute(b"commit", prepare=False)\n',
-        ("tests/worker/test_commit_message.py::test_the_fence_and_the_commit_are_one_message",),
+        "store/transactions.py",
+        "        await connection.wait(_send(connection, text))\n",
+        "        await connection.wait(_send(connection, text.removesuffix(_COMMIT)))\n"
+        '        await connection.wait(_send(connection, b"commit"))\n',
+        (f"{_COMMIT}test_the_fence_and_the_commit_are_one_message",),
+    ),
+    Mutant(
+        "a checkpoint's text isn't quoted",
+        "what a payload says is run by the server",
+        "store/transactions.py",
+        "bytes(escaping.escape_literal(text.encode()))",
+        "b\"'%s'\" % text.encode()",
+        (f"{_COMMIT}test_the_texts_of_a_checkpoint_are_quoted",),
+    ),
+    Mutant(
+        "a checkpoint's text is sent in UTF-8 always",
+        "another text is stored where the handler has set another encoding",
+        "store/transactions.py",
+        'connection.pgconn.parameter_status(b"client_encoding") != b"UTF8"',
+        'connection.pgconn.parameter_status(b"client_encoding") is None',
+        (f"{_COMMIT}test_the_texts_of_a_checkpoint_are_quoted",),
     ),
     Mutant(
         "no time-out in a block",
         "a frozen process holds the locks of the user's rows for ever",
-        "transaction.py",
-        'return f"begin; set local idle_in_transaction_session_timeout = {milliseconds}".encode()',
-        'return f"begin -- {milliseconds}".encode()',
+        "store/transactions.py",
+        'return b"begin; set local idle_in_transaction_session_timeout = %d" % milliseconds',
+        'return b"begin -- %d" % milliseconds',
         (f"{_TRANSACTION}test_a_frozen_block_holds_locks_no_longer_than_a_lease",),
     ),
     Mutant(

@@ -205,8 +205,8 @@ WRITES = (
         "a transaction that consumes nothing",
         "an event whose rows are committed comes again",
         "transaction.py",
-        "        if not entry.events:\n            return entry, fence",
-        "        if entry.events or not entry.events:\n            return entry, fence",
+        "[running.consume(names, attempt.job.id, entry.events)] if entry.events else []",
+        "[running.consume(names, attempt.job.id, entry.events)] if not names else []",
         ("tests/worker/test_events.py::test_a_transaction_consumes_the_event_with_its_rows_or_neither",),
     ),
     Mutant(
