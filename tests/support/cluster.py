@@ -53,7 +53,7 @@ _SETTINGS = {
     "fsync": "off",
     "full_page_writes": "on",
     "synchronous_commit": "on",
-    "max_connections": "200",
+    "max_connections": "500",
     "shared_buffers": "64MB",
     "listen_addresses": "127.0.0.1",
     # An odd zone: code that relies on the server's zone being UTC, or on whole hours, fails here and not in Nepal.

@@ -28,6 +28,7 @@ __all__ = ["BODIES", "POINTS", "Victim", "Workshop"]
 _ROOT = Path(__file__).parents[3]
 _DEADLINE_SECONDS = 90.0
 _LOOK_SECONDS = 0.03
+_LOOKS_A_NAP = 20
 _MOST = 3
 _MOST_IN_BODIES = 8  # of the few jobs of a kind that run at once, some are at their last piece by then
 
@@ -124,11 +125,14 @@ class Workshop:
     async def until_hit(self, victims: Sequence[Victim], kinds: Iterable[str] = KINDS) -> None:
         """Feed the victims until each has come to its point."""
         kinds = tuple(kinds)
-        left = victims
+        left, looks = victims, 0
         async with _within(lambda: "".join(f"not hit: {v.point}; it said:\n{v.process.output}\n" for v in left)):
             while left := [victim for victim in left if not victim.is_hit]:
                 await self._provoke(left)
-                if await self._count("state in (0, 3, 5) and scheduled_at <= now()") == 0:
+                looks += 1
+                # Who is fed whenever nothing is left never goes to sleep.
+                may_sleep = any(v.point.startswith("sleep") for v in left) and looks % _LOOKS_A_NAP
+                if not may_sleep and await self._count("state in (0, 3, 5) and scheduled_at <= now()") == 0:
                     await self.feed(kinds, hoarded=any(v.point.startswith("put back") for v in left))
                 await self._look_again()
         for bait in self._baits:  # which may not have been needed
