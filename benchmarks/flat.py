@@ -56,7 +56,7 @@ class _Meter:
         self._process = psutil.Process(workers.all[0].process.pid)
 
     async def read(self) -> Figures:
-        database, workers = self._database, self._workers
+        database, workers, memory = self._database, self._workers, self._process.memory_info()
         return {
             "at_seconds": time.monotonic(),
             "begun": workers.count,
@@ -65,7 +65,7 @@ class _Meter:
             "tables_mib": float(await database.value(_TABLES_BYTES)) / _MIB,
             "indexes_mib": float(await database.value(_INDEXES_BYTES)) / _MIB,
             "finished_mib": float(await database.value(_FINISHED_BYTES)) / _MIB,
-            "worker_mib": self._process.memory_info().rss / _MIB,
+            "worker_mib": (memory.rss - memory.shared) / _MIB,  # without the probe, whose pages are a file's
         }
 
 
