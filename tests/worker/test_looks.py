@@ -219,3 +219,65 @@ async def test_what_the_row_of_a_lost_lease_says_isnt_taken_for_the_new_ones(
                     break
                 await asyncio.sleep(0.01)
         await (await task.start()).result(timeout=10)
+
+
+async def test_no_job_waits_for_a_claim_that_looks_everywhere(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One notification wakes one lane: that one lets another claim beside it."""
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    send, held, done = Lane._send, list[Lane](), asyncio.Event()
+
+    async def holding(lane: Lane, calls: dict[str, Any]) -> list[Any]:
+        if began and lane._looks_everywhere:
+            held.append(lane)
+            await done.wait()
+        return await send(lane, calls)
+
+    began = False
+    monkeypatch.setattr(Lane, "_send", holding)
+    for look in ("after_sleep", "everywhere"):  # which would wake the other lane by and by
+        monkeypatch.setattr(Looks, look, lambda *_arguments: None)
+    async with app.worker() as worker:
+        for service in worker._services:  # so would they
+            await service.stop()
+        await (await task.start()).result(timeout=10)
+        await until(lambda: worker.claimer.sleeping and not worker.claimer._maybe_due, "it sleeps")
+        began = True
+        worker.claimer.floors.look_everywhere()
+        await (await task.start()).result(timeout=10)
+        assert held
+        done.set()
+
+
+async def test_a_look_everywhere_that_has_failed_is_not_made_again_at_once(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be cut each time, since it takes longer than a lease."""
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    send, failed = Lane._send, list[float]()
+
+    async def failing(lane: Lane, calls: dict[str, Any]) -> list[Any]:
+        if began and lane._looks_everywhere:
+            assert lane._connection is not None
+            await asyncio.sleep(0.1)
+            await lane._connection.close()
+            failed.append(asyncio.get_running_loop().time())
+            message = "it took too long"
+            raise psycopg.OperationalError(message)
+        return await send(lane, calls)
+
+    began = False
+    monkeypatch.setattr(Lane, "_send", failing)
+    async with app.worker() as worker:
+        await (await task.start()).result(timeout=10)
+        began = True
+        worker.claimer.look_everywhere()
+        worker.wake()
+        await until(lambda: bool(failed), "it has failed")
+        await until(lambda: not worker.desk.is_looking, "it has ended")
+        assert worker.claimer.floors.everywhere_in_seconds(failed[0]) > 1

@@ -11,7 +11,7 @@ import pytest
 
 from perdure import App, Context, JobState, Raised, Suspended
 from perdure.errors import PayloadRefused
-from tests.support.jobs import job_until
+from tests.support.jobs import job_until, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,3 +125,20 @@ async def test_a_suspension_that_is_refused_fails_and_a_cancel_of_it_wins(
         await job_until(job, lambda job: job.state is JobState.FAILED)
     assert job.last_error is not None
     assert "thirteen is refused" in job.last_error
+
+
+async def test_a_refusal_beside_a_claim_that_looks_everywhere_holds_up_no_other_look(
+    app: App, refuse: Callable[..., None]
+) -> None:
+    refuse("insert", "finished_jobs", "new.result::text = '13'")
+
+    @app.task("t")
+    async def task(ctx: Context[int, None]) -> int:
+        worker.claimer.look_everywhere()  # in one exchange with the outcome
+        return ctx.metadata
+
+    worker = app.worker()
+    async with worker:
+        job = await task.start(13)
+        await job_until(job, lambda job: job.state is JobState.FAILED)
+        await until(lambda: not worker.desk.is_looking, "the look has ended")

@@ -216,21 +216,19 @@ class Lane:
         self._pokes_at_claim = self._claimer.pokes
         self._looks_everywhere = False
         try:
-            sent = self._calls(worker_id, batch, want, sleeping)
-            reach_each(sent, "unsent")
-            answers = await self._send(sent)
+            try:
+                sent = self._calls(worker_id, batch, want, sleeping)
+                reach_each(sent, "unsent")
+                answers = await self._send(sent)
+            finally:
+                self._looked(self.exchange_began_at_seconds)
             reach_each(sent, "committed")
-            if self._looks_everywhere:
-                now_seconds = asyncio.get_running_loop().time()
-                self._claimer.floors.looked_everywhere(self.exchange_began_at_seconds, now_seconds)
         except BaseException as error:
             self._claimer.release(want)
             if sleeping is not None:
                 self._claimer.says(sleeping=False)
             if want:
                 self._owner.claims_uncertain()
-                if self._looks_everywhere:
-                    self._claimer.floors.look_everywhere()
             if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.closed:
                 if worker_id == self._owner.worker_id:
                     self._desk.return_batch(batch)
@@ -243,14 +241,18 @@ class Lane:
             return
         finally:
             self.exchange_began_at_seconds = None
-            if self._looks_everywhere:
-                self._desk.looked()
         self._has_exchanged, self._was_refused = True, False
         self._owner.condition.works(self.name)
         answered = dict(zip(sent, answers, strict=True))
         if answered.get("wake unread"):
             self._owner.wake()
         await self._sort_answers(worker_id, batch, want, sleeping, answered)
+
+    def _looked(self, began_at_seconds: float) -> None:
+        """Let others look, if this exchange has looked everywhere; in vain it isn't done again at once either."""
+        if self._looks_everywhere:
+            self._claimer.floors.looked_everywhere(began_at_seconds, asyncio.get_running_loop().time())
+            self._desk.looked()
 
     async def _refused(self, worker_id: UUID, batch: Batch, error: psycopg.Error, *, is_alone: bool) -> None:
         """Find the entry that is refused, so that it doesn't hold up its neighbours; or wait until the server heals.
@@ -310,6 +312,7 @@ class Lane:
         floors = self._claimer.floors.choose(now_seconds, may_look_everywhere=not desk.is_looking)
         if floors is None:
             self._looks_everywhere = desk.is_looking = True
+            desk.wake()  # another lane: what has just come doesn't wait for the end of this
         return floors or ()
 
     async def _send(self, sent: dict[str, Call[Any]]) -> list[Any]:
