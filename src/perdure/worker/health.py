@@ -16,6 +16,7 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from perdure.errors import MisuseError
+from perdure.shown import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ _READY: Final = "/readyz"
 _LOOK_SECONDS: Final = 0.5
 _CLIENT_SECONDS: Final = 5.0  # a client that sends no request doesn't keep its thread for longer
 LARGEST_PORT: Final = 65_535
+_LONGEST_PORT: Final = 100
 
 
 class Address(NamedTuple):
@@ -50,9 +52,10 @@ class Address(NamedTuple):
         """
         host, _, port = text.strip().rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not (port.isascii() and port.isdecimal() and 0 < int(port) <= LARGEST_PORT):
+        # The length first: of more digits Python makes no number.
+        if not (port.isascii() and port.isdecimal() and len(port) < _LONGEST_PORT and 0 < int(port) <= LARGEST_PORT):
             message = (
-                f"{text!r} is not [HOST:]PORT, with a port from 1 to {LARGEST_PORT}: 8080, 0.0.0.0:8080, [::]:8080"
+                f"{shorten(text)} is not [HOST:]PORT, with a port from 1 to {LARGEST_PORT}: 8080, 0.0.0.0:8080, [::]:8080"
             )
             raise ValueError(message)
         return cls(host or "127.0.0.1", int(port))

@@ -203,7 +203,7 @@ def test_a_port_that_is_taken_ends_it_with_1_and_a_line(
     assert f"Error: --health 127.0.0.1:{port}: Address already in use" in worker.output
 
 
-@pytest.mark.parametrize("address", ["http://x", "0", "70000", "localhost:", "", "localhost:٣"])
+@pytest.mark.parametrize("address", ["http://x", "0", "70000", "localhost:", "", "localhost:٣", "9" * 5_000])
 def test_an_address_that_is_none_is_not_understood(
     migrated_database: str, start_worker: Callable[..., Process], address: str
 ) -> None:
