@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 JOBS = 50_000
 HOLDER = uuid.UUID(int=1)
 BY_ID = {"jobs_pkey"}
-NO_FLOORS: dict[str, object] = {"floor_queues": [], "floor_priorities": [], "floor_ats": [], "floor_ids": []}
+NO_FLOORS: dict[str, object] = {
+    "floor_queues": [],
+    "floor_priorities": [],
+    "floor_ats": [],
+    "floor_ids": [],
+    "others_at": None,
+}
 BOTH_BY_ID = {"jobs_pkey", "finished_jobs_pkey"}
 PATHS = {
     "await": BY_ID,

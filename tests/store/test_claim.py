@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perdure.store import claims, leases
-from perdure.store.claims import Floor
+from perdure.store.claims import Floor, Front
 from tests.store.workbench import gated
 
 if TYPE_CHECKING:
@@ -292,7 +292,19 @@ def test_a_claim_begins_at_its_bands_floor(every_bench: Workbench) -> None:
         "returning extract(epoch from scheduled_at)::float8 as at"
     )[0]["at"]
     floor = Floor("default", 0, at_seconds, second)
-    found = bench.run(claims.claim(bench.names, worker, want=10, queues=None, floors=[floor]))
+    front = Front([floor], None)
+    found = bench.run(claims.claim(bench.names, worker, want=10, queues=None, front=front))
     assert {job.id for job in found.jobs} == {second, third, other}
     assert not found.left_out
     assert {job.id for job in bench.run(claims.claim(bench.names, worker, want=10, queues=None)).jobs} == {first}
+
+
+def test_a_claim_begins_at_another_floor_in_the_bands_of_which_nothing_is_known(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    known, before, behind = bench.start(), bench.start(queue="mail"), bench.start(queue="mail")
+    bench.sql("update {s}.jobs set scheduled_at = now() - interval '1 min' where id = any(%s)", [known, before])
+    others_at = bench.sql("select extract(epoch from now() - interval '30 s')::float8 as at")[0]["at"]
+    front = Front([Floor("default", 0, 0.0, 0)], others_at)
+    found = bench.run(claims.claim(bench.names, worker, want=10, queues=None, front=front))
+    assert {job.id for job in found.jobs} == {known, behind}
+    assert not found.left_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.store.claims import Claimed, Floor
+from perdure.store.claims import EVERYWHERE, Claimed, Floor, Front
 from perdure.worker.floors import Floors
 
 
@@ -10,14 +10,16 @@ def job(job_id: int, at_seconds: float, queue: str = "default", priority: int = 
     return Claimed(job_id, "t", 1, 1, 0, 0, 0, 0, queue, b"", b"", priority, at_seconds, 0, 1, None)
 
 
-def choose(floors: Floors, now_seconds: float) -> list[Floor] | None:
-    return floors.choose(now_seconds, may_look_everywhere=True)
+def choose(floors: Floors, now_seconds: float) -> Front | None:
+    """Return where the next claim begins; None is everywhere."""
+    front = floors.choose(now_seconds, may_look_everywhere=True)
+    return None if front is EVERYWHERE else front
 
 
 def known(floors: Floors, now_seconds: float) -> list[Floor]:
-    chosen = choose(floors, now_seconds)
-    assert chosen is not None
-    return chosen
+    front = choose(floors, now_seconds)
+    assert front is not None
+    return list(front.floors)
 
 
 def begun() -> Floors:
@@ -79,7 +81,7 @@ def test_it_looks_everywhere_a_little_later_when_another_lane_does_something_of_
     floors = begun()
     floors.claimed([job(7, 10.0)])
     floors.look_everywhere()
-    assert floors.choose(100.0, may_look_everywhere=False)
+    assert floors.choose(100.0, may_look_everywhere=False) is not EVERYWHERE
     assert 0 < floors.everywhere_in_seconds(100.0) <= 0.1  # else its worker would claim again and again meanwhile
     assert choose(floors, 100.1) is None
 
@@ -97,6 +99,20 @@ def test_what_was_put_back_or_passed_by_is_looked_for_at_once() -> None:
     assert known(floors, 100.0)[0].id == 0
     floors.look_everywhere()
     assert choose(floors, 100.0) is None
+
+
+def test_bands_of_which_nothing_was_claimed_begin_where_all_was_taken_by_then() -> None:
+    floors = begun()
+    floors.took_all([job(7, 10.0), job(3, 30.0, "mail"), job(8, 20.0)])
+    floors.claimed([job(9, 40.0)])
+    front = choose(floors, 100.1)
+    assert front is not None
+    assert ([floor.queue for floor in front.floors], front.others_at_seconds) == (["default"], 30.0 - 1e-6)
+    back = choose(floors, 100.3)
+    assert back is not None
+    assert back.others_at_seconds == 29.0 - 1e-6
+    floors.took_all([])  # which tells nothing
+    assert floors.choose(100.4, may_look_everywhere=False).others_at_seconds == 30.0 - 1e-6
 
 
 def test_it_comes_down_when_the_clock_was_set_back() -> None:

@@ -56,6 +56,25 @@ async def test_a_job_that_came_to_an_old_place_is_found_after_the_next_claim(app
         await old.result(timeout=10)
 
 
+async def test_a_band_that_a_claim_has_passed_by_has_no_floor(app: App) -> None:
+    """What is due in a small priority while a batch of a larger one is claimed is behind that one's floor."""
+    release = asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        await release.wait()
+
+    small = await task.start(priority=0)
+    large = await task.start_many([None] * 2, priority=1)
+    async with app.worker(concurrency=2) as worker:
+        await is_in(large[1], JobState.RUNNING)
+        now_seconds = asyncio.get_running_loop().time()
+        worker.claimer.floors.looked_everywhere(now_seconds - 0.5, now_seconds)  # so that the next one isn't due yet
+        release.set()
+        await asyncio.wait_for(small.result(), 10)
+        assert worker.claimer.floors.everywhere_in_seconds(asyncio.get_running_loop().time()) > 5
+
+
 async def test_a_job_that_could_not_be_read_is_tried_again_when_it_is_due(app: App) -> None:
     @app.task("t")
     async def task(ctx: Context[int, None]) -> int:

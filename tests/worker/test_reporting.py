@@ -13,6 +13,7 @@ import pytest_asyncio
 from perdure import App, Context  # noqa: TC001 - a task's annotation is evaluated
 from perdure.store import calls, leases
 from perdure.worker.rescuer import rescue
+from perdure.worker.seldom import Seldom
 from tests.support.jobs import until
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ async def test_a_worker_that_is_back_takes_back_what_others_have_counted_meanwhi
     assert lost is not None
     worker.claimer.open = False  # until it has another lease
     await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
-    count = await rescue(table, names, lost, other, worker.limits_of, ever_reported=False)
+    count = await rescue(table, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
     assert count == 1  # and so is its lapse, unless the worker has just heard of that
     worker._heartbeat.hurry()
     async with asyncio.timeout(15):

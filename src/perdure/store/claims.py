@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from perdure.store.arrays import float8s, int2s, int8s, texts
 from perdure.store.calls import Call
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from perdure.store.sql import Names
 
-__all__ = ["Claimed", "Claims", "Floor", "claim", "claim_suspect"]
+__all__ = ["EVERYWHERE", "Claimed", "Claims", "Floor", "Front", "claim", "claim_suspect"]
 
 
 class Claimed(NamedTuple):
@@ -49,6 +49,21 @@ class Floor(NamedTuple):
     id: int
 
 
+class Front(NamedTuple):
+    """Where a claim begins.
+
+    Attributes:
+        floors: In bands, of each of which it is known.
+        others_at_seconds: At this due time in all others; None is everywhere.
+    """
+
+    floors: Sequence[Floor]
+    others_at_seconds: float | None
+
+
+EVERYWHERE: Final = Front((), None)
+
+
 class Claims(NamedTuple):
     """What a claim has brought.
 
@@ -66,9 +81,10 @@ def _place_in_line(job: Claimed) -> tuple[int, float, int]:
 
 
 def claim(
-    names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None, floors: Sequence[Floor] = ()
+    names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None, front: Front = EVERYWHERE
 ) -> Call[Claims]:
-    """Take up to `want` due jobs of these queues (all, if None), from the floors on."""
+    """Take up to `want` due jobs of these queues (all, if None)."""
+    floors = front.floors
     parameters = {
         "worker": worker,
         "want": want,
@@ -77,6 +93,7 @@ def claim(
         "floor_priorities": int2s([floor.priority for floor in floors]),
         "floor_ats": float8s([floor.at_seconds for floor in floors]),
         "floor_ids": int8s([floor.id for floor in floors]),
+        "others_at": front.others_at_seconds,
     }
 
     def read(rows: Sequence[tuple[Any, ...]]) -> Claims:

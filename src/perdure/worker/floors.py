@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from perdure.store.claims import Floor
+from perdure.store.claims import EVERYWHERE, Floor, Front
 from perdure.worker.pace import rest_seconds
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Floors:
     def __init__(self) -> None:
         """Begin with none: the first claim looks everywhere."""
         self._reached: dict[tuple[str, int], deque[tuple[float, int]]] = {}
+        self._others_at_seconds: float | None = None
         self._everywhere_at_seconds = 0.0
         self._back_at_seconds = 0.0
 
@@ -57,23 +58,25 @@ class Floors:
         """Return how long until the next claim that looks everywhere is due."""
         return max(0.0, self._everywhere_at_seconds - now_seconds)
 
-    def choose(self, now_seconds: float, *, may_look_everywhere: bool) -> list[Floor] | None:
-        """Return where the next claim begins: nothing is known of a band that isn't named, and None is everywhere."""
+    def choose(self, now_seconds: float, *, may_look_everywhere: bool) -> Front:
+        """Return where the next claim begins; `EVERYWHERE` itself where that is due."""
         if now_seconds >= self._everywhere_at_seconds:
             if may_look_everywhere:
                 self._everywhere_at_seconds = now_seconds + _EVERYWHERE_NEXT_SECONDS
-                return None
+                return EVERYWHERE
             self._everywhere_at_seconds = now_seconds + _EVERYWHERE_LATER_SECONDS
         back_seconds = 0.0
         if now_seconds >= self._back_at_seconds:
             self._back_at_seconds = now_seconds + _BACK_EVERY_SECONDS
             back_seconds = _BACK_SECONDS
-        return [
+        floors = [
             Floor(queue, priority, at_seconds - back_seconds, 0 if back_seconds else job_id)
             for (queue, priority), (at_seconds, job_id) in (
                 (band, min(positions)) for band, positions in self._reached.items()
             )
         ]
+        others_at_seconds = self._others_at_seconds
+        return Front(floors, None if others_at_seconds is None else others_at_seconds - back_seconds)
 
     def claimed(self, jobs: Sequence[Claimed]) -> None:
         """Take note of what a claim has brought, in the line's order: what is before the last of a band is taken."""
@@ -81,6 +84,14 @@ class Floors:
         for band, job in last.items():
             position = (job.scheduled_at_seconds - _PRECISION_SECONDS, job.id)
             self._reached.setdefault(band, deque(maxlen=_CLAIMS)).append(position)
+
+    def took_all(self, jobs: Sequence[Claimed]) -> None:
+        """Take note that a claim has brought all that was due, everywhere: in no band is anything before its last.
+
+        So bands of which nothing is claimed (they were busy before this worker began) cost no claim their dead entries.
+        """
+        if jobs:
+            self._others_at_seconds = max(job.scheduled_at_seconds for job in jobs) - _PRECISION_SECONDS
 
     def looked_everywhere(self, began_at_seconds: float, now_seconds: float) -> None:
         """Take note of when a claim began and ended that looked from the very front: by that the next one is due."""

@@ -55,7 +55,8 @@ class Address(NamedTuple):
         # The length first: of more digits Python makes no number.
         if not (port.isascii() and port.isdecimal() and len(port) < _LONGEST_PORT and 0 < int(port) <= LARGEST_PORT):
             message = (
-                f"{shorten(text)} is not [HOST:]PORT, with a port from 1 to {LARGEST_PORT}: 8080, 0.0.0.0:8080, [::]:8080"
+                f"{shorten(text)} is not [HOST:]PORT, with a port from 1 to {LARGEST_PORT}: 8080, 0.0.0.0:8080, "
+                "[::]:8080"
             )
             raise ValueError(message)
         return cls(host or "127.0.0.1", int(port))

@@ -15,7 +15,8 @@ import psycopg
 
 from perdure.core.states import JobState
 from perdure.failpoints import reach_each
-from perdure.store import claims, direct, leases, settles
+from perdure.store import claims, direct, leases
+from perdure.store.claims import EVERYWHERE
 from perdure.store.links import cut, cut_after
 from perdure.store.refusals import is_refusal
 from perdure.store.sessions import WorkerConnection
@@ -23,14 +24,14 @@ from perdure.worker.desk import Batch, Errand
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.looks import Looks
 from perdure.worker.poison import condemn
+from perdure.worker.sending import written_by
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from uuid import UUID
 
     from perdure.store.calls import Call
-    from perdure.store.claims import Claimed, Claims, Floor
-    from perdure.store.settles import Release, Released
+    from perdure.store.claims import Claimed, Claims, Front
+    from perdure.store.settles import Released
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
     from perdure.worker.condition import Condition
@@ -285,35 +286,22 @@ class Lane:
 
     def _calls(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> dict[str, Call[Any]]:  # noqa: FBT001
         names = self._owner.names
-        sent: dict[str, Call[Any]] = {}
-        if batch:
-            if batch.persists:
-                sent["persist"] = settles.persist(names, worker_id, [pending.entry for pending in batch.persists])
-            if batch.progress:
-                sent["progress"] = settles.report_progress(names, worker_id, batch.progress)
-            if batch.finishes:
-                sent["finish"] = settles.finish(names, worker_id, batch.finishes)
-            if batch.releases:
-                sent |= _release(names, worker_id, batch.releases)
-            if batch.put_backs:
-                sent["put back"] = settles.put_back(names, worker_id, batch.put_backs)
-            if batch.deferrals:
-                sent["defer"] = settles.defer(names, worker_id, batch.deferrals)
+        sent = written_by(names, worker_id, batch)
         if sleeping is not None:
             sent["sleep"] = leases.set_sleeping(names, worker_id, sleeping=sleeping)
         if want:
-            floors = self._floors()
-            sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, floors=floors)
+            sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, front=self._front())
         return sent
 
-    def _floors(self) -> Sequence[Floor]:
-        """Return where the claim begins to look; nowhere is everywhere, which is a look that may take long."""
-        now_seconds, desk = asyncio.get_running_loop().time(), self._desk
-        floors = self._claimer.floors.choose(now_seconds, may_look_everywhere=not desk.is_looking)
-        if floors is None:
+    def _front(self) -> Front:
+        """Return where the claim begins to look; everywhere is a look that may take long."""
+        desk = self._desk
+        now_seconds = asyncio.get_running_loop().time()
+        front = self._claimer.floors.choose(now_seconds, may_look_everywhere=not desk.is_looking)
+        if front is EVERYWHERE:
             self._looks_everywhere = desk.is_looking = True
             desk.wake()  # another lane: what has just come doesn't wait for the end of this
-        return floors or ()
+        return front
 
     async def _send(self, sent: dict[str, Call[Any]]) -> list[Any]:
         connection = self._connection
@@ -383,6 +371,8 @@ class Lane:
     def _take_claims(self, worker_id: UUID, want: int, claims: Claims) -> None:
         self._claimer.claimed(want, len(claims.jobs), pokes=self._pokes_at_claim)
         self._claimer.floors.claimed(claims.jobs)
+        if self._looks_everywhere and len(claims.jobs) < want and not claims.left_out:
+            self._claimer.floors.took_all(claims.jobs)
         if claims.jobs:
             self._owner.take_claimed(claims.jobs, worker_id)
         self._looks.after_left_out(self._claimer.floors, left_out=claims.left_out)
@@ -393,12 +383,3 @@ class Lane:
 async def _in_one_trip(connection: WorkerConnection, sent: dict[str, Call[Any]]) -> list[Any]:
     """Run the statements of an exchange, as one transaction."""
     return await direct.run_all(connection, list(sent.values()), lambda: reach_each(sent, "uncommitted"))
-
-
-def _release(names: Names, worker_id: UUID, entries: list[Release]) -> dict[str, Call[Any]]:
-    """Release jobs; and let those go on that wait for an event which has come already."""
-    sent: dict[str, Call[Any]] = {"release": settles.release(names, worker_id, entries)}
-    waiting = [entry for entry in entries if entry.state in _WAITING and not entry.asleep]
-    if waiting:
-        sent["wake unread"] = settles.wake_unread(names, waiting)
-    return sent

@@ -14,6 +14,7 @@ import psycopg
 
 from perdure.store import calls, leases
 from perdure.worker.rescuer import rescue
+from perdure.worker.seldom import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,7 +41,7 @@ async def report_again(worker: Worker, worker_id: UUID) -> None:
         # Our own dead id: without its lease its jobs can be rescued now, with no lapse counted against them.
         await _on_lane(worker, functools.partial(calls.run, call=leases.remove(names, lost)))
         rescue_own = functools.partial(rescue, names=names, lost=lost, holder=worker_id, limits_of=worker.limits_of)
-        await _on_lane(worker, functools.partial(rescue_own, ever_reported=True))
+        await _on_lane(worker, functools.partial(rescue_own, ever_reported=True, seldom=Seldom()))
         if ids:
             await _on_lane(worker, functools.partial(calls.run, call=leases.forgive(names, lost, ids)))
         worker.lost.pop(lost, None)

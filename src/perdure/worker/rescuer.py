@@ -24,6 +24,7 @@ from perdure.store.refusals import for_log, is_refusal
 from perdure.store.settles import Finish
 from perdure.worker.endings import deadline_exceeded, describe
 from perdure.worker.pace import rest_seconds
+from perdure.worker.seldom import Seldom
 from perdure.worker.service import Service
 from perdure.worker.verdict import Verdict
 
@@ -100,6 +101,7 @@ class Rescuer(Service):
         super().__init__()
         self._owner = owner
         self._scan_at_seconds = 0.0
+        self._seldom = Seldom()
 
     async def run_once(self) -> float:
         """Sweep once; return the seconds until the next lease ends, or so."""
@@ -137,13 +139,22 @@ class Rescuer(Service):
         owner, began_seconds = self._owner, time.monotonic()
         scans = began_seconds >= self._scan_at_seconds
         call = leases.sweep(owner.names, worker_id, scans=scans, queues=owner.queues)
-        sweep = await owner.desk.run(functools.partial(calls.run, call=call), is_look=scans)
-        now_seconds = time.monotonic()
+
+        async def work(connection: AsyncConnection[Any]) -> Sweep:
+            nonlocal began_seconds
+            began_seconds = time.monotonic()  # it may have waited for another look
+            return await calls.run(connection, call)
+
+        try:
+            sweep = await owner.desk.run(work, is_look=scans)
+        except BaseException:
+            # It may have ended leases, whose jobs only a scan finds; but a scan that takes too long fails each time.
+            self._scan_at_seconds = _next_scan_at_seconds(began_seconds) if scans else 0.0
+            raise
         if sweep.lapsed:
             self._scan_at_seconds = 0.0  # their jobs
         elif scans:
-            took_seconds = now_seconds - began_seconds
-            self._scan_at_seconds = now_seconds + rest_seconds(took_seconds, least=0.0, most=_LONGEST_UNSCANNED_SECONDS)
+            self._scan_at_seconds = _next_scan_at_seconds(began_seconds)
         return sweep
 
     async def _expire(self) -> None:
@@ -160,7 +171,10 @@ class Rescuer(Service):
                     raise
                 if limit == 1:
                     stepped_over += 1
-                    _log.error("a job that is past its deadline can't be ended: %s", for_log(error))
+                    about = "jobs that are past their deadline"
+                    self._seldom.log(
+                        logging.ERROR, about, "a job that is past its deadline can't be ended: %s", for_log(error)
+                    )
                 limit = 1  # so that one which is refused doesn't hold up the others
                 continue
             if count < limit:
@@ -187,12 +201,18 @@ class Rescuer(Service):
                 holder=holder,
                 limits_of=owner.limits_of,
                 ever_reported=False,
+                seldom=self._seldom,
             )
         )
         if count:
             _log.warning("worker %s is lost: %d of its jobs go on elsewhere", lost, count)
             owner.claimer.look_everywhere()
             owner.desk.wake()
+
+
+def _next_scan_at_seconds(began_seconds: float) -> float:
+    now_seconds = time.monotonic()
+    return now_seconds + rest_seconds(now_seconds - began_seconds, least=0.0, most=_LONGEST_UNSCANNED_SECONDS)
 
 
 async def rescue(
@@ -203,6 +223,7 @@ async def rescue(
     limits_of: Callable[[str], Limits],
     *,
     ever_reported: bool,
+    seldom: Seldom,
 ) -> int:
     """Decide and write what becomes of the jobs that a worker without a lease holds; returns how many there were.
 
@@ -213,6 +234,7 @@ async def rescue(
         holder: The worker whose lease allows the writes.
         limits_of: What the settings allow the jobs of a task, by its name.
         ever_reported: Whether the lost worker is known to be alive, so that its lapse isn't counted.
+        seldom: Says which jobs can't be rescued; they are found again by each sweep.
     """
     count, limit, skipped = 0, _BATCH, list[int]()
     while True:
@@ -228,7 +250,8 @@ async def rescue(
                 raise
             if len(jobs) == 1:
                 skipped.append(jobs[0].id)
-                _log.error("job %d can't be rescued: %s", jobs[0].id, for_log(error))
+                job_id = jobs[0].id
+                seldom.log(logging.ERROR, "jobs to be rescued", "job %d can't be rescued: %s", job_id, for_log(error))
             limit = 1  # so that one which is refused doesn't hold up the others
             continue
         reach("rescue.committed")

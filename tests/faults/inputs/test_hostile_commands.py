@@ -49,7 +49,8 @@ _COMMANDS = (
     "jobs cancel 1 X", "jobs retry X", "jobs retry 2 --afresh --execution-metadata X", "migrate X",
     "migrate --check --dsn X", "config X", "config --file X", "config --output X", "doctor X --output json",
     "graph shop:app X", "graph X t", "check-resume X", "worker X", "worker nothing:app --queues X",
-    "worker nothing:app --concurrency X", "worker nothing:app --health X", "worker nothing:app --processes X", "X", "jobs X", "db X",
+    "worker nothing:app --concurrency X", "worker nothing:app --health X", "worker nothing:app --processes X", "X",
+    "jobs X", "db X",
 )  # fmt: skip
 # With the right text these would serve, or wait for a job that nobody runs.
 _WOULD_WORK = {"worker X", "worker nothing:app --processes X", "jobs watch X", "X"}

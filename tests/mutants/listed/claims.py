@@ -85,6 +85,22 @@ CLAIMS = (
         (f"{_FLOORS}test_a_claim_begins_at_the_lowest_position_that_the_last_four_reached",),
     ),
     Mutant(
+        "a band that nothing was claimed of begins at its very end",
+        "claims pass its jobs by",
+        "store/queries/claim.sql",
+        "to_timestamp(%(others_at)s::float8)",
+        "to_timestamp(%(others_at)s::float8) + interval '1 h'",
+        ("tests/store/test_claim.py::test_a_claim_begins_at_another_floor_in_the_bands_of_which_nothing_is_known",),
+    ),
+    Mutant(
+        "the floor of bands that nothing was claimed of is that of any claim",
+        "jobs that wait behind it are passed by",
+        "worker/lane.py",
+        "        if self._looks_everywhere and len(claims.jobs) < want and not claims.left_out:",
+        "        if want:",
+        ("tests/worker/test_looks.py::test_a_band_that_a_claim_has_passed_by_has_no_floor",),
+    ),
+    Mutant(
         "two looks at once",
         "under a held snapshot both lanes step over dead rows, and jobs wait for seconds",
         "worker/desk.py",

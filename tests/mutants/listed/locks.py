@@ -205,7 +205,7 @@ LOCKS = (
     Mutant(
         "check, then suspend",
         "an event that comes between the look and the suspension wakes nobody",
-        "worker/lane.py",
+        "worker/sending.py",
         '    sent: dict[str, Call[Any]] = {"release": settles.release(names, worker_id, entries)}\n'
         "    waiting = [entry for entry in entries if entry.state in _WAITING and not entry.asleep]\n"
         "    if waiting:\n"
@@ -222,7 +222,7 @@ LOCKS = (
     Mutant(
         "no look for unread events",
         "an event that came before the suspension wakes nobody",
-        "worker/lane.py",
+        "worker/sending.py",
         '    if waiting:\n        sent["wake unread"]',
         '    if waiting and not waiting:\n        sent["wake unread"]',
         (f"{_EVENTS}test_a_sender_whose_transaction_is_open_holds_up_no_checkpoint_and_loses_no_wake_up",),

@@ -8,7 +8,7 @@
 -- result, another worker's claim): it may be free at once, and nobody will notify. Looked for only when there is room.
 with band as materialized (
     select distinct bands.queue, bands.priority,
-        coalesce(to_timestamp(floor_at), '-infinity') as floor_at,
+        coalesce(to_timestamp(floor_at), to_timestamp(%(others_at)s::float8), '-infinity') as floor_at,
         coalesce(floor_id, 0) as floor_id
     from {schema}.bands left join unnest(
         %(floor_queues)s::text[], %(floor_priorities)s::smallint[], %(floor_ats)s::float8[], %(floor_ids)s::bigint[]
