@@ -44,6 +44,22 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return pass_time
 
 
+def test_what_is_refused_over_and_over_beside_what_works_is_said_once_and_is_trouble_until_it_isnt_asked_for_again(
+    said: Callable[[], list[str]], wait: Callable[[float], None]
+) -> None:
+    condition = Condition()
+    for _try in range(10):
+        condition.failed("sweep", FULL)
+        wait(10)
+        condition.works("lane 1")
+    assert [line.endswith("(sweep); trying again until it works") for line in said()] == [True]
+    assert condition.trouble is not None
+    wait(60)
+    condition.works("lane 1")
+    assert condition.trouble is None
+    assert said() == [AGAIN]
+
+
 def test_an_outage_is_said_once_in_one_line_and_its_end_once(
     said: Callable[[], list[str]], wait: Callable[[float], None]
 ) -> None:

@@ -36,7 +36,7 @@ async def test_closing_leaves_nobody_waiting() -> None:
 
     async def work(_connection: object) -> None: ...
 
-    errand = asyncio.create_task(desk.run(work))
+    errand = asyncio.create_task(desk.run(work, what="work"))
     await asyncio.sleep(0)  # it comes in
     desk.close()
     with pytest.raises(LeaseLost):
@@ -44,7 +44,7 @@ async def test_closing_leaves_nobody_waiting() -> None:
     with pytest.raises(LeaseLost, match="the worker has stopped"):
         await errand
     with pytest.raises(LeaseLost, match="the worker has stopped"):
-        await desk.run(work)
+        await desk.run(work, what="work")
     assert desk.is_empty
 
 
@@ -77,7 +77,7 @@ async def test_of_looks_that_may_take_long_one_is_under_way_at_a_time() -> None:
 
     async def work(_connection: object) -> None: ...
 
-    tasks = [asyncio.create_task(desk.run(work, is_look=is_look)) for is_look in (True, True, False)]
+    tasks = [asyncio.create_task(desk.run(work, what="look", is_look=is_look)) for is_look in (True, True, False)]
     await asyncio.sleep(0)  # they come in
     assert [errand and errand.is_look for errand in (desk.next_errand(), desk.next_errand())] == [False, True]
     assert desk.next_errand() is None
@@ -96,7 +96,7 @@ async def test_a_lane_that_sleeps_takes_the_look_that_waits_for_anothers_end() -
     async def work(_connection: object) -> None: ...
 
     desk.is_looking = True
-    waiting = asyncio.create_task(desk.run(work, is_look=True))
+    waiting = asyncio.create_task(desk.run(work, what="look", is_look=True))
     await asyncio.sleep(0)  # it comes in
     sleeping = asyncio.create_task(desk.wait())
     await asyncio.sleep(0)  # it sleeps

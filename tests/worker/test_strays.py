@@ -38,8 +38,8 @@ class Worker:
         self.let_go: list[PutBack | Finish] = []
         self.desk = self.executor = self
 
-    async def run(self, _work: object, *, is_look: bool) -> list[Stray]:
-        assert is_look
+    async def run(self, _work: object, *, what: str, is_look: bool) -> list[Stray]:
+        assert (what, is_look) == ("search for strays", True)
         self.during_the_look()
         return [self.stray]
 

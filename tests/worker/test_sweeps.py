@@ -38,7 +38,8 @@ class Worker:
         monkeypatch.setattr(rescuer.calls, "run", self._answer)
         self._rescuer = Rescuer(cast("Any", self))
 
-    async def run(self, work: Callable[[Any], Awaitable[Sweep]], *, is_look: bool) -> Sweep:
+    async def run(self, work: Callable[[Any], Awaitable[Sweep]], *, what: str, is_look: bool) -> Sweep:
+        assert what == "sweep"
         self.scanned.append(is_look)
         self.now_seconds += self.waits_seconds  # for another look
         return await work(None)

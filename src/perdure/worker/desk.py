@@ -47,10 +47,18 @@ class PendingPersist:
 
 @dataclass(slots=True)
 class Errand:
-    """Something else to do on a lane's connection, outside of any transaction."""
+    """Something else to do on a lane's connection, outside of any transaction.
+
+    Attributes:
+        work: Does it.
+        done: What comes of it.
+        what: What the log calls it.
+        is_look: Whether it may step over a great many dead rows.
+    """
 
     work: Callable[[AsyncConnection[Any]], Awaitable[Any]]
     done: asyncio.Future[Any]
+    what: str
     is_look: bool
 
 
@@ -203,17 +211,18 @@ class Desk:
         self._settling.add(entry.id)
         self.wake()
 
-    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]], *, is_look: bool = False) -> T:
+    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]], *, what: str, is_look: bool = False) -> T:
         """Run something on a lane's connection, and return or raise what it does.
 
         Args:
             work: Does it, outside of any transaction.
+            what: What the log calls it, where the database refuses it: "sweep".
             is_look: Whether it may step over a great many dead rows: then it waits until no lane does such a thing.
         """
         if self.is_closed:
             raise LeaseLost(_STOPPED)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        (self._looks if is_look else self._errands).append(Errand(work, done, is_look))
+        (self._looks if is_look else self._errands).append(Errand(work, done, what, is_look))
         self.wake()
         result: T = await done
         return result

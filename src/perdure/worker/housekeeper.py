@@ -46,13 +46,18 @@ class Housekeeper(Service):
         """Make the rounds once."""
         owner, began_seconds = self._owner, time.monotonic()
         healed = await owner.desk.run(
-            lambda connection: calls.run(connection, leases.heal_bands(owner.names)), is_look=True
+            lambda connection: calls.run(connection, leases.heal_bands(owner.names)),
+            what="search for queues",
+            is_look=True,
         )
         if healed:
             owner.wake()
         now_seconds = time.monotonic()
         interval_seconds = rest_seconds(now_seconds - began_seconds, least=_INTERVAL_SECONDS, most=_LONGEST_SECONDS)
         if now_seconds >= self._forget_at_seconds:
-            await owner.desk.run(lambda connection: calls.run(connection, leases.forget_workers(owner.names)))
+            await owner.desk.run(
+                lambda connection: calls.run(connection, leases.forget_workers(owner.names)),
+                what="removal of old workers",
+            )
             self._forget_at_seconds = now_seconds + _FORGET_EVERY_SECONDS
         return interval_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - so that workers don't go in step

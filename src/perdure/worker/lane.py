@@ -203,10 +203,11 @@ class Lane:
             if self._connection.closed:
                 raise psycopg.OperationalError(str(error)) from error
             if isinstance(error, psycopg.Error) and not is_refusal(error):
-                self._owner.condition.failed(self.name, error)
+                self._owner.condition.failed(errand.what, error)
         else:
             self._has_exchanged = True
-            self._owner.condition.works(self.name)
+            for who in (self.name, errand.what):
+                self._owner.condition.works(who)
             if not errand.done.done():
                 errand.done.set_result(result)
         finally:

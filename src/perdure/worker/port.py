@@ -118,7 +118,9 @@ class WorkerPort:
         while True:
             attempt.check_may_write()
             try:
-                return await self._worker.desk.run(lambda connection: calls.run(connection, call))
+                return await self._worker.desk.run(
+                    lambda connection: calls.run(connection, call), what="a job's question"
+                )
             except psycopg.Error as error:
                 if is_refusal(error) or (error.sqlstate or "").startswith("42"):  # not to be had at any time
                     raise
@@ -151,7 +153,9 @@ class WorkerPort:
         while True:
             attempt.check_holds()
             try:
-                return await self._worker.desk.run(functools.partial(self._has_landed, attempt, entry))
+                return await self._worker.desk.run(
+                    functools.partial(self._has_landed, attempt, entry), what="question about a lost COMMIT"
+                )
             except LeaseLost:
                 raise
             except Exception as error:  # noqa: BLE001 - the lane reconnects; asked again until the lease ends

@@ -67,7 +67,7 @@ async def _on_lane(worker: Worker, work: Callable[[AsyncConnection[Any]], Awaita
     """Do it on a lane, as often as its connection breaks: it may have been dead for long."""
     while True:
         try:
-            return await worker.desk.run(work)
+            return await worker.desk.run(work, what="report after a lost lease")
         except psycopg.OperationalError as error:
             _log.debug("report: %s", error)
             await asyncio.sleep(_AGAIN_SECONDS)

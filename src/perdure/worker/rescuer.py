@@ -121,7 +121,7 @@ class Rescuer(Service):
         suspect_due = sweep.suspect_due and owner.claimer.open
         claims_suspect = suspect_due and owner.has_room_for_suspect
         if claims_suspect:
-            await owner.desk.run(functools.partial(self._claim_suspect, worker_id))
+            await owner.desk.run(functools.partial(self._claim_suspect, worker_id), what="claim of a suspect")
         # Under load no slot would ever be free when this looks.
         owner.keep_slot_free(for_suspect=suspect_due and not claims_suspect)
         if sweep.lapsed:
@@ -146,7 +146,7 @@ class Rescuer(Service):
             return await calls.run(connection, call)
 
         try:
-            sweep = await owner.desk.run(work, is_look=scans)
+            sweep = await owner.desk.run(work, what="sweep", is_look=scans)
         except BaseException:
             # It may have ended leases, whose jobs only a scan finds; but a scan that takes too long fails each time.
             self._scan_at_seconds = _next_scan_at_seconds(began_seconds) if scans else 0.0
@@ -165,7 +165,7 @@ class Rescuer(Service):
         while True:
             call = leases.expire(self._owner.names, **fields, limit=limit, stepped_over=stepped_over)
             try:
-                count = await self._owner.desk.run(functools.partial(calls.run, call=call))
+                count = await self._owner.desk.run(functools.partial(calls.run, call=call), what="end of overdue jobs")
             except psycopg.Error as error:
                 if not is_refusal(error):
                     raise
@@ -202,7 +202,8 @@ class Rescuer(Service):
                 limits_of=owner.limits_of,
                 ever_reported=False,
                 seldom=self._seldom,
-            )
+            ),
+            what="rescue",
         )
         if count:
             _log.warning("worker %s is lost: %d of its jobs go on elsewhere", lost, count)

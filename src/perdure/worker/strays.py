@@ -78,7 +78,9 @@ class Strays(Service):
         looked_at_seconds = asyncio.get_running_loop().time()
         known = sorted({*owner.executor.known_ids(), *owner.desk.ids()})
         call = leases.strays(owner.names, worker_id, known)
-        found: list[Stray] = await owner.desk.run(lambda connection: calls.run(connection, call), is_look=True)
+        found: list[Stray] = await owner.desk.run(
+            lambda connection: calls.run(connection, call), what="search for strays", is_look=True
+        )
         known_now = {*owner.executor.known_ids(), *owner.desk.ids()}
         strays = [stray for stray in found if stray.id not in known_now]
         for stray in strays:
