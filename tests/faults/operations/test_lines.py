@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 OUTAGE_SECONDS = count(push=4, nightly=60)
 JOBS = count(push=300, nightly=2_000)
-REFUSES = r"WARNING the database refuses to work: {} \(\w+( \d)?\); trying again until it works"
+REFUSES = r"WARNING the database refuses to work: {} \([\w' ]+\); trying again until it works"
 
 
 @pytest.mark.timeout(300)
