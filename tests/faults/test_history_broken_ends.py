@@ -98,7 +98,7 @@ def _outlives_its_lapses(story: Story) -> None:
 
 
 def _innocent_lost(story: Story) -> None:
-    story.write(F, moved=True, error={"type": "perdure.errors.WorkerLost"})
+    story.write(F, moved=True, error={"raised": {"type": "perdure.errors.WorkerLost"}})
 
 
 def _stop_spends_a_retry(story: Story) -> None:

@@ -101,7 +101,7 @@ def _a_poisonous_job() -> Story:
     for lapses in (1, 2):
         story.write(P, worker=None, lapses=lapses, rescued=True)
         story.claim()
-    story.write(F, moved=True, error={"type": "perdure.errors.WorkerLost"})
+    story.write(F, moved=True, error={"raised": {"type": "perdure.errors.WorkerLost"}})
     return story
 
 

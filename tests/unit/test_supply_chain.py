@@ -36,7 +36,7 @@ _MAY_IMPORT = {"cli/target.py", "cli/groups.py", "embedded/binaries.py", "embedd
 # Settings of a session, by the code's own names; and the statement that they are appended to.
 _MAY_STAND_HERE = {
     "store/sessions.py": {"name", "value", "b'begin isolation level read committed; ' + self._settings"},
-    "transaction.py": {"milliseconds"},
+    "store/transactions.py": {"b'begin; set local idle_in_transaction_session_timeout = %d' % milliseconds"},
     "verbs/basis.py": {"b'set transaction isolation level read committed' + (b', read only' if read_only else b'')"},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -13,15 +14,16 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure.cancelling import cancel_and_wait
 from perdure.errors import DatabaseUnavailable
 from perdure.version import __version__
+from perdure.worker.checking import check
 from perdure.worker.vitals import Vitals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from perdure.app import App
     from perdure.worker.health import Address
@@ -131,11 +133,15 @@ async def _run(
     asyncio.get_running_loop().set_default_executor(executor)  # of asyncio.to_thread
     try:
         async with vitals.shown(health):
-            if not await _open(app, signals, vitals, on_wait):
+            waiting = _Waiting(signals, vitals, on_wait)
+            if not await waiting.until_done(app.open):
                 _log.info("stopped before there was a database")
                 return False
             try:
                 worker = app.worker(queues=queues, concurrency=concurrency)
+                if not await waiting.until_done(functools.partial(check, app)):
+                    _log.info("stopped before there was a database")
+                    return False
                 signals.watch(worker)
                 _tune_collector()
                 await _serve(worker, signals, vitals, on_ready)
@@ -171,7 +177,7 @@ def _tune_collector() -> None:
 
 
 async def _serve(worker: Worker, signals: _Signals, vitals: Vitals, on_ready: Callable[[], None]) -> None:
-    await worker.start()
+    worker.begin()
     vitals.worker = worker
     stop = asyncio.create_task(signals.stop.wait())
     ready = asyncio.create_task(worker.ready.wait())
@@ -186,30 +192,41 @@ async def _serve(worker: Worker, signals: _Signals, vitals: Vitals, on_ready: Ca
         await worker.stop()
 
 
-async def _open(app: App, signals: _Signals, vitals: Vitals, on_wait: Callable[[str], None]) -> bool:
-    """Open the app as soon as its database is there; False when told to stop before that."""
-    delay_seconds, longest = _BACK_OFF_SECONDS
-    said = False
-    while not signals.stop.is_set():
-        opening = asyncio.create_task(app.open())
-        stop = asyncio.create_task(signals.stop.wait())
-        try:
-            await asyncio.wait({opening, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if opening.done():
-                try:
-                    opening.result()
-                except DatabaseUnavailable as error:
-                    vitals.waits_for = f"{error}; waiting for it"
-                    if not said:
-                        on_wait(vitals.waits_for)
-                        said = True
-                else:
-                    return True
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay_seconds * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
-                    await asyncio.shield(stop)
-        finally:
-            stop.cancel()
-            await cancel_and_wait([opening])
-        delay_seconds = min(longest, delay_seconds * 2)
-    return False
+class _Waiting:
+    """Waits for a database that isn't there yet, or goes away again before the worker could begin; says so once."""
+
+    def __init__(self, signals: _Signals, vitals: Vitals, on_wait: Callable[[str], None]) -> None:
+        self._stop = signals.stop
+        self._vitals = vitals
+        self._on_wait = on_wait
+        self._said = False
+
+    async def until_done(self, action: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Do something as soon as the database is there; False when told to stop before that."""
+        delay_seconds, longest = _BACK_OFF_SECONDS
+        while not self._stop.is_set():
+            doing = asyncio.create_task(action())
+            stop = asyncio.create_task(self._stop.wait())
+            try:
+                await asyncio.wait({doing, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if doing.done():
+                    try:
+                        doing.result()
+                    except DatabaseUnavailable as error:
+                        self._say(error)
+                    else:
+                        return True
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay_seconds * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
+                        await asyncio.shield(stop)
+            finally:
+                stop.cancel()
+                await cancel_and_wait([doing])
+            delay_seconds = min(longest, delay_seconds * 2)
+        return False
+
+    def _say(self, error: DatabaseUnavailable) -> None:
+        self._vitals.waits_for = f"{error}; waiting for it"
+        if not self._said:
+            self._on_wait(self._vitals.waits_for)
+            self._said = True

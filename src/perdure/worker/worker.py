@@ -16,9 +16,10 @@ from perdure.attempt import StopReason
 from perdure.cancelling import cancel_and_wait, held
 from perdure.errors import PerdureError
 from perdure.failpoints import reach
-from perdure.store import calls, leases, migrate
+from perdure.store import calls, leases
 from perdure.store.notify import Listener, job_id_of
 from perdure.version import __version__
+from perdure.worker.checking import check
 from perdure.worker.claimer import Claimer
 from perdure.worker.condition import Condition
 from perdure.worker.desk import Desk
@@ -216,13 +217,12 @@ class Worker:
         await self.stop()
 
     async def start(self) -> None:
-        """Start every part; `ready` is set when the first lease is held.
+        """Check the schema (raises as `check` does), and begin."""
+        await check(self.app)
+        self.begin()
 
-        Raises:
-            StoreError: The schema isn't one that this version can work on; the message tells what to do.
-        """
-        async with self.app.pool.connection() as connection:
-            await migrate.check_worker(connection, self.names)
+    def begin(self) -> None:
+        """Start every part; `ready` is set when the first lease is held."""
         execution = self.app.config.execution
         self.executor = Executor(self, WorkerPort(self), concurrency=self.concurrency, threads=execution.threads)
         self._heartbeat = Heartbeat(

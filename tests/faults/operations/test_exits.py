@@ -12,6 +12,7 @@ from psycopg import sql
 
 from tests.faults.operations.lines import logged
 from tests.faults.operations.office_jobs import start_jobs, until_held
+from tests.support.jobs import until
 from tests.support.tiers import count
 
 if TYPE_CHECKING:
@@ -88,6 +89,27 @@ async def test_a_database_that_is_not_there_yet_is_waited_for(
     assert said(worker)[-1] == (
         "Error: schema 'background_tasks' doesn't exist in this database yet: run `perdure migrate` (or app.migrate())"
     )
+
+
+async def test_a_database_that_goes_away_while_the_schema_is_checked_is_waited_for(
+    private_dsn: str, start_worker: Callable[..., Process]
+) -> None:
+    async with await psycopg.AsyncConnection.connect(private_dsn, autocommit=True) as admin:
+        async with await psycopg.AsyncConnection.connect(private_dsn) as locking:
+            await locking.execute("lock table background_tasks.migrations in access exclusive mode")
+            worker = start_worker(private_dsn)
+            await until(lambda: _terminate_waiting(private_dsn), "it waits for the lock, and its connection is ended")
+            await worker.line("^the database went away while its schema was checked: .*; waiting for it$")
+        await worker.line("^ready")
+        assert await (await admin.execute("select count(*) from background_tasks.workers")).fetchone() == (1,)
+    worker.terminate()
+    assert await worker.end() == 0
+
+
+def _terminate_waiting(dsn: str) -> bool:
+    query = "select pg_terminate_backend(pid) from pg_stat_activity where wait_event_type = 'Lock'"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return connection.execute(query).fetchone() is not None
 
 
 async def test_a_wrong_password_is_waited_for_and_never_written_down(

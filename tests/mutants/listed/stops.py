@@ -130,8 +130,8 @@ STOPS = (
         "a stop while the database isn't there yet is passed over",
         "SIGTERM doesn't end a process that is still starting",
         "worker/run.py",
-        "    while not signals.stop.is_set():",
-        "    while signals.stop:",
+        "        while not self._stop.is_set():",
+        "        while self._stop:",
         (f"{_PROCESSES}test_sigterm_while_still_waiting_for_the_database_exits_zero",),
     ),
     Mutant(

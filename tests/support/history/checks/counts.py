@@ -145,5 +145,5 @@ def _counters(image: Image) -> tuple[int, int]:
 
 
 def _error_type(image: Image) -> Any:
-    error = image.error
-    return error.get("type") if isinstance(error, dict) else None
+    raised = image.error.get("raised") if isinstance(image.error, dict) else None
+    return raised.get("type") if isinstance(raised, dict) else None
