@@ -8,7 +8,7 @@ left to them.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from psycopg import AsyncClientCursor, ClientCursor, generators
@@ -114,6 +114,6 @@ def _plain(value: object) -> str:
     if isinstance(value, int | UUID):
         return str(value)
     if isinstance(value, list):
-        return "{" + ",".join(str(int(one)) for one in value) + "}"
+        return "{" + ",".join(str(int(one)) for one in cast("list[int]", value)) + "}"
     message = f"a {type(value).__name__} can't be written into a message"
     raise TypeError(message)
