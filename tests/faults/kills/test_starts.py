@@ -71,7 +71,8 @@ def test_a_frozen_starter_goes_on_where_it_was(
 def test_a_batch_that_was_under_way_when_its_starter_died_is_stored_wholly(
     migrated_database: str, processes: Processes, way: str, seed: int
 ) -> None:
-    nth = random.Random(f"{seed} {way}").randint(1, TOTAL // _BATCH)
+    # Not the first one: its statement is prepared before it is sent, and that would wait for the lock.
+    nth = random.Random(f"{seed} {way}").randint(2, TOTAL // _BATCH)
     process = _start(processes, migrated_database, way, f"batch.unsent=stop@{nth}")
     process.wait_until_frozen(within_seconds=120)
     with psycopg.connect(migrated_database) as locking, psycopg.connect(migrated_database, autocommit=True) as looking:
