@@ -82,6 +82,12 @@ class _Base:
         attempt.in_transaction = False
         attempt.connection = attempt.asked_at_seconds = None
 
+    def _not_lent(self, error: BaseException) -> None:
+        """Leave, since the pool has lent nothing; say why where that is known."""
+        self._leave()
+        if isinstance(error, PoolTimeout):
+            raise self._port.pool_exhausted() from error
+
     def _lease_lost(self) -> LeaseLost:
         job = self._attempt.job
         return LeaseLost(
@@ -102,9 +108,7 @@ class Transaction(_Base):
             self._pool = self._port.pool()
             self._connection = await self._pool.getconn()
         except BaseException as error:
-            self._leave()
-            if isinstance(error, PoolTimeout):
-                raise self._port.pool_exhausted() from error
+            self._not_lent(error)
             raise
         try:
             self._ask(self._connection)
@@ -113,9 +117,7 @@ class Transaction(_Base):
             await transactions.begin(self._connection, idle_seconds=self._port.lease_seconds)
             attempt.asked_at_seconds = None
         except BaseException:
-            await self._roll_back()
-            self._leave()
-            await self._pool.putconn(self._connection)
+            await held(self._give_up())
             raise
         return self._connection
 
@@ -140,6 +142,14 @@ class Transaction(_Base):
                 finally:
                     self._leave()
         finally:
+            await self._pool.putconn(self._connection)
+
+    async def _give_up(self) -> None:
+        """Give the connection back of a block that couldn't begin, however often its task is cancelled meanwhile."""
+        try:
+            await self._roll_back()
+        finally:
+            self._leave()
             await self._pool.putconn(self._connection)
 
     async def _roll_back(self) -> None:
@@ -193,9 +203,7 @@ class BlockingTransaction(_Base):
             self._pool = self._port.blocking_pool()
             self._connection = self._pool.getconn()
         except BaseException as error:
-            self._leave()
-            if isinstance(error, PoolTimeout):
-                raise self._port.pool_exhausted() from error
+            self._not_lent(error)
             raise
         try:
             self._ask(self._connection)

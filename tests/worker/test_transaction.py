@@ -12,6 +12,8 @@ import pytest_asyncio
 
 from perdure import App, Context, JobState, LeaseLost
 from perdure.errors import MisuseError
+from perdure.store import transactions
+from perdure.transaction import Transaction
 from tests.support.jobs import until
 
 if TYPE_CHECKING:
@@ -227,6 +229,52 @@ async def test_a_stop_inside_the_block_rolls_back_and_keeps_the_entry(
     assert await effects(table) == []
     await job.refresh()
     assert (job.state, job.execution_metadata) == (JobState.PENDING, Progress(1))
+
+
+async def test_a_block_that_couldnt_begin_gives_its_connection_back_however_often_it_is_cancelled(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begins, rolls_back, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    roll_back, rolled_back = Transaction._roll_back, list[Transaction]()
+
+    async def begin(_connection: object, *, idle_seconds: float) -> None:
+        assert idle_seconds
+        begins.set()
+        await asyncio.Event().wait()
+
+    async def slow(transaction: Transaction) -> None:
+        rolls_back.set()
+        await go_on.wait()
+        await roll_back(transaction)
+        rolled_back.append(transaction)
+
+    monkeypatch.setattr(transactions, "begin", begin)
+    monkeypatch.setattr(Transaction, "_roll_back", slow)
+
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> None:
+        async def block() -> None:
+            async with ctx.transaction():
+                pass
+
+        inner = asyncio.create_task(block())
+        await begins.wait()
+        inner.cancel()
+        await rolls_back.wait()
+        inner.cancel()
+        await asyncio.sleep(0)  # it comes in
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await inner
+        monkeypatch.undo()
+        async with ctx.transaction():  # which could not begin inside of another
+            ctx.execution_metadata.rows = 1
+
+    async with app.worker():
+        await (await task.start()).result(timeout=20)
+    assert rolled_back
+    stats = app.pool.get_stats()
+    assert stats["pool_available"] == stats["pool_size"]
 
 
 async def test_a_frozen_block_holds_locks_no_longer_than_a_lease(app: App) -> None:
