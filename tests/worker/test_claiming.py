@@ -60,7 +60,7 @@ async def test_looks_that_take_long_leave_a_lane_to_the_jobs(app: App) -> None:
         await go_on.wait()
 
     async with app.worker() as worker:
-        looks = [asyncio.create_task(worker.desk.run(look, what="look", is_look=True)) for _ in range(4)]
+        looks = [asyncio.create_task(worker.desk.look(look, what="look")) for _ in range(4)]
         await is_looking.wait()
         worker.claimer.look_everywhere()  # which would be another
         job = await short.start(None)

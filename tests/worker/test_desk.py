@@ -77,7 +77,7 @@ async def test_of_looks_that_may_take_long_one_is_under_way_at_a_time() -> None:
 
     async def work(_connection: object) -> None: ...
 
-    tasks = [asyncio.create_task(desk.run(work, what="look", is_look=is_look)) for is_look in (True, True, False)]
+    tasks = [asyncio.create_task(do(work, what="it")) for do in (desk.look, desk.look, desk.run)]
     await asyncio.sleep(0)  # they come in
     assert [errand and errand.is_look for errand in (desk.next_errand(), desk.next_errand())] == [False, True]
     assert desk.next_errand() is None
@@ -96,7 +96,7 @@ async def test_a_lane_that_sleeps_takes_the_look_that_waits_for_anothers_end() -
     async def work(_connection: object) -> None: ...
 
     desk.is_looking = True
-    waiting = asyncio.create_task(desk.run(work, what="look", is_look=True))
+    waiting = asyncio.create_task(desk.look(work, what="look"))
     await asyncio.sleep(0)  # it comes in
     sleeping = asyncio.create_task(desk.wait())
     await asyncio.sleep(0)  # it sleeps
@@ -104,3 +104,20 @@ async def test_a_lane_that_sleeps_takes_the_look_that_waits_for_anothers_end() -
     await sleeping
     assert desk.next_errand() is not None
     waiting.cancel()
+
+
+async def test_a_look_takes_what_its_work_takes_and_not_what_it_has_waited() -> None:
+    desk, loop = Desk(), asyncio.get_running_loop()
+
+    async def work(_connection: object) -> float:
+        began_at_seconds = loop.time()
+        await asyncio.sleep(0.02)
+        return began_at_seconds
+
+    look = asyncio.create_task(desk.look(work, what="look"))
+    await asyncio.sleep(0.05)  # nobody has time for it
+    errand = desk.next_errand()
+    assert errand is not None
+    errand.done.set_result(await errand.work(cast("Any", None)))
+    began_at_seconds, took_seconds = await look
+    assert 0.02 <= took_seconds <= loop.time() - began_at_seconds + 0.001

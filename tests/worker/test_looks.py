@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import psycopg
 import pytest_asyncio
 
 from perdure import App, Context, JobState
+from perdure.store.claims import Claimed
 from perdure.worker.claimer import Claimer
 from perdure.worker.lane import Lane
 from perdure.worker.looks import Looks
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+CLAIMED = Claimed(1, "t", 1, 1, 0, 0, 0, 0, "default", b"", b"", 0, 0.0, 0, 1, None)
 OLD = "scheduled_at = now() - interval '1 d'"
 
 
@@ -73,6 +76,25 @@ async def test_a_band_that_a_claim_has_passed_by_has_no_floor(app: App) -> None:
         release.set()
         await asyncio.wait_for(small.result(), 10)
         assert worker.claimer.floors.everywhere_in_seconds(asyncio.get_running_loop().time()) > 5
+
+
+async def test_a_job_of_a_band_that_was_missing_is_found_as_soon_as_that_is_noticed(app: App) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None: ...
+
+    async with app.worker() as worker:
+        await (await task.start()).result(timeout=10)
+        await until(lambda: worker.claimer.sleeping and not worker.claimer._maybe_due, "no claim is under way")
+        now_seconds = asyncio.get_running_loop().time()
+        worker.claimer.floors.took_all([CLAIMED._replace(scheduled_at_seconds=time.time())])
+        worker.claimer.floors.looked_everywhere(now_seconds - 0.5, now_seconds)  # so that the next one isn't due yet
+        lost = await task.start(queue="lost", at=timedelta(hours=1))
+        await change(app, OLD, lost.id)
+        async with app.pool.connection() as connection:
+            await connection.execute("delete from background_tasks.bands where queue = 'lost'")
+        for service in worker._services:
+            service.poke()
+        await lost.result(timeout=10)
 
 
 async def test_a_job_that_could_not_be_read_is_tried_again_when_it_is_due(app: App) -> None:

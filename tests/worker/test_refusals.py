@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 
 from perdure import App, Context, JobState, Raised, Suspended
 from perdure.errors import PayloadRefused
+from perdure.store import calls, claims, leases
 from tests.support.jobs import job_until, until
 
 if TYPE_CHECKING:
@@ -142,3 +144,28 @@ async def test_a_refusal_beside_a_claim_that_looks_everywhere_holds_up_no_other_
         job = await task.start(13)
         await job_until(job, lambda job: job.state is JobState.FAILED)
         await until(lambda: not worker.desk.is_looking, "the look has ended")
+
+
+async def test_a_job_that_cant_be_rescued_is_told_of_once_though_each_sweep_finds_it(
+    app: App, refuse: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse("update", "jobs", "old.worker_id is not null and new.worker_id is null")
+    forever = asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        await forever.wait()
+
+    names, lost = app.names, uuid.uuid4()
+    who = {"host": "here", "pid": 1, "concurrency": 1, "queues": None, "version": "1"}
+    job = await task.start()
+    async with app.pool.connection() as table:
+        await calls.run(table, leases.register(names, lost, lease_seconds=60, **who))
+        await calls.run(table, claims.claim(names, lost, want=1, queues=None))
+        await table.execute("update background_tasks.workers set lapsed_at = clock_timestamp()")
+    async with app.worker() as worker:
+        for _ in range(5):
+            worker._rescuer._scan_at_seconds = 0.0  # only a scan finds it
+            await worker._rescuer.run_once()
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert [line.partition(":")[0] for line in told] == [f"job {job.id} can't be rescued"]

@@ -38,10 +38,10 @@ class Worker:
         self.let_go: list[PutBack | Finish] = []
         self.desk = self.executor = self
 
-    async def run(self, _work: object, *, what: str, is_look: bool) -> list[Stray]:
-        assert (what, is_look) == ("search for strays", True)
+    async def look(self, _work: object, *, what: str) -> tuple[list[Stray], float]:
+        assert what == "search for strays"
         self.during_the_look()
-        return [self.stray]
+        return [self.stray], 0.0
 
     def ids(self) -> set[int]:
         return set()

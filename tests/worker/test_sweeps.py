@@ -38,11 +38,16 @@ class Worker:
         monkeypatch.setattr(rescuer.calls, "run", self._answer)
         self._rescuer = Rescuer(cast("Any", self))
 
-    async def run(self, work: Callable[[Any], Awaitable[Sweep]], *, what: str, is_look: bool) -> Sweep:
+    async def run(self, work: Callable[[Any], Awaitable[Sweep]], *, what: str) -> Sweep:
         assert what == "sweep"
-        self.scanned.append(is_look)
-        self.now_seconds += self.waits_seconds  # for another look
+        self.scanned.append(False)
         return await work(None)
+
+    async def look(self, work: Callable[[Any], Awaitable[Sweep]], *, what: str) -> tuple[Sweep, float]:
+        assert what == "sweep"
+        self.scanned.append(True)
+        self.now_seconds += self.waits_seconds  # for another look
+        return await work(None), self.takes_seconds
 
     def keep_slot_free(self, *, for_suspect: bool) -> None:
         assert not for_suspect

@@ -211,14 +211,30 @@ class Desk:
         self._settling.add(entry.id)
         self.wake()
 
-    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]], *, what: str, is_look: bool = False) -> T:
+    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]], *, what: str) -> T:
         """Run something on a lane's connection, and return or raise what it does.
 
         Args:
             work: Does it, outside of any transaction.
             what: What the log calls it, where the database refuses it: "sweep".
-            is_look: Whether it may step over a great many dead rows: then it waits until no lane does such a thing.
         """
+        return await self._run(work, what, is_look=False)
+
+    async def look(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]], *, what: str) -> tuple[T, float]:
+        """Run what may step over a great many dead rows, once no lane does such a thing; arguments as for `run`.
+
+        Returns what it does, and how many seconds that took: without the wait for other looks.
+        """
+        time = asyncio.get_running_loop().time
+
+        async def timed(connection: AsyncConnection[Any]) -> tuple[T, float]:
+            began_at_seconds = time()
+            result = await work(connection)
+            return result, time() - began_at_seconds
+
+        return await self._run(timed, what, is_look=True)
+
+    async def _run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]], what: str, *, is_look: bool) -> T:
         if self.is_closed:
             raise LeaseLost(_STOPPED)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -31,6 +31,7 @@ _BACK_SECONDS = 1.0
 # A claim that looks everywhere comes at least so often, however long it takes; and so soon while that isn't known.
 _EVERYWHERE_EVERY_SECONDS = 60.0
 _EVERYWHERE_NEXT_SECONDS = 5.0
+# So soon where another look is under way just then.
 _EVERYWHERE_LATER_SECONDS = 0.05
 # Positions are read as floats, which are this exact: one that is rounded up would pass a job by.
 _PRECISION_SECONDS = 1e-6

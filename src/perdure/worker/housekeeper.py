@@ -12,6 +12,7 @@ from perdure.worker.service import Service
 
 if TYPE_CHECKING:
     from perdure.store.sql import Names
+    from perdure.worker.claimer import Claimer
     from perdure.worker.desk import Desk
 
 __all__ = ["Housekeeper", "HousekeeperOwner"]
@@ -26,6 +27,7 @@ class HousekeeperOwner(Protocol):
 
     names: Names
     desk: Desk
+    claimer: Claimer
 
     def wake(self) -> None:
         """There may be due jobs."""
@@ -44,16 +46,15 @@ class Housekeeper(Service):
 
     async def run_once(self) -> float:
         """Make the rounds once."""
-        owner, began_seconds = self._owner, time.monotonic()
-        healed = await owner.desk.run(
-            lambda connection: calls.run(connection, leases.heal_bands(owner.names)),
-            what="search for queues",
-            is_look=True,
+        owner = self._owner
+        healed, took_seconds = await owner.desk.look(
+            lambda connection: calls.run(connection, leases.heal_bands(owner.names)), what="search for queues"
         )
         if healed:
+            owner.claimer.look_everywhere()  # their jobs may have waited for long
             owner.wake()
         now_seconds = time.monotonic()
-        interval_seconds = rest_seconds(now_seconds - began_seconds, least=_INTERVAL_SECONDS, most=_LONGEST_SECONDS)
+        interval_seconds = rest_seconds(took_seconds, least=_INTERVAL_SECONDS, most=_LONGEST_SECONDS)
         if now_seconds >= self._forget_at_seconds:
             await owner.desk.run(
                 lambda connection: calls.run(connection, leases.forget_workers(owner.names)),

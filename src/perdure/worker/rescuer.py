@@ -139,22 +139,19 @@ class Rescuer(Service):
         owner, began_seconds = self._owner, time.monotonic()
         scans = began_seconds >= self._scan_at_seconds
         call = leases.sweep(owner.names, worker_id, scans=scans, queues=owner.queues)
-
-        async def work(connection: AsyncConnection[Any]) -> Sweep:
-            nonlocal began_seconds
-            began_seconds = time.monotonic()  # it may have waited for another look
-            return await calls.run(connection, call)
-
+        work = functools.partial(calls.run, call=call)
         try:
-            sweep = await owner.desk.run(work, what="sweep", is_look=scans)
+            if scans:
+                sweep, took_seconds = await owner.desk.look(work, what="sweep")
+                self._scan_at_seconds = _next_scan_at_seconds(took_seconds)
+            else:
+                sweep = await owner.desk.run(work, what="sweep")
         except BaseException:
             # It may have ended leases, whose jobs only a scan finds; but a scan that takes too long fails each time.
-            self._scan_at_seconds = _next_scan_at_seconds(began_seconds) if scans else 0.0
+            self._scan_at_seconds = _next_scan_at_seconds(time.monotonic() - began_seconds) if scans else 0.0
             raise
         if sweep.lapsed:
             self._scan_at_seconds = 0.0  # their jobs
-        elif scans:
-            self._scan_at_seconds = _next_scan_at_seconds(began_seconds)
         return sweep
 
     async def _expire(self) -> None:
@@ -211,9 +208,8 @@ class Rescuer(Service):
             owner.desk.wake()
 
 
-def _next_scan_at_seconds(began_seconds: float) -> float:
-    now_seconds = time.monotonic()
-    return now_seconds + rest_seconds(now_seconds - began_seconds, least=0.0, most=_LONGEST_UNSCANNED_SECONDS)
+def _next_scan_at_seconds(took_seconds: float) -> float:
+    return time.monotonic() + rest_seconds(took_seconds, least=0.0, most=_LONGEST_UNSCANNED_SECONDS)
 
 
 async def rescue(

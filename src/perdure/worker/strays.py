@@ -78,8 +78,9 @@ class Strays(Service):
         looked_at_seconds = asyncio.get_running_loop().time()
         known = sorted({*owner.executor.known_ids(), *owner.desk.ids()})
         call = leases.strays(owner.names, worker_id, known)
-        found: list[Stray] = await owner.desk.run(
-            lambda connection: calls.run(connection, call), what="search for strays", is_look=True
+        found: list[Stray]
+        found, took_seconds = await owner.desk.look(
+            lambda connection: calls.run(connection, call), what="search for strays"
         )
         known_now = {*owner.executor.known_ids(), *owner.desk.ids()}
         strays = [stray for stray in found if stray.id not in known_now]
@@ -90,7 +91,6 @@ class Strays(Service):
         self._seen = {stray: self._seen.get(stray, looked_at_seconds) for stray in strays}
         if strays:
             return _AGAIN_SECONDS
-        took_seconds = asyncio.get_running_loop().time() - looked_at_seconds
         return rest_seconds(took_seconds, least=owner.lease_seconds / 3, most=_LONGEST_SLEEP_SECONDS)
 
     def _let_go(self, stray: Stray) -> None:
