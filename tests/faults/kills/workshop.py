@@ -110,7 +110,7 @@ class Workshop:
     def victim(self, point: str, action: Literal["kill", "stop"], *, nth: int | None = None) -> Victim:
         """Start a worker that dies or freezes at a point, the n-th time that it comes by, or at some time."""
         first = 2 if point.startswith("heartbeat") and action == "stop" else 1  # the first time it has no lease yet
-        rare = point.startswith(("sweep", "rescue", "stop", "defer", "put back"))
+        rare = point.startswith(("sweep", "rescue", "stop", "defer", "put back", "sleep"))
         most = _MOST_IN_BODIES if point in BODIES else _MOST
         nth = nth or (first if rare else self._random.randint(first, most))
         name, plan = point.removeprefix("body of "), f"={action}@{nth}"

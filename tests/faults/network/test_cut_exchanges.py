@@ -164,7 +164,8 @@ async def _cut_once(stage: Stage, client: Client, operation: Operation, cut: Cut
     proxy.arm(operation.statement, cut)
     if is_hoarded:
         await client.start(30, acts=(), threaded=False)
-        await client.start(1, acts=operation.acts, threaded=False)
+        # How long each is, goes by its id: of three, one takes two seconds at least.
+        await client.start(3, acts=operation.acts, threaded=False)
         await client.start(30, acts=(), threaded=False)
     async with stage.app.worker(concurrency=1 if is_hoarded else 20):
         if not is_hoarded:

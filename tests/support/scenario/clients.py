@@ -178,6 +178,7 @@ class Client:
         self._recorder.write(Asked(call, verb, keys, jobs))
         try:
             yield lambda answer, jobs=(): self._recorder.write(Answered(call, answer, jobs))
-        except (DatabaseUnavailable, psycopg.OperationalError):
+        except (DatabaseUnavailable, psycopg.OperationalError, psycopg.InternalError):
+            # InternalError: what the driver makes of a BEGIN that a pooler answers with its end, too.
             # Whether it was done isn't known; and a database that is away is given a moment.
             await asyncio.sleep(0.05)
