@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import AsyncConnection, Connection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from perdure.config.dsn import hide_passwords
 from perdure.errors import DatabaseUnavailable, MissingRight, MisuseError, SchemaOutdated, ServerTooOld
 from perdure.pools import TriedBlockingPool, TriedPool
-from perdure.store.links import CONNECT_SECONDS, KEEPALIVES, Watch, cut
+from perdure.store.links import Watch, cut, not_for_ever
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -254,14 +253,8 @@ def explained(purpose: str, connection: AsyncConnection[Any] | Connection[Any] |
 
 def _parameters(dsn: str, *, may_prepare: bool) -> dict[str, Any]:
     """What connections are made with, unless the dsn says otherwise."""
-    ours: dict[str, Any] = {
-        "connect_timeout": CONNECT_SECONDS,
-        "fallback_application_name": "perdure",
-        **KEEPALIVES,
-    }
-    theirs = conninfo_to_dict(dsn)
     preparing = {} if may_prepare else {"prepare_threshold": None}
-    return {"autocommit": True, **preparing, **{key: value for key, value in ours.items() if key not in theirs}}
+    return {"autocommit": True, **preparing, "fallback_application_name": "perdure", **not_for_ever(dsn)}
 
 
 def _refused(purpose: str, error: psycopg.Error) -> MissingRight:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from perdure.store.sessions import WorkerConnection
 
@@ -22,6 +23,15 @@ async def test_a_lanes_transaction_lasts_no_longer_than_a_lease(
         with pytest.raises(psycopg.Error, match=r"transaction timeout|closed"):
             await frozen(lane, bench)
     assert bench.sql("select id from {s}.jobs for update")
+
+
+async def test_what_the_dsn_says_of_time_outs_is_kept_to(bench: Workbench, store_dsn: str) -> None:
+    theirs = {"connect_timeout": "3", "keepalives_idle": "7", "tcp_user_timeout": "4000"}
+    dsn = make_conninfo(store_dsn, **theirs)
+    async with await WorkerConnection.open(dsn, bench.names, lease_seconds=1, may_keep=True) as lane:
+        settings = lane.info.get_parameters()
+    assert settings | theirs == settings
+    assert settings["keepalives_count"] == "3"  # ours, of which the dsn says nothing
 
 
 async def frozen(lane: WorkerConnection, bench: Workbench) -> None:

@@ -48,3 +48,13 @@ def test_the_next_minute_it_is_said_how_many_there_were(
         "job 0 can't be read",
         "job 3 can't be read (and 2 more of mail since this was last said)",
     ]
+
+
+def test_of_many_names_the_last_thousand_are_remembered(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = seldom.Seldom()
+    for number in range(1_001):
+        warnings.warn(f"task {number}", "first")
+    caplog.clear()
+    for number in reversed(range(1_001)):
+        warnings.warn(f"task {number}", "task %d", number)
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == ["task 0"]

@@ -61,5 +61,5 @@ def _ask(address: Address, question: str, when_absent: Answer) -> Answer:
             return Answer(is_well=response.status == http.client.OK, why=why)
         except ConnectionError:
             return when_absent
-        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             return Answer.ill(f"it doesn't answer ({error})")

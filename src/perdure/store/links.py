@@ -15,13 +15,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from psycopg import AsyncConnection, BaseConnection, Connection
 
-__all__ = ["CONNECT_SECONDS", "KEEPALIVES", "Watch", "cut", "cut_after", "cut_after_blocking"]
+__all__ = ["CONNECT_SECONDS", "Watch", "cut", "cut_after", "cut_after_blocking", "not_for_ever"]
 
 _LOOK_SECONDS: Final = 1.0
 _IDLE_LOOKS: Final = 60
@@ -29,14 +30,21 @@ _IDLE_LOOKS: Final = 60
 CONNECT_SECONDS: Final = 10
 """How long to try to connect: the kernel tries for minutes, at growing delays, when the network is back already."""
 
-KEEPALIVES: Final[dict[str, Any]] = {
+_WITHIN_HALF_A_MINUTE: Final[dict[str, Any]] = {
+    "connect_timeout": CONNECT_SECONDS,
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""Connection parameters by which a network that swallows packets is found out within half a minute."""
+"""Connection parameters by which a network that swallows packets is found out in time."""
+
+
+def not_for_ever(dsn: str) -> dict[str, Any]:
+    """Connection parameters by which a network that swallows packets is found out, but for those that the dsn sets."""
+    theirs = conninfo_to_dict(dsn)
+    return {key: value for key, value in _WITHIN_HALF_A_MINUTE.items() if key not in theirs}
 
 
 def cut(connection: BaseConnection[Any]) -> None:

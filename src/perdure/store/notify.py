@@ -17,7 +17,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from perdure.cancelling import cancel_and_wait
-from perdure.store.links import CONNECT_SECONDS, KEEPALIVES, cut, cut_after
+from perdure.store.links import CONNECT_SECONDS, cut, cut_after, not_for_ever
 from perdure.store.sessions import session_is_ours
 from perdure.store.sql import quote_identifier
 
@@ -137,8 +137,7 @@ class Listener:
             prepare_threshold=None,
             application_name="perdure listener",
             client_encoding="UTF8",
-            connect_timeout=CONNECT_SECONDS,
-            **KEEPALIVES,
+            **not_for_ever(self._dsn),
         )
 
     async def _hears(self, connection: psycopg.AsyncConnection[Any]) -> bool:

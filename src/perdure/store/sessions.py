@@ -14,7 +14,7 @@ import psycopg
 from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
-from perdure.store.links import CONNECT_SECONDS, KEEPALIVES, cut_after
+from perdure.store.links import CONNECT_SECONDS, cut_after, not_for_ever
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -100,8 +100,7 @@ class WorkerConnection(psycopg.AsyncConnection[Any]):
             prepare_threshold=None,
             application_name="perdure worker",
             client_encoding="UTF8",
-            connect_timeout=CONNECT_SECONDS,
-            **KEEPALIVES,
+            **not_for_ever(dsn),
         )
         try:
             with cut_after(connection, CONNECT_SECONDS):

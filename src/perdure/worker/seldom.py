@@ -9,6 +9,7 @@ __all__ = ["Seldom"]
 
 _log = logging.getLogger("perdure.worker")
 _EVERY_SECONDS = 60.0
+_MOST = 1_000  # names of tasks come from the database: there may be any number
 
 
 class Seldom:
@@ -36,7 +37,13 @@ class Seldom:
             self._said[about] = said_at_seconds, unsaid + 1
             _log.debug(message, *arguments)
             return
-        self._said[about] = now_seconds, 0
+        self._remember(about, now_seconds)
         if unsaid:
             message, arguments = f"{message} (and %d more of %s since this was last said)", (*arguments, unsaid, about)
         _log.log(level, message, *arguments)
+
+    def _remember(self, about: str, now_seconds: float) -> None:
+        self._said.pop(about, None)
+        if len(self._said) >= _MOST:
+            del self._said[next(iter(self._said))]  # the one that was said longest ago
+        self._said[about] = now_seconds, 0

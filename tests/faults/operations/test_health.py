@@ -10,11 +10,13 @@ import socket
 import threading
 import time
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from perdure.cli.together import Together
 from perdure.errors import MisuseError
 from perdure.worker.health import Address, Answer, HealthServer
 from tests.faults.operations.nights import AT_NIGHT
@@ -189,6 +191,22 @@ def test_several_processes_answer_each_for_itself_and_together(
     wait_until(lambda: answers(port, "/readyz", 200), "not ready after the restart")
     worker.terminate()
     assert worker.wait() == 0
+
+
+@pytest.mark.parametrize("answer", ["[]", "7", '"well"', "{}", "well", ""])
+def test_an_answer_of_somebody_else_is_none(port: int, answer: str) -> None:
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+    with HTTPServer(("127.0.0.1", port), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        answered = Together([Address("127.0.0.1", port)]).live()
+        server.shutdown()
+    assert not answered.is_well
+    assert "it doesn't answer" in answered.why
 
 
 @pytest.mark.parametrize("number", ["1", "2"])
