@@ -277,7 +277,8 @@ class Attempt:
     def cut_if_silent(self, limit_seconds: float) -> None:
         """Break the transaction's connection when it hasn't answered for so long what isn't the handler's own.
 
-        Nobody else does: a cancellation is held until it is known what has become of a COMMIT.
+        Nobody else does: a cancellation is held until it is known what has become of a COMMIT, and whoever takes the
+        bytes and passes nothing on (a proxy, a pooler) keeps the connection alive for the kernel.
         """
         asked_at_seconds, connection = self.asked_at_seconds, self.connection
         if asked_at_seconds is None or connection is None:

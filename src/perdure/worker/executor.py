@@ -154,6 +154,12 @@ class Executor:
         for job in jobs:
             self._owner.desk.put_back(PutBack(job.id, job.claim))
 
+    def turned(self) -> None:
+        """See, once a turn, to what waits for too long: jobs claimed ahead, and handlers for a COMMIT's answer."""
+        self.put_back_stale()
+        for attempt in list(self.running.values()):
+            attempt.cut_if_silent(self._port.lease_seconds)
+
     def put_back_stale(self, *, everything: bool = False) -> None:
         """Return what was claimed ahead and couldn't be started in a second; or all of it."""
         for waiting in self._ahead.take_stale(everything=everything):

@@ -4,9 +4,6 @@ They are put back; or cancelled, when that was requested meanwhile.
 
 Nobody else can rescue them, since this worker's lease is alive. A job counts as a stray when it was seen twice, and no
 exchange that was under way at the first look still is at the second: else its claim might just be on its way here.
-
-With it goes another search, for what waits here for ever: connections of handlers' transactions that don't answer. Who
-takes bytes and passes nothing on (a proxy, a pooler) keeps them alive for the kernel.
 """
 
 from __future__ import annotations
@@ -69,8 +66,6 @@ class Strays(Service):
     async def run_once(self) -> float:
         """Look once; put back what was seen before."""
         owner = self._owner
-        for attempt in list(owner.executor.running.values()):
-            attempt.cut_if_silent(owner.lease_seconds)
         worker_id = owner.worker_id
         if worker_id is None:
             self._seen.clear()

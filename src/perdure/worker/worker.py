@@ -375,7 +375,7 @@ class Worker:
     async def _turn(self) -> None:
         while True:
             self._heartbeat.turned()
-            self.executor.put_back_stale()
+            self.executor.turned()
             await asyncio.sleep(self._heartbeat.turn_seconds)
 
     def cancel(self, job_id: int) -> None:

@@ -128,7 +128,11 @@ async def test_a_silent_lane_is_left_after_a_lease(proxy: Proxy, statement: str)
 
 @pytest.mark.parametrize("kind", ["async", "thread"])
 @pytest.mark.parametrize("what", [b"begin; set local", mark("fence")], ids=["begin", "commit"])
-async def test_a_silent_transaction_is_left_after_a_lease(proxy: Proxy, kind: str, what: bytes) -> None:
+async def test_a_silent_transaction_is_left_after_a_lease(
+    proxy: Proxy, kind: str, what: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where looking costs much, so that it is done seldom: that must delay nothing else.
+    monkeypatch.setattr("perdure.worker.strays.rest_seconds", lambda *_took, most, **_least: most)
     app = _app(proxy.dsn)
 
     @app.task("async")

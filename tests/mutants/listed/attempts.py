@@ -7,6 +7,7 @@ from tests.mutants.mutant import Edit, Mutant
 __all__ = ["ATTEMPTS"]
 
 _TRANSACTION = "tests/worker/test_transaction.py::"
+_SILENCE = "tests/faults/network/test_silence.py::"
 _COMMIT = "tests/worker/test_commit_message.py::"
 _EVENTS = "tests/worker/test_events.py::"
 _PROMISES = "tests/worker/test_promises.py::"
@@ -72,6 +73,14 @@ ATTEMPTS = (
         'return b"begin; set local idle_in_transaction_session_timeout = %d" % milliseconds',
         'return b"begin -- %d" % milliseconds',
         (f"{_TRANSACTION}test_a_frozen_block_holds_locks_no_longer_than_a_lease",),
+    ),
+    Mutant(
+        "a handler's COMMIT is waited for without end",
+        "behind a proxy that passes nothing on, its job is stuck as long as its worker lives",
+        "worker/executor.py",
+        "            attempt.cut_if_silent(self._port.lease_seconds)\n",
+        "            pass\n",
+        (f"{_SILENCE}test_a_silent_transaction_is_left_after_a_lease",),
     ),
     Mutant(
         "a commit by hand counts as the block's",

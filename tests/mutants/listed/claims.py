@@ -188,8 +188,8 @@ CLAIMS = (
     Mutant(
         "what was claimed ahead stays",
         "jobs wait behind a long one while other workers are idle",
-        "worker/worker.py",
-        "            self.executor.put_back_stale()\n",
+        "worker/executor.py",
+        "        self.put_back_stale()\n",
         "",
         (f"{_CLAIMING}test_what_was_claimed_ahead_of_a_long_job_goes_back_untouched",),
     ),
