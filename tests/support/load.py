@@ -37,6 +37,10 @@ _ROOT = Path(__file__).parents[2]
 _PACE_SECONDS = 0.01
 _LOOK_SECONDS = 0.1
 _LATER = timedelta(seconds=1)
+_LIVE = """
+    select (select count(*) from background_tasks.jobs) + (select count(*) from background_tasks.workers
+        where pid = any(%s) and lapsed_at is null and lease_until > clock_timestamp())
+"""
 _TASKS = ("awaits", "blocks", "awaits", "blocks", "awaits", "retries", "awaits")
 
 
@@ -121,7 +125,7 @@ class Load:
         self._recorder.write(Fault(kind, pid))
 
     async def rest(self, *, within_seconds: float = 90.0) -> None:
-        """Wait until every job has ended."""
+        """Wait until every job has ended, and every lease of a worker that was killed."""
         live = 1
         try:
             async with asyncio.timeout(within_seconds):
@@ -129,7 +133,7 @@ class Load:
                     await asyncio.sleep(_LOOK_SECONDS)
         except TimeoutError:
             said = "\n\n".join(worker.output[-4000:] for worker in self.workers)
-            message = f"{live} jobs haven't ended within {within_seconds} s; the workers have said:\n{said}"
+            message = f"{live} jobs or leases haven't ended within {within_seconds} s; the workers have said:\n{said}"
             raise AssertionError(message) from None
 
     async def violations(self) -> list[str]:
@@ -169,6 +173,7 @@ class Load:
     async def _live(self) -> int:
         with suppress(psycopg.OperationalError):
             async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
-                row = await (await connection.execute("select count(*) from background_tasks.jobs")).fetchone()
+                dead = [worker.pid for worker in self.workers if not worker.is_running]
+                row = await (await connection.execute(_LIVE, [dead])).fetchone()
                 return int(row[0]) if row else 1
         return 1
