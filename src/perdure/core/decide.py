@@ -30,6 +30,8 @@ from perdure.core.retry import Retry, enqueueing_retry, retry_after_raise
 from perdure.core.states import JobState, WokenBy, check
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from perdure.core.retry import RetryPolicy
 
 __all__ = [
@@ -129,6 +131,27 @@ class Snapshot:
     cancel_requested: bool
     proceed_requested: bool
     progressed: bool = False
+
+    @classmethod
+    def of_counts(
+        cls,
+        retry_number: int,
+        scheduler_retries: int,
+        lapses: int,
+        *,
+        cancel_requested: bool = False,
+        proceed_requested: bool = False,
+        progressed: bool = False,
+    ) -> Self:
+        """Return what a row says whose counts may have been written by hand: below 0 nothing can be spent."""
+        return cls(
+            max(0, retry_number),
+            max(0, scheduler_retries),
+            max(0, lapses),
+            cancel_requested,
+            proceed_requested,
+            progressed,
+        )
 
 
 FRESH: Final = Snapshot(retry_number=0, scheduler_retries=0, lapses=0, cancel_requested=False, proceed_requested=False)

@@ -251,12 +251,10 @@ class Rules:
         job = attempt.job
         if not (job.retry_number or job.scheduler_retries or job.lapses):
             return FRESH
-        return Snapshot(
+        return Snapshot.of_counts(
             job.retry_number,
             job.scheduler_retries,
             job.lapses,
-            cancel_requested=False,
-            proceed_requested=False,
             progressed=writes or attempt.checkpoint != job.checkpoint,
         )
 

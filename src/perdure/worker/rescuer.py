@@ -274,12 +274,12 @@ async def _write(
 
 
 def _verdict(job: LapsedJob, limits: Limits, *, ever_reported: bool) -> Verdict:
-    snapshot = Snapshot(
+    snapshot = Snapshot.of_counts(
         job.retry_number,
         job.scheduler_retries,
         job.lapses,
-        job.cancel_requested,
-        job.proceed_requested,
+        cancel_requested=job.cancel_requested,
+        proceed_requested=job.proceed_requested,
         progressed=job.persisted,
     )
     ending = Lapse(persisted=job.persisted, ever_reported=ever_reported or job.has_left)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perdure import Context  # noqa: TC001 - a handler's annotation is read
+from perdure.errors import JobFailed
 from tests.support.malformed import ATTEMPTS, EVENTS, JOBS, STEPS, WORKERS, Spoiler
 from tests.support.payloads import Meta
 from tests.support.tiers import TIER, seeds
@@ -162,6 +163,20 @@ async def test_a_count_at_its_end_goes_on_being_one(app: App, spoiler: Spoiler) 
     await spoiler.spoil("jobs", f"id = {job.id}", {"scheduler_retries": "2147483647"})
     async with app.worker():
         assert await job.result(timeout=60) == 3
+
+
+async def test_a_count_below_zero_is_nothing_spent(app: App, spoiler: Spoiler) -> None:
+    # Of a delay before the first of the list an attempt's end once knew nothing, so it was never written.
+    @app.task("hopeless", scheduler_retry_count=1, scheduler_retry_delays=[0], max_retry_count=0)
+    async def hopeless(ctx: Context[None, None]) -> None:
+        raise RuntimeError
+
+    job = await hopeless.start()
+    await spoiler.spoil("jobs", f"id = {job.id}", {"scheduler_retries": "-2147483648", "retry_number": "-7"})
+    async with app.worker():
+        with pytest.raises(JobFailed):
+            await job.result(timeout=60)
+    assert (await job.refresh()).attempt == 2
 
 
 async def test_a_job_from_the_future_is_due_when_its_code_comes(app: App, spoiler: Spoiler) -> None:
