@@ -19,7 +19,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from perdure.config.dsn import hide_passwords
 from perdure.errors import DatabaseUnavailable, MissingRight, MisuseError, SchemaOutdated, ServerTooOld
 from perdure.pools import TriedBlockingPool, TriedPool
-from perdure.store.links import Watch, cut, not_for_ever
+from perdure.store.links import Limits, Watch, not_for_ever
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -69,6 +69,7 @@ class Pool:
         """Prepare a pool; nothing is connected before `open`. `may_prepare`: statements, if no pooler is noticed."""
         self.dsn = dsn
         self.max_connections = max_connections
+        self.limits = Limits()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.pool = TriedPool(
             dsn, _parameters(dsn, may_prepare=may_prepare), max_size=max_connections, wait_seconds=WAIT_SECONDS
@@ -133,7 +134,7 @@ class Pool:
 class Lent:
     """A connection of the pool for the length of a block: what each call of a client goes through."""
 
-    __slots__ = ("_connection", "_limit", "_pool", "_purpose")
+    __slots__ = ("_connection", "_pool", "_purpose")
 
     def __init__(self, pool: Pool, purpose: str) -> None:
         """Prepare."""
@@ -147,14 +148,14 @@ class Lent:
             self._connection = await pool.pool.getconn()
         except (PoolTimeout, PoolClosed) as error:
             raise _no_connection(self._purpose, pool.max_connections, error) from error
-        self._limit = asyncio.get_running_loop().call_later(ANSWER_SECONDS, cut, self._connection)
+        pool.limits.begin(self._connection, ANSWER_SECONDS)
         return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give back."""
-        self._limit.cancel()
+        self._pool.limits.end(self._connection)
         try:
             if isinstance(error, psycopg.Error):
                 with explained(self._purpose, self._connection):

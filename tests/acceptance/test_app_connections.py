@@ -71,3 +71,37 @@ async def test_cancelled_calls_leave_the_pool_as_it_was(migrated_database: str) 
         stats = app.pool.get_stats()
         assert stats["pool_size"] == stats["pool_available"] <= 3
         assert len([job async for job in app.jobs(JobQuery(metadata={"shop": "after"}))]) == 20
+
+
+async def test_a_connection_that_is_used_all_the_time_grows_no_older_than_others(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The last one that came back is kept aside for the next call: now and then it must go through the pool, too.
+    monkeypatch.setattr("perdure.pools._ASIDE_SECONDS", 0.05)
+    async with App(migrated_database, execution={"max_connections": 1}) as app:
+        task = define(app)
+
+        async def backend() -> int:
+            async with app.pool.connection() as connection:
+                return connection.info.backend_pid
+
+        app.pool.max_lifetime = 0.2  # of those that are made from now on
+        first = await backend()
+        async with app.pool.connection() as connection:
+            await connection.close()
+        second = await backend()
+        assert second != first
+        async with asyncio.timeout(20):
+            while await backend() == second:
+                await task.start(Meta("a"))
+
+
+async def test_whoever_waits_gets_the_connection_that_comes_back(migrated_database: str) -> None:
+    async with App(migrated_database, execution={"max_connections": 1}) as app:
+        task = define(app)
+        async with asyncio.timeout(20):
+            for _ in range(20):
+                await asyncio.gather(*(task.start(Meta("a")) for _ in range(5)))
+                async with app.pool.connection() as connection:
+                    await connection.execute("select 1")
+        assert app.pool.get_stats()["pool_size"] == 1

@@ -25,7 +25,7 @@ from perdure.store import arrays, calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from psycopg import AsyncConnection, BaseConnection, Connection
+    from psycopg import AsyncConnection, BaseConnection, Connection, abc
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGresult
 
@@ -44,11 +44,11 @@ class _Known(NamedTuple):
     """What is known of a connection.
 
     Attributes:
-        adapters: How its answers are read.
+        transformer: Reads its answers.
         names: Of the statements that are prepared on it.
     """
 
-    adapters: AdaptersMap
+    transformer: abc.Transformer
     names: dict[bytes, bytes]
 
 
@@ -218,8 +218,9 @@ def _execute_all(
 def _known(connection: BaseConnection[Any]) -> _Known:
     known = _connections.get(connection)
     if known is None:
-        known = _connections[connection] = _Known(AdaptersMap(connection.adapters), {})
-        arrays.register(_Context(known.adapters, connection))
+        context = _Context(AdaptersMap(connection.adapters), None)
+        arrays.register(context)
+        known = _connections[connection] = _Known(Transformer(context), {})
     return known
 
 
@@ -229,9 +230,11 @@ def _new_name() -> bytes:
 
 
 def _rows(connection: BaseConnection[Any], result: PGresult) -> Rows:
-    transformer = Transformer(_Context(_known(connection).adapters, connection))
+    transformer = _known(connection).transformer
     transformer.set_pgresult(result)
-    return transformer.load_rows(0, result.ntuples, tuple)
+    rows = transformer.load_rows(0, result.ntuples, tuple)
+    transformer.set_pgresult(None)
+    return rows
 
 
 def _check(results: Sequence[PGresult]) -> PGresult:

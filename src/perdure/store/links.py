@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection, BaseConnection, Connection
 
-__all__ = ["CONNECT_SECONDS", "Watch", "cut", "cut_after", "cut_after_blocking", "not_for_ever"]
+__all__ = ["CONNECT_SECONDS", "Limits", "Watch", "cut", "cut_after", "cut_after_blocking", "not_for_ever"]
 
 _LOOK_SECONDS: Final = 1.0
 _IDLE_LOOKS: Final = 60
@@ -79,6 +79,38 @@ def cut_after_blocking(connection: Connection[Any], seconds: float) -> Generator
         yield
     finally:
         timer.cancel()
+
+
+class Limits:
+    """As `cut_after` for many short blocks: one timer for all of them, since one for each would cost too much.
+
+    All have the same limit, so that the first to begin is the first to have reached it.
+    """
+
+    def __init__(self) -> None:
+        """Limit nothing yet."""
+        self._limits_at_seconds: dict[AsyncConnection[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, connection: AsyncConnection[Any], seconds: float) -> None:
+        """Break the connection if `end` isn't called within the limit."""
+        loop = asyncio.get_running_loop()
+        limit_at_seconds = self._limits_at_seconds[connection] = loop.time() + seconds
+        if self._timer is None:
+            self._timer = loop.call_at(limit_at_seconds, self._look)
+
+    def end(self, connection: AsyncConnection[Any]) -> None:
+        """It is no longer waited for."""
+        del self._limits_at_seconds[connection]
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for connection, limit_at_seconds in self._limits_at_seconds.items():
+            if limit_at_seconds > loop.time():
+                self._timer = loop.call_at(limit_at_seconds, self._look)
+                return
+            cut(connection)
 
 
 class Watch:

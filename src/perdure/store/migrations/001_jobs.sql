@@ -7,6 +7,17 @@
 
 create sequence {schema}.job_ids as bigint;
 
+-- Domains, not checks of the tables: those PostgreSQL makes ready anew for each statement, which costs a lone start a
+-- fifth of its time in the server.
+create domain {schema}.live_state as smallint check (value between 0 and 5);
+create domain {schema}.final_state as smallint check (value between 6 and 8);
+create domain {schema}.priority as smallint check (value between -100 and 100);
+-- The codes of perdure.core.states.WokenBy: 0 nothing yet, 1 a proceed, 2 an event, 3 the time.
+create domain {schema}.woken_by as smallint check (value between 0 and 3);
+-- The codes of perdure.core.history.AttemptEnding.
+create domain {schema}.attempt_ending as smallint check (value between 1 and 9);
+create domain {schema}.step_key as text check (length(value) between 1 and 200);
+
 create table {schema}.jobs (
     id bigint primary key default nextval({job_ids}),
     -- When the job is due, and its place in the line. Null: it isn't due at any time (suspended for ever).
@@ -28,8 +39,8 @@ create table {schema}.jobs (
     checkpoint int not null default 0,
     -- `checkpoint` at the last claim: greater since means that the attempt has persisted something.
     claim_checkpoint int not null default 0,
-    state smallint not null default 0,
-    priority smallint not null,
+    state {schema}.live_state not null default 0,
+    priority {schema}.priority not null,
     lapses smallint not null default 0,
     -- How often in a row a worker didn't know the task or couldn't decode the payload.
     unreadable smallint not null default 0,
@@ -40,9 +51,9 @@ create table {schema}.jobs (
     cancel_requested boolean not null default false,
     -- Somebody waits for the result: its end is notified.
     awaited boolean not null default false,
-    -- What let the job go on from its last suspension: 0 nothing yet, 1 a proceed, 2 an event, 3 the time. It stays
-    -- through retries, stops and lapses, so that every attempt after the suspension knows.
-    woken_by smallint not null default 0,
+    -- What let the job go on from its last suspension. It stays through retries, stops and lapses, so that every attempt
+    -- after the suspension knows.
+    woken_by {schema}.woken_by not null default 0,
     -- Suspended by `ctx.sleep()`: events don't wake it.
     asleep boolean not null default false,
     -- When the whole job fails, wherever it is by then.
@@ -56,10 +67,7 @@ create table {schema}.jobs (
     error json,
     last_error text,
     progress json,
-    constraint state_is_live check (state between 0 and 5),
-    constraint woken_by_is_known check (woken_by between 0 and 3),
-    constraint held_while_running check ((state = 2) = (worker_id is not null)),
-    constraint priority_in_range check (priority between -100 and 100)
+    constraint held_while_running check ((state = 2) = (worker_id is not null))
 ) with (
     -- Room for a checkpoint beside its predecessor: persists and progress stay HOT.
     fillfactor = 70,
@@ -95,8 +103,8 @@ create table {schema}.finished_jobs (
     attempt int not null,
     retry_number int not null,
     checkpoint int not null,
-    state smallint not null,
-    priority smallint not null,
+    state {schema}.final_state not null,
+    priority {schema}.priority not null,
     queue text not null,
     task text not null,
     metadata jsonb not null,
@@ -105,10 +113,9 @@ create table {schema}.finished_jobs (
     error json,
     last_error text,
     progress json,
-    woken_by smallint not null,
+    woken_by {schema}.woken_by not null,
     deadline_at timestamptz,
-    version int not null,
-    constraint state_is_final check (state between 6 and 8)
+    version int not null
 ) with (
     -- Rows are only added (and one day deleted in bulk): no room to leave, little to vacuum.
     fillfactor = 100,
@@ -135,11 +142,10 @@ create table {schema}.events (
 -- What steps have returned; and until when sleeps last.
 create table {schema}.steps (
     job_id bigint not null,
-    key text not null,
+    key {schema}.step_key not null,
     result json not null,
     stored_at timestamptz not null default clock_timestamp(),
-    primary key (job_id, key),
-    constraint key_is_short check (length(key) between 1 and 200)
+    primary key (job_id, key)
 );
 
 -- Attempts that have ended and weren't a job's last: the last one's story is in the job's own row, so that a job that
@@ -150,12 +156,11 @@ create table {schema}.attempts (
     worker_id uuid,
     started_at timestamptz,
     ended_at timestamptz not null default clock_timestamp(),
-    -- The codes of perdure.core.history.AttemptEnding. From 7 on the attempt ended the job, which an operator let begin again.
-    ending smallint not null,
-    woken_by smallint not null,
+    -- From 7 on the attempt ended the job, which an operator let begin again.
+    ending {schema}.attempt_ending not null,
+    woken_by {schema}.woken_by not null,
     error json,
-    primary key (job_id, attempt),
-    constraint ending_is_known check (ending between 1 and 9)
+    primary key (job_id, attempt)
 );
 
 -- Which (queue, priority) pairs have ever been used. A claim scans each band from its front.
@@ -164,6 +169,12 @@ create table {schema}.bands (
     queue text not null,
     priority smallint not null
 );
+
+-- A start makes its band known by this, where it isn't yet: a call that isn't made costs a statement next to nothing.
+create function {schema}.add_band(band_queue text, band_priority smallint) returns void language sql
+begin atomic
+    insert into {schema}.bands (queue, priority) values (band_queue, band_priority);
+end;
 
 -- Which of its lives the database is in: PostgreSQL counts time lines, one more for each standby that is promoted. What a
 -- server had acknowledged and its successor never got is gone, and its numbers come again: ids of jobs and events, claims,
@@ -205,14 +216,15 @@ create table {schema}.workers (
     version text not null
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
 
+-- Both halves have columns of the same types: else the planner would read all of them for each query.
 create view {schema}.all_jobs as
-    select id, state, task, queue, priority, attempt, retry_number, scheduler_retries, lapses, checkpoint,
+    select id, state::smallint as state, task, queue, priority, attempt, retry_number, scheduler_retries, lapses, checkpoint,
         created_at, scheduled_at, started_at, null::timestamptz as finished_at, worker_id,
         cancel_requested, proceed_requested, metadata, execution_metadata, null::json as result, error, last_error, progress,
         woken_by, deadline_at, version
     from {schema}.jobs
     union all
-    select id, state, task, queue, priority, attempt, retry_number, 0, 0::smallint, checkpoint,
+    select id, state::smallint, task, queue, priority, attempt, retry_number, 0, 0::smallint, checkpoint,
         created_at, scheduled_at, started_at, finished_at, worker_id,
         false, false, metadata, execution_metadata, result, error, last_error, progress,
         woken_by, deadline_at, version

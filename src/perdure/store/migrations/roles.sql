@@ -50,6 +50,9 @@ begin
         union all
         select format('alter function %s owner to %I', pg_proc.oid::regprocedure, owner) from pg_catalog.pg_proc
         where pronamespace = schema and pg_get_userbyid(proowner) <> owner
+        union all
+        select format('alter domain %s owner to %I', pg_type.oid::regtype, owner) from pg_catalog.pg_type
+        where typnamespace = schema and typtype = 'd' and pg_get_userbyid(typowner) <> owner
     loop
         execute statement;
     end loop;
@@ -75,6 +78,7 @@ grant insert (id, task, queue, priority, created_at, scheduled_at, deadline_at, 
     select (id, created_at, scheduled_at, deadline_at) on {schema}.jobs to {starter};
 grant usage on sequence {schema}.job_ids to {starter};
 grant select, insert on {schema}.bands to {starter};
+grant execute on function {schema}.add_band(text, smallint) to {starter};
 grant select (sleeping, lapsed_at, queues) on {schema}.workers to {starter};
 grant select on {schema}.migrations to {starter};
 -- An event changes the row of its job, which a starter can't: so this is done with the rights of the owner.
