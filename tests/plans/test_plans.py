@@ -41,6 +41,7 @@ PATHS = {
     "begin_sleep": BY_ID,
     "cancel": BY_ID,
     "claim": {"jobs_ready", "jobs_pkey"},
+    "claim_band": {"jobs_ready", "jobs_pkey"},
     "claim_suspect": {"jobs_suspect", "jobs_pkey"},
     "consume": {"events_pkey"},
     "defer": BY_ID,
@@ -221,6 +222,18 @@ def test_a_claim_of_one_queue_reads_and_locks_no_more_than_it_takes(grown_tables
     values = {"worker": grown_tables.register(), "want": 100, "queues": ["queue 1"], **NO_FLOORS}
     plan = explain(_as_worker(grown_tables), grown_tables.names, "claim", values)
     assert plan.rows_read("jobs") == 200
+
+
+@pytest.mark.parametrize("want", [1, 100, 500])
+def test_a_claim_of_one_band_reads_and_locks_no_more_than_it_takes(grown_tables: Workbench, want: int) -> None:
+    band = {"queue": "queue 1", "priority": 2, "band_rows": 6, "floor_at": None, "floor_id": 0}
+    plan = explain(
+        _as_worker(grown_tables),
+        grown_tables.names,
+        "claim_band",
+        {"worker": grown_tables.register(), "want": want, **band},
+    )
+    assert plan.rows_read("jobs") == 2 * want
 
 
 def test_a_claim_with_nothing_due_reads_nothing(grown_tables: Workbench) -> None:

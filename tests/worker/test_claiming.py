@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from perdure import App, Context, Job, JobQuery, JobState, Suspended
+from perdure.worker.looks import Looks
 from tests.support.jobs import job_until, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
+
+    from perdure.worker.worker import Worker
 
 A_DAY = {"polling_delay": timedelta(days=1)}
 
@@ -26,6 +31,22 @@ class Length:
 
 async def in_state(app: App, state: JobState) -> int:
     return len([job async for job in app.jobs(JobQuery(states=[state]))])
+
+
+async def be_left_alone(worker: Worker) -> None:
+    """Wait until both lanes sleep, and nothing but a notification or a timer of the claims will wake them."""
+    for service in worker._services:
+        await service.stop()
+    await until(
+        lambda: (
+            worker._listener.is_listening
+            and not worker._short_tasks
+            and worker.claimer.sleeping
+            and not worker.claimer._maybe_due
+            and len(worker.desk._waiters) == len(worker.lanes)
+        ),
+        "the worker has nothing to do",
+    )
 
 
 async def test_long_jobs_are_never_hoarded(app: App) -> None:
@@ -60,11 +81,12 @@ async def test_looks_that_take_long_leave_a_lane_to_the_jobs(app: App) -> None:
         await go_on.wait()
 
     async with app.worker() as worker:
+        await be_left_alone(worker)  # a lane with errands of its services would end the job before its next look
         looks = [asyncio.create_task(worker.desk.look(look, what="look")) for _ in range(4)]
         await is_looking.wait()
         worker.claimer.look_everywhere()  # which would be another
         job = await short.start(None)
-        assert await job.result() == job.id
+        assert await job.result(timeout=15) == job.id
         go_on.set()
         await asyncio.gather(*looks)
 
@@ -159,17 +181,22 @@ async def test_a_sleeping_worker_is_woken_by_starts_and_proceeds(migrated_databa
             assert await job.result(timeout=15) == 2
 
 
-async def test_a_short_delay_is_kept_to_whatever_the_polls(migrated_database: str) -> None:
+async def test_a_short_delay_is_kept_to_whatever_the_polls(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for look in ("after_sleep", "everywhere"):  # which would find the job by and by
+        monkeypatch.setattr(Looks, look, lambda *_arguments: None)
     app = App(migrated_database, scheduling={**A_DAY, "scheduler_retry_count": 1, "scheduler_retry_delays": [1.5]})
 
     @app.task("second")
     async def second(ctx: Context[None, None]) -> int:
-        if ctx.attempt < 2:  # longer ago than any look that has other reasons
+        if ctx.attempt < 2:  # longer ago than a claim takes that was under way then
             message = "not yet"
             raise ValueError(message)
         return ctx.attempt
 
-    async with app, app.worker():
+    async with app, app.worker() as worker:
+        await be_left_alone(worker)
         assert await (await second.start()).result(timeout=15) == 2
 
 

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
 
     from perdure.store.sql import Names
 
-__all__ = ["EVERYWHERE", "Claimed", "Claims", "Floor", "Front", "claim", "claim_suspect"]
+__all__ = [
+    "EVERYWHERE",
+    "Band",
+    "Claimed",
+    "Claims",
+    "Floor",
+    "Front",
+    "bands",
+    "claim",
+    "claim_band",
+    "claim_suspect",
+]
 
 
 class Claimed(NamedTuple):
@@ -38,6 +49,13 @@ class Claimed(NamedTuple):
     woken_by: int
     version: int
     deadline_seconds: float | None
+
+
+class Band(NamedTuple):
+    """A line of jobs of one priority."""
+
+    queue: str
+    priority: int
 
 
 class Floor(NamedTuple):
@@ -70,10 +88,12 @@ class Claims(NamedTuple):
     Attributes:
         jobs: In the order of the line.
         left_out: Whether a due job was left out, since somebody has its row locked for a moment.
+        bands: How many rows tell of bands; None where that wasn't asked.
     """
 
     jobs: list[Claimed]
     left_out: bool
+    bands: int | None = None
 
 
 def _place_in_line(job: Claimed) -> tuple[int, float, int]:
@@ -102,6 +122,36 @@ def claim(
         return Claims(jobs, len(jobs) < len(rows))
 
     return Call(names.statements["claim"], parameters, read)
+
+
+def claim_band(
+    names: Names, worker: UUID, *, want: int, band: Band, band_rows: int, front: Front = EVERYWHERE
+) -> Call[Claims]:
+    """Take up to `want` due jobs of one band, if no other number of rows tells of bands."""
+    floor_at_seconds, floor_id = next(
+        ((floor.at_seconds, floor.id) for floor in front.floors if floor[:2] == band), (front.others_at_seconds, 0)
+    )
+    parameters = {
+        "worker": worker,
+        "want": want,
+        "queue": band.queue,
+        "priority": band.priority,
+        "band_rows": band_rows,
+        "floor_at": floor_at_seconds,
+        "floor_id": floor_id,
+    }
+
+    def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
+        *claimed, told = rows
+        jobs = sorted(map(Claimed._make, claimed), key=_place_in_line)
+        return Claims(jobs, left_out=bool(told[3]), bands=told[2])
+
+    return Call(names.statements["claim_band"], parameters, read)
+
+
+def bands(names: Names) -> Call[list[Band]]:
+    """Read which bands there are; some may be there twice."""
+    return Call(names.statements["bands"], {}, lambda rows: [Band(*row) for row in rows])
 
 
 def claim_suspect(names: Names, worker: UUID, *, queues: Sequence[str] | None) -> Call[list[Claimed]]:

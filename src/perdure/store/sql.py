@@ -78,7 +78,7 @@ CLAIM_COLUMNS = (
 
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
 LONGEST_IDENTIFIER = 63
-_PLACE = re.compile(r"\{(schema|job_ids|job_columns|live_columns|claim_columns|no_claim)\}")
+_PLACE = re.compile(r"\{(schema|job_ids|job_columns|live_columns|claim_columns|no_claim|nothing_else)\}")
 
 
 def quote_identifier(name: str) -> str:
@@ -131,6 +131,7 @@ class Statements:
             "live_columns": ", ".join(LIVE_COLUMNS),
             "claim_columns": ", ".join(CLAIM_COLUMNS),
             "no_claim": ", ".join(["null"] * len(CLAIM_COLUMNS)),
+            "nothing_else": ", ".join(["null"] * (len(CLAIM_COLUMNS) - 4)),
         }
         code = "\n".join(line for line in source.splitlines() if not line.startswith("--") or not parametrised)
         # In one go: a schema may be called {job_columns}.

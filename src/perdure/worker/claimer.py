@@ -5,7 +5,14 @@ Pure policy, without I/O: the lanes ask it before each exchange and tell it what
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from perdure.worker.floors import Floors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perdure.store.claims import Band, Claims
 
 __all__ = ["Claimer"]
 
@@ -27,17 +34,23 @@ class Claimer:
         open: Whether to claim at all (not before there is a lease, nor once the worker stops).
         sleeping: Whether the worker's row says that starters have to notify.
         floors: Where claims begin to look.
+        only_band: The one band that there is to be claimed from; None when there are others, or that isn't known.
+        band_rows: How many rows tell of bands; None when that isn't known.
         pokes: Counts the pokes, so that one that comes while a claim is under way isn't wiped by its answer.
     """
 
-    def __init__(self, *, concurrency: int, batch_size: int) -> None:
-        """Start with everything to find out."""
+    def __init__(self, *, concurrency: int, batch_size: int, queues: tuple[str, ...] | None = None) -> None:
+        """Start with everything to find out; `queues` are those to claim from, None is all."""
         self.open = False
         self.sleeping = False
         self._is_saying = False
         self._is_deaf = False
         self.pokes = 0
         self.floors = Floors()
+        self.only_band: Band | None = None
+        self.band_rows: int | None = None
+        self._has_no_band = False
+        self._queues = queues
         self._concurrency = concurrency
         self._batch_size = batch_size
         self._maybe_due = True
@@ -55,6 +68,22 @@ class Claimer:
         """There may be due jobs at old places: something was put back, or rescued."""
         self.floors.look_everywhere()
         self.poke()
+
+    def bands_are(self, bands: Sequence[Band]) -> None:
+        """Take note of which bands there are."""
+        served = {band for band in bands if self._queues is None or band.queue in self._queues}
+        self._has_no_band = not served
+        self.only_band = served.pop() if len(served) == 1 else None
+        self.band_rows = len(bands)
+
+    def bands_told(self, claims: Claims) -> None:
+        """Ask which bands there are when a claim tells that there is one that isn't known; and look for its jobs."""
+        if claims.bands is None:
+            if claims.jobs and self._has_no_band:
+                self.band_rows = None
+        elif claims.bands != self.band_rows:
+            self.only_band = self.band_rows = None
+            self.look_everywhere()
 
     def deaf(self, is_deaf: bool) -> None:  # noqa: FBT001 - a callback's only argument
         """Never say that the worker sleeps, while no notification would wake it: it polls."""

@@ -291,8 +291,18 @@ class Lane:
         if sleeping is not None:
             sent["sleep"] = leases.set_sleeping(names, worker_id, sleeping=sleeping)
         if want:
-            sent["claim"] = claims.claim(names, worker_id, want=want, queues=self._owner.queues, front=self._front())
+            sent |= self._claim(worker_id, want)
         return sent
+
+    def _claim(self, worker_id: UUID, want: int) -> dict[str, Call[Any]]:
+        names, claimer, front = self._owner.names, self._claimer, self._front()
+        band, band_rows = claimer.only_band, claimer.band_rows
+        if band is not None and band_rows is not None:
+            one = claims.claim_band(names, worker_id, want=want, band=band, band_rows=band_rows, front=front)
+            return {"claim": one}
+        claim = claims.claim(names, worker_id, want=want, queues=self._owner.queues, front=front)
+        # Asked before: whatever comes in between is noticed by the next claim.
+        return {"bands": claims.bands(names), "claim": claim} if band_rows is None else {"claim": claim}
 
     def _front(self) -> Front:
         """Return where the claim begins to look; everywhere is a look that may take long."""
@@ -336,6 +346,8 @@ class Lane:
                 with cut_after(self._connection, self._owner.lease_seconds):
                     await inquire(self._connection, self._owner.names, self._desk, worker_id, unwritten)
         finally:
+            if "bands" in answers:
+                self._claimer.bands_are(answers["bands"])
             if want:  # what is started here takes its time, so everything else is told before
                 self._take_claims(worker_id, want, answers["claim"])
 
@@ -374,6 +386,7 @@ class Lane:
         self._claimer.floors.claimed(claims.jobs)
         if self._looks_everywhere and len(claims.jobs) < want and not claims.left_out:
             self._claimer.floors.took_all(claims.jobs)
+        self._claimer.bands_told(claims)
         if claims.jobs:
             self._owner.take_claimed(claims.jobs, worker_id)
         self._looks.after_left_out(self._claimer.floors, left_out=claims.left_out)

@@ -76,7 +76,7 @@ class Worker:
             concurrency: Jobs at once; as configured, if None.
             shutdown_grace_seconds: How long running jobs may take to end at a stop; as configured, if None.
         """
-        execution = app.config.execution
+        execution, scheduling = app.config.execution, app.config.scheduling
         self.app = app
         self.dsn = app.dsn
         self.keeps_sessions = app.config.persistence.prepared_statements
@@ -86,14 +86,14 @@ class Worker:
         self.queues = None if queues is None else tuple(queues)
         self.lease_seconds = execution.lease_duration.total_seconds()
         self.cancel_grace_seconds = execution.cancel_grace.total_seconds()
-        self.polling_seconds = app.config.scheduling.polling_delay.total_seconds()
+        self.polling_seconds = scheduling.polling_delay.total_seconds()
         grace_seconds = execution.shutdown_grace.total_seconds()
         self.shutdown_grace_seconds = grace_seconds if shutdown_grace_seconds is None else shutdown_grace_seconds
         self.concurrency = execution.concurrency if concurrency is None else concurrency
         self.rules = Rules(app.config)
         self.desk = Desk()
         self.condition = Condition()
-        self.claimer = Claimer(concurrency=self._slots(), batch_size=app.config.scheduling.batch_size)
+        self.claimer = Claimer(concurrency=self._slots(), batch_size=scheduling.batch_size, queues=self.queues)
         self.stopping = False
         self.is_draining = False
         self.ready = asyncio.Event()
