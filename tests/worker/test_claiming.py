@@ -86,8 +86,10 @@ async def test_looks_that_take_long_leave_a_lane_to_the_jobs(app: App) -> None:
         await is_looking.wait()
         worker.claimer.look_everywhere()  # which would be another
         job = await short.start(None)
-        assert await job.result(timeout=15) == job.id
-        go_on.set()
+        try:
+            assert await job.result(timeout=15) == job.id
+        finally:
+            go_on.set()
         await asyncio.gather(*looks)
 
 
