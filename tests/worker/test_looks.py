@@ -14,6 +14,7 @@ import pytest_asyncio
 from perdure import App, Context, JobState
 from perdure.store.claims import Claimed
 from perdure.worker.claimer import Claimer
+from perdure.worker.floors import Floors
 from perdure.worker.lane import Lane
 from perdure.worker.looks import Looks
 from tests.support.jobs import is_in, job_until, until
@@ -322,3 +323,16 @@ async def test_a_look_everywhere_that_has_failed_is_not_made_again_at_once(
         await until(lambda: bool(failed), "it has failed")
         await until(lambda: not worker.desk.is_looking, "it has ended")
         assert worker.claimer.floors.everywhere_in_seconds(failed[0]) > 1
+
+
+async def test_a_look_behind_the_floors_is_not_put_off_by_one_that_was_ordered_for_later() -> None:
+    """One that was ordered while a look everywhere was under way: that may be over, and the next due, much sooner."""
+    looked = asyncio.Event()
+    looks, floors = Looks(looked.set), Floors()
+    now_seconds = asyncio.get_running_loop().time()
+    floors.choose(now_seconds, may_look_everywhere=True)  # under way: the next is due in seconds, as far as is known
+    looks.everywhere(floors)
+    floors.looked_everywhere(now_seconds, now_seconds + 0.001)
+    looks.everywhere(floors)
+    async with asyncio.timeout(2):
+        await looked.wait()

@@ -48,12 +48,16 @@ class Looks:
 
     def everywhere(self, floors: Floors) -> None:
         """Look behind the floors as soon as that is due, though nothing else may happen until then."""
-        if self._everywhere is not None:
-            return
         loop = asyncio.get_running_loop()
+        due_at_seconds = loop.time() + floors.everywhere_in_seconds(loop.time())
+        if self._everywhere is not None:
+            if self._everywhere.when() <= due_at_seconds:
+                return
+            # Ordered while such a look was under way, of which nobody knew how soon it would be over.
+            self._everywhere.cancel()
 
         def look() -> None:
             self._everywhere = None
             self._wake()
 
-        self._everywhere = loop.call_later(floors.everywhere_in_seconds(loop.time()), look)
+        self._everywhere = loop.call_at(due_at_seconds, look)

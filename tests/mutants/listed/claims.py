@@ -109,6 +109,14 @@ CLAIMS = (
         (f"{_CLAIMING}test_looks_that_take_long_leave_a_lane_to_the_jobs",),
     ),
     Mutant(
+        "a look behind the floors that was ordered for later stays so",
+        "a job that came to an old place waits for seconds, beside a worker that has nothing to do",
+        "worker/looks.py",
+        "            if self._everywhere.when() <= due_at_seconds:\n                return\n",
+        "            return\n",
+        (f"{_LOOKS}test_a_look_behind_the_floors_is_not_put_off_by_one_that_was_ordered_for_later",),
+    ),
+    Mutant(
         "nobody is told that a look has ended",
         "the next one, and the sweep with it, waits until a lane happens to wake",
         "worker/desk.py",
