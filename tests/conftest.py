@@ -7,6 +7,7 @@ or kill a server take a private one.
 from __future__ import annotations
 
 import compileall
+import gc
 import itertools
 import os
 import signal
@@ -22,7 +23,7 @@ from tests.support.processes import Processes
 from tests.support.tiers import SEED, TIER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
 # How fast an example runs is the machine's business, which may be a busy one.
 hypothesis.settings.register_profile(
@@ -50,6 +51,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> str:
     """Say how to repeat the run's faults."""
     return f"faults: tier {TIER}, PERDURE_TEST_SEED={SEED}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Tell of a failure without a collection in its midst.
+
+    Tracebacks are told with the help of the parser, and if that is collecting when something is told of a task that has
+    failed, CPython 3.11 raises SystemError: the whole run ended with it, and nobody knew which test had failed.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

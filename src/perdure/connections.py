@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import AsyncConnection, Connection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from perdure.config.dsn import hide_passwords
@@ -85,8 +86,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         await (await connect(self.dsn)).close()
         try:
-            # Waited for: the pool's tasks can't be cancelled while they connect, so a program that ends without closing
-            # its app would hang in asyncio.run.
+            # Waited for: so whoever opens hears of what is wrong.
             await self.pool.open(wait=True, timeout=WAIT_SECONDS)
         except BaseException as error:
             await self.pool.close()
@@ -255,7 +255,8 @@ def explained(purpose: str, connection: AsyncConnection[Any] | Connection[Any] |
 def _parameters(dsn: str, *, may_prepare: bool) -> dict[str, Any]:
     """What connections are made with, unless the dsn says otherwise."""
     preparing = {} if may_prepare else {"prepare_threshold": None}
-    return {"autocommit": True, **preparing, "fallback_application_name": "perdure", **not_for_ever(dsn)}
+    naming = {} if "fallback_application_name" in conninfo_to_dict(dsn) else {"fallback_application_name": "perdure"}
+    return {"autocommit": True, **preparing, **naming, **not_for_ever(dsn)}
 
 
 def _refused(purpose: str, error: psycopg.Error) -> MissingRight:

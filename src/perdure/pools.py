@@ -65,6 +65,7 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
         self._timer: asyncio.TimerHandle | None = None
         self._goes_through = False
         self._returning: asyncio.Task[None] | None = None
+        self._is_closing = False
         super().__init__(
             dsn,
             kwargs=dict(parameters),
@@ -79,8 +80,8 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
     async def getconn(self, timeout: float | None = None) -> AsyncConnection[Any]:  # noqa: ASYNC109 - the base's
         """Lend a connection that is alive."""
         until_seconds = time.monotonic() + (self.timeout if timeout is None else timeout)
-        connection, self._aside = self._aside, None
         while True:
+            connection, self._aside = self._aside, None
             if connection is None:
                 connection = await self._lent(max(0.0, until_seconds - time.monotonic()))
             if self._trust.covers(connection):
@@ -91,7 +92,6 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
                         connection.prepare_threshold = None
             except psycopg.OperationalError:
                 await self._discard(connection)
-                connection = None
             except BaseException:
                 await self._discard(connection)
                 raise
@@ -116,7 +116,7 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
         self._trust.update(conn)
         if (
             self._aside is None
-            and not (self._waiting_here or self._goes_through or self.closed)
+            and not (self._waiting_here or self._goes_through or self._is_closing)
             and conn.pgconn.transaction_status == TransactionStatus.IDLE
         ):
             self._aside = conn
@@ -135,6 +135,7 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - the base's
         """Close it, and its connections as they come back."""
+        self._is_closing = True
         connection, self._aside = self._aside, None
         if self._timer is not None:
             self._timer.cancel()
@@ -145,6 +146,20 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
     async def _discard(self, connection: AsyncConnection[Any]) -> None:
         await connection.close()
         await self.putconn(connection)
+
+    async def _connect(self, timeout: float | None = None) -> AsyncConnection[Any]:  # noqa: ASYNC109 - the base's
+        """Connect; let a task be cancelled that does.
+
+        psycopg_pool's own takes the cancellation for a connection that couldn't be made, and goes on. A program that
+        ends without closing its app, while the pool grows, would wait for it in `asyncio.run` for ever.
+        """
+        try:
+            return await super()._connect(timeout)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                asyncio.get_running_loop().call_soon(task.cancel)
+            raise
 
 
 class TriedBlockingPool(ConnectionPool[Connection[Any]]):

@@ -83,6 +83,47 @@ async def test_an_app_that_was_not_closed_can_be_opened_in_the_next_event_loop(
     assert len([job async for job in app.jobs(JobQuery(names=["unclosed"]))]) == 2
 
 
+GROWING = """
+import asyncio, sys
+from perdure import App, Context
+
+app = App(sys.argv[1])
+
+@app.task("unclosed")
+async def unclosed(ctx: Context[None, None]) -> None: ...
+
+async def use() -> None:
+    await app.open()
+    await asyncio.gather(*(unclosed.start() for _ in range(3)))
+
+for _ in range(40):
+    asyncio.run(use())
+"""
+
+
+async def test_a_program_ends_that_has_not_closed_its_app_though_its_pool_was_growing(migrated_database: str) -> None:
+    # The pool's task took the cancellation at the loop's end for a connection that couldn't be made, and went on.
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", GROWING, migrated_database)
+    try:
+        async with asyncio.timeout(50):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "name"), [("", "perdure"), ("application_name=shop", "shop"), ("fallback_application_name=s", "s")]
+)
+async def test_connections_have_a_name_unless_the_dsn_gives_one(
+    migrated_database: str, parameter: str, name: str
+) -> None:
+    dsn = f"{migrated_database}{'&' if '?' in migrated_database else '?'}{parameter}"
+    async with App(dsn) as app, app.pool.connection() as connection:
+        assert await (await connection.execute("show application_name")).fetchone() == (name,)
+
+
 async def test_opening_at_once_from_many_places_opens_once(migrated_database: str) -> None:
     app = App(migrated_database)
     await asyncio.gather(*(app.open() for _ in range(10)))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from perdure import App
+from perdure import App, Context
 from perdure.store.sql import names_of
 from perdure.worker.condition import Condition
 from perdure.worker.heartbeat import Heartbeat
@@ -106,3 +107,19 @@ def test_time_in_which_the_whole_process_was_frozen_is_no_stall(
         heartbeat._check_stall()
     assert exits == [1]
     assert "the event loop hasn't turned for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "days", [2, 30, 36_500]
+)  # more than the kernel takes, than the server's time-outs take, the most
+async def test_a_lease_may_be_as_long_as_the_configuration_allows(migrated_database: str, days: int) -> None:
+    app = App(migrated_database, execution={"lease_duration": timedelta(days=days)})
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> int:
+        async with ctx.transaction() as connection:
+            await connection.execute("select 1")
+        return 1
+
+    async with app, app.worker():
+        assert await (await task.start()).result(timeout=20) == 1

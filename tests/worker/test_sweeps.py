@@ -33,6 +33,7 @@ class Worker:
         self.now_seconds = 1000.0
         self.waits_seconds = self.takes_seconds = 0.0
         self.answer: Sweep | Exception = NOTHING
+        self.begins = True
         self.scanned: list[bool] = []
         monkeypatch.setattr(rescuer, "time", SimpleNamespace(monotonic=lambda: self.now_seconds))
         monkeypatch.setattr(rescuer.calls, "run", self._answer)
@@ -47,6 +48,9 @@ class Worker:
         assert what == "sweep"
         self.scanned.append(True)
         self.now_seconds += self.waits_seconds  # for another look
+        if not self.begins:
+            assert isinstance(self.answer, Exception)
+            raise self.answer
         return await work(None), self.takes_seconds
 
     def keep_slot_free(self, *, for_suspect: bool) -> None:
@@ -88,6 +92,18 @@ async def test_what_it_has_waited_for_another_look_isnt_its_own(monkeypatch: pyt
     worker.waits_seconds, worker.takes_seconds = 0.5, 0.02
     assert await worker.sweep()
     assert await worker.sweep(after_seconds=1.1)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+async def test_what_one_that_fails_has_waited_isnt_its_own_either(
+    monkeypatch: pytest.MonkeyPatch, *, begins: bool
+) -> None:
+    # It once was: a connection that broke behind another look put the search for lost jobs off by a minute.
+    worker = Worker(monkeypatch)
+    worker.waits_seconds, worker.answer, worker.begins = 30.0, ConnectionError(), begins
+    assert await worker.sweep()
+    worker.answer, worker.begins = NOTHING, True
+    assert await worker.sweep(after_seconds=0.1)
 
 
 async def test_after_an_answer_that_was_lost_it_scans_for_the_jobs_of_leases_that_it_may_have_ended(

@@ -37,6 +37,11 @@ def for_log(error: BaseException) -> str:
     if not isinstance(error, psycopg.Error) or not is_refusal(error):
         return f"{kind}: {reason(error)}"
     diag = error.diag
-    named = {"constraint": diag.constraint_name, "column": diag.column_name, "table": diag.table_name}
+    named = {
+        "constraint": diag.constraint_name,
+        "type": diag.datatype_name,
+        "column": diag.column_name,
+        "table": diag.table_name,
+    }
     where = "".join(f", {what} {name}" for what, name in named.items() if name)
     return f"{kind} ({error.sqlstate or 'of the driver'}{where})"

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
     from perdure.store.sql import Names
 
-__all__ = ["ISOLATION", "PLANNER", "WorkerConnection", "session_is_ours", "session_is_ours_blocking", "settle_blocking"]
+__all__ = [
+    "ISOLATION",
+    "PLANNER",
+    "WorkerConnection",
+    "session_is_ours",
+    "session_is_ours_blocking",
+    "settle_blocking",
+    "time_out_milliseconds",
+]
 
 ISOLATION: Final = {"default_transaction_isolation": "read committed"}
 PLANNER: Final = {
@@ -40,6 +48,12 @@ nothing of."""
 
 _BACKEND: Final = b"select pg_backend_pid()"
 _HAS_TRANSACTION_TIMEOUT: Final = 170_000
+_LONGEST_TIME_OUT_MILLISECONDS: Final = 2**31 - 1
+
+
+def time_out_milliseconds(seconds: float) -> int:
+    """Return what a time-out of the server's is set to: it takes 1 to 2,147,483,647 (24 days), and 0 is none."""
+    return max(1, min(_LONGEST_TIME_OUT_MILLISECONDS, int(seconds * 1000)))
 
 
 def settle_blocking(connection: Connection[Any], names: Names, settings: Mapping[str, str], *, may_keep: bool) -> bool:
@@ -111,7 +125,7 @@ class WorkerConnection(psycopg.AsyncConnection[Any]):
         return connection
 
     async def _settle(self, names: Names, lease_seconds: float, *, may_keep: bool) -> None:
-        limit = str(max(1, int(lease_seconds * 1000)))
+        limit = str(time_out_milliseconds(lease_seconds))
         has_limit = self.info.server_version >= _HAS_TRANSACTION_TIMEOUT
         settings = PLANNER | ({"transaction_timeout": limit} if has_limit else {})
         cursor = await self.execute(*_settle(self, names, ISOLATION | settings, may_keep=may_keep))

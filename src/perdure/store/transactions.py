@@ -16,6 +16,8 @@ from psycopg.errors import error_from_result
 from psycopg.pq import Escaping, ExecStatus
 from psycopg.rows import tuple_row
 
+from perdure.store.sessions import time_out_milliseconds
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -69,8 +71,7 @@ def commit_blocking(connection: Connection[Any], given: Sequence[Call[Any]]) -> 
 
 
 def _begin(idle_seconds: float) -> bytes:
-    milliseconds = max(1, int(idle_seconds * 1000))
-    return b"begin; set local idle_in_transaction_session_timeout = %d" % milliseconds
+    return b"begin; set local idle_in_transaction_session_timeout = %d" % time_out_milliseconds(idle_seconds)
 
 
 def _together(given: Sequence[Call[Any]]) -> tuple[bytes, dict[str, object]]:

@@ -43,6 +43,7 @@ _LONGEST_MARGIN_SECONDS = 2.0
 _BACK_OFF_SECONDS = (0.05, 1.0)
 _STALLED_EXIT_CODE = 1
 _LEASELESS_SECONDS = 0.5
+_LONGEST_PATIENCE_SECONDS = 60
 _NAME = "heartbeat"
 
 
@@ -190,20 +191,21 @@ class Heartbeat:
             self._call(self._condition.failed, _NAME, error)
 
     def _connect(self) -> psycopg.Connection[Any]:
-        # A network that swallows packets must not hold this thread for longer than a third of the lease.
-        third_seconds = max(1, int(self._lease_seconds / 3))
+        # A network that swallows packets must not hold this thread for longer than a third of the lease; and the kernel
+        # takes no number of seconds above 32,767.
+        patience_seconds = max(1, min(_LONGEST_PATIENCE_SECONDS, int(self._lease_seconds / 3)))
         return psycopg.connect(
             self._dsn,
             autocommit=True,
             prepare_threshold=None,
             application_name="perdure heartbeat",
             client_encoding="UTF8",
-            connect_timeout=max(2, third_seconds),
+            connect_timeout=max(2, patience_seconds),
             keepalives=1,
-            keepalives_idle=third_seconds,
+            keepalives_idle=patience_seconds,
             keepalives_interval=1,
             keepalives_count=2,
-            tcp_user_timeout=third_seconds * 1000,
+            tcp_user_timeout=patience_seconds * 1000,
         )
 
     def _keep(self, connection: psycopg.Connection[Any]) -> None:

@@ -136,10 +136,15 @@ class Rescuer(Service):
 
     async def _sweep(self, worker_id: UUID) -> Sweep:
         """Sweep, and look for jobs without a lease where that is due: it may cost much."""
-        owner, began_seconds = self._owner, time.monotonic()
-        scans = began_seconds >= self._scan_at_seconds
+        owner, began_seconds = self._owner, None
+        scans = time.monotonic() >= self._scan_at_seconds
         call = leases.sweep(owner.names, worker_id, scans=scans, queues=owner.queues)
-        work = functools.partial(calls.run, call=call)
+
+        async def work(connection: AsyncConnection[Any]) -> Sweep:
+            nonlocal began_seconds
+            began_seconds = time.monotonic()
+            return await calls.run(connection, call)
+
         try:
             if scans:
                 sweep, took_seconds = await owner.desk.look(work, what="sweep")
@@ -148,7 +153,9 @@ class Rescuer(Service):
                 sweep = await owner.desk.run(work, what="sweep")
         except BaseException:
             # It may have ended leases, whose jobs only a scan finds; but a scan that takes too long fails each time.
-            self._scan_at_seconds = _next_scan_at_seconds(time.monotonic() - began_seconds) if scans else 0.0
+            # Its wait for other looks isn't counted.
+            took_seconds = time.monotonic() - began_seconds if scans and began_seconds is not None else 0.0
+            self._scan_at_seconds = _next_scan_at_seconds(took_seconds)
             raise
         if sweep.lapsed:
             self._scan_at_seconds = 0.0  # their jobs

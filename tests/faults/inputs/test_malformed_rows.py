@@ -175,7 +175,7 @@ async def test_a_count_below_zero_is_nothing_spent(app: App, spoiler: Spoiler) -
     await spoiler.spoil("jobs", f"id = {job.id}", {"scheduler_retries": "-2147483648", "retry_number": "-7"})
     async with app.worker():
         with pytest.raises(JobFailed):
-            await job.result(timeout=60)
+            await job.result(timeout=20)
     assert (await job.refresh()).attempt == 2
 
 

@@ -37,6 +37,9 @@ _DDL = (
     "drop sequence job_ids",
     "drop function fence(bigint, uuid, int, int, jsonb)",
     "alter table jobs add column mine int",
+    "alter domain live_state drop not null",
+    "drop domain live_state cascade",
+    "create temporary table mine (state live_state)",  # an open transaction on it would hold up migrations
     "alter table jobs disable trigger all",
     "create index mine on jobs (task)",
     "create trigger mine before update on jobs for each row execute function suppress_redundant_updates_trigger()",

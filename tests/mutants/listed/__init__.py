@@ -4,6 +4,7 @@ from tests.mutants.listed.around import AROUND
 from tests.mutants.listed.attempts import ATTEMPTS
 from tests.mutants.listed.bands import BANDS
 from tests.mutants.listed.claims import CLAIMS
+from tests.mutants.listed.connections import CONNECTIONS
 from tests.mutants.listed.leases import LEASES
 from tests.mutants.listed.locks import LOCKS
 from tests.mutants.listed.outcomes import OUTCOMES
@@ -13,4 +14,4 @@ from tests.mutants.listed.writes import WRITES
 
 __all__ = ["MUTANTS"]
 
-MUTANTS = (*WRITES, *LOCKS, *LEASES, *CLAIMS, *BANDS, *OUTCOMES, *ATTEMPTS, *STOPS, *RULES, *AROUND)
+MUTANTS = (*WRITES, *LOCKS, *LEASES, *CLAIMS, *BANDS, *CONNECTIONS, *OUTCOMES, *ATTEMPTS, *STOPS, *RULES, *AROUND)

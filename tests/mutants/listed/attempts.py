@@ -70,8 +70,8 @@ ATTEMPTS = (
         "no time-out in a block",
         "a frozen process holds the locks of the user's rows for ever",
         "store/transactions.py",
-        'return b"begin; set local idle_in_transaction_session_timeout = %d" % milliseconds',
-        'return b"begin -- %d" % milliseconds',
+        'return b"begin; set local idle_in_transaction_session_timeout = %d" % time_out_milliseconds(idle_seconds)',
+        'return b"begin -- %d" % time_out_milliseconds(idle_seconds)',
         (f"{_TRANSACTION}test_a_frozen_block_holds_locks_no_longer_than_a_lease",),
     ),
     Mutant(

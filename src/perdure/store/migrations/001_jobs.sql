@@ -8,7 +8,7 @@
 create sequence {schema}.job_ids as bigint;
 
 -- Domains, not checks of the tables: those PostgreSQL makes ready anew for each statement, which costs a lone start a
--- fifth of its time in the server.
+-- fifth of its time in the server. What compares two columns has to be a check.
 create domain {schema}.live_state as smallint check (value between 0 and 5);
 create domain {schema}.final_state as smallint check (value between 6 and 8);
 create domain {schema}.priority as smallint check (value between -100 and 100);

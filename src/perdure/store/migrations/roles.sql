@@ -63,6 +63,20 @@ revoke all on schema {schema} from public, {worker}, {starter}, {viewer};
 revoke all on all tables in schema {schema} from public, {worker}, {starter}, {viewer};
 revoke all on all sequences in schema {schema} from public, {worker}, {starter}, {viewer};
 revoke all on all functions in schema {schema} from public, {worker}, {starter}, {viewer};
+-- Who has a column of such a type in a table of its own could hold up a migration that changes it.
+do $$
+declare
+    statement text;
+begin
+    for statement in
+        select format('revoke all on domain %s from public', pg_type.oid::regtype) from pg_catalog.pg_type
+        where typnamespace = (select oid from pg_catalog.pg_namespace where nspname = current_setting('perdure.schema'))
+            and typtype = 'd'
+    loop
+        execute statement;
+    end loop;
+end
+$$;
 grant usage on schema {schema} to {worker}, {starter}, {viewer};
 
 -- A viewer reads, a worker does all but migrate.

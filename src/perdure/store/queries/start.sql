@@ -1,7 +1,8 @@
 -- Store one job; tell the sleeping workers of its queue when it is due now.
 -- Locks: none that lasts (bands isn't unique: see the migration). Index: none but for inserting.
 -- $notify: notify whoever sleeps (a caller's transaction may last: then it can't be known who sleeps at its end).
--- Nothing but an insert of values: CTEs and subqueries would cost a lone start a tenth of its time in the server.
+-- An insert of values, whose two questions are asked at its end: CTEs and a select to insert from would cost a lone
+-- start a tenth of its time in the server.
 insert into {schema}.jobs (task, queue, priority, created_at, scheduled_at, deadline_at, version, metadata,
     execution_metadata)
 values (

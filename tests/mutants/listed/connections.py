@@ -1,0 +1,90 @@
+"""The application's connections: nobody waits in vain for one, or for its answer, and none grows too old."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+__all__ = ["CONNECTIONS"]
+
+_CONNECTIONS = "tests/acceptance/test_app_connections.py::"
+_OPENING = "tests/acceptance/test_app_opening.py::"
+
+CONNECTIONS = (
+    Mutant(
+        "a connection is kept aside though somebody waits for one",
+        "who waits gets none until it is looked aside again, or no more time is left",
+        "pools.py",
+        "not (self._waiting_here or self._goes_through or self._is_closing)",
+        "not (self._goes_through or self._is_closing)",
+        (f"{_CONNECTIONS}test_whoever_waits_gets_the_connection_that_comes_back",),
+    ),
+    Mutant(
+        "a connection that is used all the time is kept aside for ever",
+        "it never goes through the pool, which ends old ones",
+        "pools.py",
+        "        self._goes_through = connection is None  # it is lent just now\n",
+        "",
+        (f"{_CONNECTIONS}test_a_connection_that_is_used_all_the_time_grows_no_older_than_others",),
+    ),
+    Mutant(
+        "what was kept aside is trusted for ever",
+        "the first call after a restart of the database gets a dead connection",
+        "pools.py",
+        "            if self._trust.covers(connection):\n                return connection\n            try:\n"
+        "                with cut_after(",
+        "            if connection is not None:\n                return connection\n            try:\n"
+        "                with cut_after(",
+        (f"{_CONNECTIONS}test_a_restarted_database_costs_a_call_or_none",),
+    ),
+    Mutant(
+        "a pool that grows can't be cancelled",
+        "a program that ends without closing its app hangs",
+        "pools.py",
+        "                asyncio.get_running_loop().call_soon(task.cancel)\n",
+        "                pass\n",
+        (f"{_OPENING}test_a_program_ends_that_has_not_closed_its_app_though_its_pool_was_growing",),
+    ),
+    Mutant(
+        "the limit of calls is looked at once",
+        "a call that begins beside another may wait for ever for a frozen server",
+        "store/links.py",
+        "                self._timer = loop.call_at(limit_at_seconds, self._look)\n                return\n",
+        "                return\n",
+        ("tests/store/test_links.py::test_each_of_many_blocks_has_its_limit",),
+    ),
+    Mutant(
+        "counts below zero count",
+        "the outcome of a job whose row somebody has changed is never written",
+        "core/decide.py",
+        "            max(0, scheduler_retries),",
+        "            scheduler_retries,",
+        ("tests/faults/inputs/test_malformed_rows.py::test_a_count_below_zero_is_nothing_spent",),
+    ),
+    Mutant(
+        "a start doesn't make its band known",
+        "its job isn't claimed before somebody looks for such bands",
+        "store/queries/start.sql",
+        "then {schema}.add_band(%(queue)s::text, %(priority)s::smallint) is null end",
+        "then false end",
+        (
+            "tests/store/test_claim_band.py::test_it_takes_nothing_and_tells_when_there_are_bands_that_arent_known",
+            "tests/worker/test_bands.py::test_the_first_job_of_another_band_runs_at_once",
+        ),
+    ),
+    Mutant(
+        "anybody may use the schema's types",
+        "who only starts jobs can hold up a migration",
+        "store/migrations/roles.sql",
+        "select format('revoke all on domain %s from public', pg_type.oid::regtype)",
+        "select format('revoke all on domain %s from current_user', pg_type.oid::regtype)",
+        ("tests/faults/rights/test_roles.py::test_what_a_role_is_not_for_is_refused",),
+    ),
+    Mutant(
+        "a scan that has failed counts what it has waited for",
+        "lost jobs wait for a minute",
+        "worker/rescuer.py",
+        "            began_seconds = time.monotonic()\n            return await calls.run(connection, call)\n",
+        "            return await calls.run(connection, call)\n",
+        ("tests/worker/test_sweeps.py::test_a_scan_that_took_long_isnt_made_again_soon_even_if_it_has_failed",),
+    ),
+)
