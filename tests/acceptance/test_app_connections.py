@@ -45,9 +45,10 @@ async def test_a_restarted_database_costs_a_call_or_none(
 async def test_when_no_connection_is_free_the_error_says_what_to_do(
     migrated_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perdure.connections.WAIT_SECONDS", 0.05)
     async with App(migrated_database, execution={"max_connections": 1}) as app:
         task = define(app)
+        monkeypatch.setattr("perdure.connections.WAIT_SECONDS", 0.05)
+        app.pool.timeout = 0.05
         async with app.pool.connection() as connection:
             with pytest.raises(DatabaseUnavailable, match=r"start: no connection within 0\.05 s: .* all 1 connections"):
                 await task.start(Meta("a"))

@@ -20,10 +20,15 @@ DEFAULT = Band("default", 0)
 
 
 def claim(
-    bench: Workbench, worker: UUID, *, want: int = 10, band: Band = DEFAULT, front: Front = claims.EVERYWHERE
+    bench: Workbench,
+    worker: UUID,
+    *,
+    want: int = 10,
+    queues: list[str] | None = None,
+    band: Band = DEFAULT,
+    front: Front = claims.EVERYWHERE,
 ) -> Claims:
-    ((rows,),) = (row.values() for row in bench.sql("select count(*) from {s}.bands"))
-    return bench.run(claims.claim_band(bench.names, worker, want=want, band=band, band_rows=rows, front=front))
+    return bench.run(claims.claim_band(bench.names, worker, want=want, queues=queues, band=band, front=front))
 
 
 def ids_of(found: Claims) -> list[int]:
@@ -33,8 +38,6 @@ def ids_of(found: Claims) -> list[int]:
 def test_it_takes_due_jobs_of_its_band_in_their_order(every_bench: Workbench) -> None:
     bench, worker = every_bench, every_bench.register()
     ids = [bench.start() for _ in range(3)]
-    bench.start(queue="mail")
-    bench.start(priority=5)
     bench.start(after=timedelta(hours=1))
     bench.sql("update {s}.jobs set suspect = true where id = %s", bench.start())
     bench.sql("update {s}.jobs set scheduled_at = scheduled_at - interval '1 min' where id = %s", ids[2])
@@ -57,20 +60,26 @@ def test_what_it_takes_is_as_any_claim_has_it(bench: Workbench) -> None:
     ]
 
 
-def test_it_takes_nothing_and_tells_when_there_are_bands_that_arent_known(every_bench: Workbench) -> None:
+def test_it_takes_nothing_and_tells_when_there_is_another_band_of_the_workers_queues(every_bench: Workbench) -> None:
     bench, worker = every_bench, every_bench.register()
-    job_id = bench.start()
+    first = bench.start()
     assert bench.run(claims.bands(bench.names)) == [DEFAULT]
-    bench.start(queue="mail", priority=4)
-    assert sorted(bench.run(claims.bands(bench.names))) == [DEFAULT, Band("mail", 4)]
-
-    def known(rows: int) -> Claims:
-        return bench.run(claims.claim_band(bench.names, worker, want=10, band=DEFAULT, band_rows=rows))
-
-    found = known(1)
-    assert (ids_of(found), found.bands) == ([], 2)
-    found = known(2)
-    assert (ids_of(found), found.bands) == ([job_id], 2)
+    assert not claim(bench, worker, want=1).other_bands
+    (second, third), mail = (bench.start() for _ in range(2)), bench.start(queue="mail")
+    assert sorted(bench.run(claims.bands(bench.names))) == [DEFAULT, Band("mail", 0)]
+    found = claim(bench, worker)
+    assert (ids_of(found), found.other_bands) == ([], True)
+    found = claim(bench, worker, queues=["default", "mail"])
+    assert (ids_of(found), found.other_bands) == ([], True)
+    found = claim(bench, worker, queues=["default"], want=1)
+    assert (ids_of(found), found.other_bands) == ([second], False)
+    found = claim(bench, worker, queues=["mail", "bulk"], band=Band("mail", 0))
+    assert (ids_of(found), found.other_bands) == ([mail], False)
+    bench.start(priority=4)
+    found = claim(bench, worker, queues=["default"])
+    assert (ids_of(found), found.other_bands) == ([], True)
+    assert {first, second} < {row["id"] for row in bench.sql("select id from {s}.jobs where state = 2")}
+    assert bench.job(third)["state"] == 0
 
 
 def test_it_begins_at_its_bands_floor(every_bench: Workbench) -> None:
@@ -99,7 +108,6 @@ def test_it_says_when_a_due_job_was_left_out_since_its_row_was_locked(every_benc
         assert (ids_of(found), found.left_out) == (free[1:], True)
         assert claim(bench, worker, want=2).left_out
         assert claim(bench, worker, want=1).left_out
-        assert not claim(bench, worker, band=Band("mail", 0)).left_out
     found = claim(bench, worker)
     assert (ids_of(found), found.left_out) == ([locked], False)
     assert not claim(bench, worker).left_out

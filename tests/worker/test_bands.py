@@ -17,8 +17,8 @@ A_DAY = {"polling_delay": timedelta(days=1)}
 DEFAULT, MAIL = Band("default", 0), Band("mail", 3)
 
 
-def told(rows: int | None, jobs: int = 0) -> Claims:
-    return Claims([None] * jobs, left_out=False, bands=rows)  # type: ignore[list-item] # they are only counted
+def told(*, other_bands: bool | None, jobs: int = 0) -> Claims:
+    return Claims([None] * jobs, left_out=False, other_bands=other_bands)  # type: ignore[list-item] # they are counted
 
 
 def new_claimer(queues: tuple[str, ...] | None = None) -> Claimer:
@@ -27,34 +27,41 @@ def new_claimer(queues: tuple[str, ...] | None = None) -> Claimer:
 
 def test_only_a_band_that_is_served_alone_is_claimed_from_alone() -> None:
     claimer = new_claimer()
-    assert (claimer.only_band, claimer.band_rows) == (None, None)
+    assert (claimer.only_band, claimer.asks_for_bands) == (None, True)
     claimer.bands_are([DEFAULT, DEFAULT])  # two starts at once may both have made it known
-    assert (claimer.only_band, claimer.band_rows) == (DEFAULT, 2)
+    assert (claimer.only_band, claimer.asks_for_bands) == (DEFAULT, False)
     claimer.bands_are([DEFAULT, MAIL])
-    assert (claimer.only_band, claimer.band_rows) == (None, 2)
+    assert (claimer.only_band, claimer.asks_for_bands) == (None, False)
     claimer = new_claimer(("mail",))
     claimer.bands_are([DEFAULT, MAIL])
     assert claimer.only_band == MAIL
 
 
-def test_another_number_of_bands_is_asked_about_and_looked_for() -> None:
+def test_other_bands_are_asked_about_and_looked_for() -> None:
     claimer = new_claimer()
     claimer.bands_are([DEFAULT])
     pokes = claimer.pokes
-    claimer.bands_told(told(1, jobs=3))
+    claimer.bands_told(told(other_bands=False, jobs=3))
     assert (claimer.only_band, claimer.pokes) == (DEFAULT, pokes)
-    claimer.bands_told(told(2))
-    assert (claimer.only_band, claimer.band_rows, claimer.pokes) == (None, None, pokes + 1)
+    claimer.bands_told(told(other_bands=True))
+    assert (claimer.only_band, claimer.asks_for_bands, claimer.pokes) == (None, True, pokes + 1)
     assert claimer.floors.everywhere_in_seconds(0.0) == 0.0
 
 
 def test_the_first_band_is_asked_for_when_a_job_of_it_was_claimed() -> None:
     claimer = new_claimer()
     claimer.bands_are([])
-    claimer.bands_told(told(None))
-    assert claimer.band_rows == 0  # or an idle worker would ask with each poll
-    claimer.bands_told(told(None, jobs=1))
-    assert claimer.band_rows is None
+    claimer.bands_told(told(other_bands=None))
+    assert not claimer.asks_for_bands  # or an idle worker would ask with each poll
+    claimer.bands_told(told(other_bands=None, jobs=1))
+    assert claimer.asks_for_bands
+
+
+def test_a_new_lease_knows_of_no_band() -> None:
+    claimer = new_claimer()
+    claimer.bands_are([DEFAULT])
+    claimer.reset()
+    assert (claimer.only_band, claimer.asks_for_bands) == (None, True)
 
 
 @pytest.mark.parametrize("queues", [None, ["default", "mail"]])

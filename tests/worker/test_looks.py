@@ -69,6 +69,7 @@ async def test_a_band_that_a_claim_has_passed_by_has_no_floor(app: App) -> None:
         await release.wait()
 
     small = await task.start(priority=0)
+    await change(app, OLD, small.id)  # further back than a claim looks now and then
     large = await task.start_many([None] * 2, priority=1)
     async with app.worker(concurrency=2) as worker:
         await is_in(large[1], JobState.RUNNING)

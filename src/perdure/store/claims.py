@@ -88,12 +88,12 @@ class Claims(NamedTuple):
     Attributes:
         jobs: In the order of the line.
         left_out: Whether a due job was left out, since somebody has its row locked for a moment.
-        bands: How many rows tell of bands; None where that wasn't asked.
+        other_bands: Whether the worker serves other bands than the one that was claimed from; None where it was all.
     """
 
     jobs: list[Claimed]
     left_out: bool
-    bands: int | None = None
+    other_bands: bool | None = None
 
 
 def _place_in_line(job: Claimed) -> tuple[int, float, int]:
@@ -125,18 +125,18 @@ def claim(
 
 
 def claim_band(
-    names: Names, worker: UUID, *, want: int, band: Band, band_rows: int, front: Front = EVERYWHERE
+    names: Names, worker: UUID, *, want: int, queues: Sequence[str] | None, band: Band, front: Front = EVERYWHERE
 ) -> Call[Claims]:
-    """Take up to `want` due jobs of one band, if no other number of rows tells of bands."""
+    """Take up to `want` due jobs of one band, if there is no other of these queues (all, if None)."""
     floor_at_seconds, floor_id = next(
         ((floor.at_seconds, floor.id) for floor in front.floors if floor[:2] == band), (front.others_at_seconds, 0)
     )
     parameters = {
         "worker": worker,
         "want": want,
+        "queues": None if queues is None else texts([queue.encode() for queue in queues]),
         "queue": band.queue,
         "priority": band.priority,
-        "band_rows": band_rows,
         "floor_at": floor_at_seconds,
         "floor_id": floor_id,
     }
@@ -144,7 +144,7 @@ def claim_band(
     def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
         *claimed, told = rows
         jobs = sorted(map(Claimed._make, claimed), key=_place_in_line)
-        return Claims(jobs, left_out=bool(told[3]), bands=told[2])
+        return Claims(jobs, left_out=bool(told[3]), other_bands=bool(told[2]))
 
     return Call(names.statements["claim_band"], parameters, read)
 

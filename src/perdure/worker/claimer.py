@@ -35,7 +35,7 @@ class Claimer:
         sleeping: Whether the worker's row says that starters have to notify.
         floors: Where claims begin to look.
         only_band: The one band that there is to be claimed from; None when there are others, or that isn't known.
-        band_rows: How many rows tell of bands; None when that isn't known.
+        asks_for_bands: Whether it isn't known which bands there are.
         pokes: Counts the pokes, so that one that comes while a claim is under way isn't wiped by its answer.
     """
 
@@ -48,7 +48,7 @@ class Claimer:
         self.pokes = 0
         self.floors = Floors()
         self.only_band: Band | None = None
-        self.band_rows: int | None = None
+        self.asks_for_bands = True
         self._has_no_band = False
         self._queues = queues
         self._concurrency = concurrency
@@ -74,16 +74,15 @@ class Claimer:
         served = {band for band in bands if self._queues is None or band.queue in self._queues}
         self._has_no_band = not served
         self.only_band = served.pop() if len(served) == 1 else None
-        self.band_rows = len(bands)
+        self.asks_for_bands = False
 
     def bands_told(self, claims: Claims) -> None:
         """Ask which bands there are when a claim tells that there is one that isn't known; and look for its jobs."""
-        if claims.bands is None:
-            if claims.jobs and self._has_no_band:
-                self.band_rows = None
-        elif claims.bands != self.band_rows:
-            self.only_band = self.band_rows = None
+        if claims.other_bands:
+            self.only_band, self.asks_for_bands = None, True
             self.look_everywhere()
+        elif claims.jobs and self._has_no_band:
+            self.asks_for_bands = True
 
     def deaf(self, is_deaf: bool) -> None:  # noqa: FBT001 - a callback's only argument
         """Never say that the worker sleeps, while no notification would wake it: it polls."""
@@ -92,6 +91,7 @@ class Claimer:
     def reset(self) -> None:
         """Begin anew under a new lease."""
         self.floors = Floors()
+        self.only_band, self.asks_for_bands = None, True
         self.says(sleeping=False)
         self._maybe_due = True
         self._full_claims = 0

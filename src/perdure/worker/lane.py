@@ -295,14 +295,11 @@ class Lane:
         return sent
 
     def _claim(self, worker_id: UUID, want: int) -> dict[str, Call[Any]]:
-        names, claimer, front = self._owner.names, self._claimer, self._front()
-        band, band_rows = claimer.only_band, claimer.band_rows
-        if band is not None and band_rows is not None:
-            one = claims.claim_band(names, worker_id, want=want, band=band, band_rows=band_rows, front=front)
-            return {"claim": one}
-        claim = claims.claim(names, worker_id, want=want, queues=self._owner.queues, front=front)
-        # Asked before: whatever comes in between is noticed by the next claim.
-        return {"bands": claims.bands(names), "claim": claim} if band_rows is None else {"claim": claim}
+        names, queues, band, front = self._owner.names, self._owner.queues, self._claimer.only_band, self._front()
+        if band is not None:
+            return {"claim": claims.claim_band(names, worker_id, want=want, queues=queues, band=band, front=front)}
+        claim = claims.claim(names, worker_id, want=want, queues=queues, front=front)
+        return {"bands": claims.bands(names), "claim": claim} if self._claimer.asks_for_bands else {"claim": claim}
 
     def _front(self) -> Front:
         """Return where the claim begins to look; everywhere is a look that may take long."""

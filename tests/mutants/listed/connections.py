@@ -67,7 +67,7 @@ CONNECTIONS = (
         "then {schema}.add_band(%(queue)s::text, %(priority)s::smallint) is null end",
         "then false end",
         (
-            "tests/store/test_claim_band.py::test_it_takes_nothing_and_tells_when_there_are_bands_that_arent_known",
+            "tests/store/test_claim_band.py::test_it_takes_nothing_and_tells_when_there_is_another_band_of_the_workers_queues",
             "tests/worker/test_bands.py::test_the_first_job_of_another_band_runs_at_once",
         ),
     ),

@@ -1,7 +1,7 @@
 -- Take due jobs of one band (queue, priority), as claim.sql does, at little more than half of its cost: for a worker that
--- knows that it serves no other. Nothing is taken when `bands` has another number of rows than it knows of: there may be
--- a band of larger priority. The last row, which is always there, tells that number; and as 1 that a due job was left
--- out since somebody has it locked for a moment.
+-- believes that it serves no other. If there is one, nothing is taken: its jobs may be of larger priority. The last row,
+-- which is always there, tells by 1 or 0 whether there is; and whether a due job was left out since somebody has it locked
+-- for a moment.
 -- Locks: the rows taken, skipping locked ones. Index: jobs_ready, then jobs_pkey.
 -- Guard: as in claim.sql.
 with claimed as (
@@ -20,7 +20,11 @@ with claimed as (
             limit %(want)s::int
             for no key update skip locked
         ))
-        and (select count(*) from {schema}.bands) = %(band_rows)s::int
+        and not exists (
+            select from {schema}.bands
+            where (queue <> %(queue)s::text or priority <> %(priority)s::smallint)
+                and (%(queues)s::text[] is null or queue = any(%(queues)s::text[]))
+        )
         and exists (
             select from {schema}.workers where workers.id = %(worker)s and timeline = {schema}.timeline()
         )
@@ -28,7 +32,12 @@ with claimed as (
 )
 select * from claimed
 union all
-select null, null, (select count(*) from {schema}.bands)::int,
+select null, null,
+    exists (
+        select from {schema}.bands
+        where (queue <> %(queue)s::text or priority <> %(priority)s::smallint)
+            and (%(queues)s::text[] is null or queue = any(%(queues)s::text[]))
+    )::int,
     case when (select count(*) from claimed) < %(want)s::int then (
         -- Fewer were claimed than this: if there are more, one of them is locked.
         select count(*) > (select count(*) from claimed) from (
