@@ -250,6 +250,7 @@ async def test_a_handler_sees_that_its_worker_stops_and_may_end_within_the_grace
         before = ctx.stopping
         while not ctx.stopping:  # noqa: ASYNC110 - there is nothing to wait for
             await asyncio.sleep(0.001)
+        await asyncio.sleep(0.3)  # it has something to finish
         assert ctx.stop_reason is None  # the handler itself isn't stopped yet
         return before, None
 

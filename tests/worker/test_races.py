@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -16,12 +17,14 @@ import pytest
 
 from perdure import App, Context, Failed, JobState, LeaseLost, Raised, Suspended
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - the tasks' annotations are evaluated
-from perdure.store import claims
+from perdure.worker import rescuer
 from perdure.worker.claimer import Claimer
-from tests.support.jobs import job_until
+from tests.support.jobs import job_until, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from perdure.store.calls import Call
 
 
 @dataclass
@@ -282,19 +285,21 @@ async def test_a_suspect_gets_its_run_under_load(migrated_database: str) -> None
 async def test_a_suspect_whose_claim_comes_while_the_worker_stops_is_put_back(
     migrated_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = App(migrated_database, execution={"shutdown_grace": 0})
-    claiming = asyncio.Event()
-    claim_suspect = claims.claim_suspect
+    app = App(migrated_database, execution={"shutdown_grace": 10})
+    claimed = asyncio.Event()
+    run = rescuer.calls.run
 
-    def claim(*arguments: Any, **options: Any) -> Any:
-        claiming.set()
-        return claim_suspect(*arguments, **options)
+    async def run_slowly(connection: psycopg.AsyncConnection[Any], call: Call[Any]) -> Any:
+        answer = await run(connection, call)
+        if call.statement == worker.names.statements["claim_suspect"]:
+            claimed.set()
+            await until(lambda: worker.stopping, "it stops")
+        return answer
 
-    monkeypatch.setattr(claims, "claim_suspect", claim)
+    monkeypatch.setattr(rescuer, "calls", SimpleNamespace(run=run_slowly))
 
     @app.task("t")
-    async def task(ctx: Context[None, None]) -> None:
-        await asyncio.Event().wait()
+    async def task(ctx: Context[None, None]) -> None: ...
 
     async with app:
         job = await task.start(at=timedelta(hours=1))
@@ -304,7 +309,7 @@ async def test_a_suspect_whose_claim_comes_while_the_worker_stops_is_put_back(
             await connection.execute(
                 "update background_tasks.jobs set suspect = true, lapses = 2, scheduled_at = now()"
             )
-        await claiming.wait()
+        await claimed.wait()
         await worker.stop()
         await job.refresh()
         assert (job.state, job.attempt) == (JobState.PENDING, 0)

@@ -16,6 +16,7 @@ import pytest
 from perdure import App, CancelRequested, Context, JobState, Raised, StopReason, Suspended
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 from perdure.store.sql import Names
+from perdure.worker.lane import Lane
 from tests.support.jobs import job_until, until
 
 
@@ -351,3 +352,27 @@ async def test_what_a_stop_gives_back_is_taken_at_once_by_another_worker(migrate
             )
         assert await job.result(timeout=10) == 2
         await other.stop()
+
+
+async def test_a_stop_waits_until_the_last_outcomes_are_written(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = Lane._send
+
+    async def send_slowly(lane: Lane, calls: dict[str, Any]) -> list[Any]:
+        if "finish" in calls:
+            await asyncio.sleep(0.3)
+        return await send(lane, calls)
+
+    monkeypatch.setattr(Lane, "_send", send_slowly)
+    running = asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> int:
+        running.set()
+        while not ctx.stopping:  # noqa: ASYNC110 - there is nothing to wait for
+            await asyncio.sleep(0.001)
+        return 1
+
+    async with app.worker(shutdown_grace=10):
+        job = await task.start()
+        await running.wait()
+    assert await job.result(timeout=0) == 1

@@ -59,7 +59,7 @@ STOPS = (
         _WORKER,
         "        await self._let_end()\n        await self._flush()\n",
         "        await self._let_end()\n",
-        (f"{_OUTCOMES}test_shutdown_keeps_the_checkpoint_and_spends_nothing",),
+        ("tests/worker/test_stopping.py::test_a_stop_waits_until_the_last_outcomes_are_written",),
     ),
     Mutant(
         "the last outcomes are written before the handlers have ended",
