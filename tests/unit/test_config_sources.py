@@ -359,3 +359,7 @@ def test_an_unknown_key_of_a_section_in_the_environment_is_refused_with_the_allo
 )
 def test_other_peoples_variables_are_left_alone(variable: str) -> None:
     assert set(origins(environ={variable: "x"}).values()) == {"default"}
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    assert refused(file="\ud800.toml") == "'\\ud800.toml': no file here can have this name"

@@ -66,15 +66,15 @@ def test_it_looks_everywhere_after_a_minute_at_the_latest() -> None:
     assert choose(floors, 160.1)
 
 
-def test_looking_everywhere_takes_a_fiftieth_of_the_time_at_most() -> None:
+def test_looking_everywhere_takes_a_hundredth_of_the_time_at_most() -> None:
     floors = begun()
     floors.claimed([job(7, 10.0)])
     floors.looked_everywhere(99.96875, 100.0)
-    assert choose(floors, 101.5)
-    assert choose(floors, 101.5625) is None
-    floors.looked_everywhere(101.0625, 101.5625)
-    assert choose(floors, 126.5)
-    assert choose(floors, 126.5625) is None
+    assert choose(floors, 103.0)
+    assert choose(floors, 103.125) is None
+    floors.looked_everywhere(102.875, 103.125)
+    assert choose(floors, 128.0)
+    assert choose(floors, 128.125) is None
 
 
 def test_it_looks_everywhere_a_little_later_when_another_lane_does_something_of_the_kind() -> None:

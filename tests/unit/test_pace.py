@@ -9,7 +9,7 @@ from perdure.worker.pace import rest_seconds
 
 @pytest.mark.parametrize(
     ("took_seconds", "rest"),
-    [(0.0, 2.0), (0.04, 2.0), (0.5, 25.0), (1.0, 50.0), (1.2, 60.0), (100.0, 60.0)],
+    [(0.0, 2.0), (0.02, 2.0), (0.25, 25.0), (0.5, 50.0), (0.6, 60.0), (100.0, 60.0)],
 )
-def test_a_look_takes_a_fiftieth_of_the_time_at_most(took_seconds: float, rest: float) -> None:
+def test_a_look_takes_a_hundredth_of_the_time_at_most(took_seconds: float, rest: float) -> None:
     assert rest_seconds(took_seconds, least=2.0, most=60.0) == pytest.approx(rest)

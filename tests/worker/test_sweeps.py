@@ -79,7 +79,7 @@ async def test_a_scan_that_took_long_isnt_made_again_soon_even_if_it_has_failed(
     monkeypatch: pytest.MonkeyPatch, answer: Sweep | Exception
 ) -> None:
     worker = Worker(monkeypatch)
-    worker.takes_seconds, worker.answer = 0.5, answer
+    worker.takes_seconds, worker.answer = 0.25, answer
     assert await worker.sweep()
     worker.takes_seconds, worker.answer = 0.0, NOTHING
     assert not await worker.sweep(after_seconds=24.0)
@@ -89,7 +89,7 @@ async def test_a_scan_that_took_long_isnt_made_again_soon_even_if_it_has_failed(
 
 async def test_what_it_has_waited_for_another_look_isnt_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(monkeypatch)
-    worker.waits_seconds, worker.takes_seconds = 0.5, 0.02
+    worker.waits_seconds, worker.takes_seconds = 0.5, 0.01
     assert await worker.sweep()
     assert await worker.sweep(after_seconds=1.1)
 
@@ -112,7 +112,7 @@ async def test_after_an_answer_that_was_lost_it_scans_for_the_jobs_of_leases_tha
     worker = Worker(monkeypatch)
     worker.takes_seconds = 1.0
     assert await worker.sweep()
-    worker.takes_seconds, worker.answer = 0.01, ConnectionError()
+    worker.takes_seconds, worker.answer = 0.005, ConnectionError()
     assert not await worker.sweep(after_seconds=1.0)
     worker.answer = NOTHING
     assert await worker.sweep(after_seconds=1.0)

@@ -100,6 +100,9 @@ def _parse(file: Path) -> object:
     except OSError as error:
         message = f"{file}: can't be read: {error.strerror or error}"
         raise ConfigError(message) from error
+    except UnicodeEncodeError:
+        message = f"{str(file)!r}: no file here can have this name"
+        raise ConfigError(message) from None
     except UnicodeDecodeError as error:
         message = f"{file}: is not UTF-8 (byte {error.start})"
         raise ConfigError(message) from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 __all__ = ["rest_seconds"]
 
-_SHARE = 0.02
+_SHARE = 0.01
 
 
 def rest_seconds(took_seconds: float, *, least: float, most: float) -> float:
