@@ -36,7 +36,9 @@ _MAY_IMPORT = {"cli/target.py", "cli/groups.py", "embedded/binaries.py", "embedd
 # Settings of a session, by the code's own names; and the statement that they are appended to.
 _MAY_STAND_HERE = {
     "store/sessions.py": {"name", "value", "b'begin isolation level read committed; ' + self._settings"},
-    "store/transactions.py": {"b'begin; set local idle_in_transaction_session_timeout = %d' % milliseconds"},
+    "store/transactions.py": {
+        "b'begin; set local idle_in_transaction_session_timeout = %d' % time_out_milliseconds(idle_seconds)"
+    },
     "verbs/basis.py": {"b'set transaction isolation level read committed' + (b', read only' if read_only else b'')"},
 }
 
@@ -137,7 +139,7 @@ def test_that_test_sees_a_value_in_a_statement() -> None:
 
 def test_no_file_of_sql_has_a_place_for_more_than_names() -> None:
     # {…} is filled in as text, %(…)s is a parameter.
-    places = {"schema", "job_ids", "job_columns", "live_columns", "claim_columns", "no_claim"}
+    places = {"schema", "job_ids", "job_columns", "live_columns", "claim_columns", "no_claim", "nothing_else"}
     roles = {kind + end for kind in ("owner", "worker", "starter", "viewer", "schema") for end in ("", "_text")}
     for path in sorted((_ROOT / "src" / "perdure" / "store").rglob("*.sql")):
         text = "\n".join(line for line in path.read_text("utf-8").splitlines() if not line.lstrip().startswith("--"))

@@ -138,3 +138,19 @@ async def test_a_job_that_is_deferred_at_once_when_its_code_comes_is_looked_at_o
         async with app.worker() as worker:
             await until(lambda: not worker._short_tasks, "it has reported")
             assert await (await table.execute("select last_value from looks")).fetchone() == (1,)
+
+
+async def test_a_report_that_the_database_refuses_is_made_again(app: App, migrated_database: str) -> None:
+    # It once ended with the first refusal: jobs that waited for this code went on waiting.
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> int:
+        return ctx.id
+
+    job = await task.start(at=timedelta(hours=1))
+    async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as table:
+        await table.execute("update background_tasks.jobs set unreadable = 3")
+        await table.execute("alter table background_tasks.jobs rename to elsewhere")
+        async with app.worker() as worker:
+            await until(lambda: "report after a lost lease" in worker.condition._troubled, "it is refused")
+            await table.execute("alter table background_tasks.elsewhere rename to jobs")
+            assert await job.result(timeout=20) == job.id

@@ -291,15 +291,17 @@ class Lane:
         if sleeping is not None:
             sent["sleep"] = leases.set_sleeping(names, worker_id, sleeping=sleeping)
         if want:
-            sent |= self._claim(worker_id, want)
+            self._claim(sent, worker_id, want)
         return sent
 
-    def _claim(self, worker_id: UUID, want: int) -> dict[str, Call[Any]]:
+    def _claim(self, sent: dict[str, Call[Any]], worker_id: UUID, want: int) -> None:
         names, queues, band, front = self._owner.names, self._owner.queues, self._claimer.only_band, self._front()
         if band is not None:
-            return {"claim": claims.claim_band(names, worker_id, want=want, queues=queues, band=band, front=front)}
-        claim = claims.claim(names, worker_id, want=want, queues=queues, front=front)
-        return {"bands": claims.bands(names), "claim": claim} if self._claimer.asks_for_bands else {"claim": claim}
+            sent["claim"] = claims.claim_band(names, worker_id, want=want, queues=queues, band=band, front=front)
+            return
+        if self._claimer.asks_for_bands:
+            sent["bands"] = claims.bands(names)
+        sent["claim"] = claims.claim(names, worker_id, want=want, queues=queues, front=front)
 
     def _front(self) -> Front:
         """Return where the claim begins to look; everywhere is a look that may take long."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 
 from perdure.store import calls, leases
+from perdure.store.refusals import is_refusal
 from perdure.worker.rescuer import rescue
 from perdure.worker.seldom import Seldom
 
@@ -29,6 +30,7 @@ __all__ = ["report_again"]
 T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
 _AGAIN_SECONDS = 0.1
+_LONGEST_SECONDS = 5.0
 _LOOKS = 100
 _BATCH = 10_000
 
@@ -64,10 +66,14 @@ async def _revive(worker: Worker) -> None:
 
 
 async def _on_lane(worker: Worker, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
-    """Do it on a lane, as often as its connection breaks: it may have been dead for long."""
+    """Do it on a lane, as often as its connection breaks, or the database refuses to work: nobody else asks for it."""
+    delay_seconds = _AGAIN_SECONDS
     while True:
         try:
             return await worker.desk.run(work, what="report after a lost lease")
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
+            if is_refusal(error):  # of what was to be written
+                raise
             _log.debug("report: %s", error)
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(delay_seconds)
+            delay_seconds = min(_LONGEST_SECONDS, 2 * delay_seconds)

@@ -50,4 +50,12 @@ AROUND = (
         "        if connection is None or connection is not None:\n            raise",
         ("tests/acceptance/test_app_connections.py::test_a_restarted_database_costs_a_call_or_none",),
     ),
+    Mutant(
+        "a report that the database refuses isn't made again",
+        "jobs that wait for the code that this worker has go on waiting",
+        "worker/reporting.py",
+        "            if is_refusal(error):  # of what was to be written\n                raise\n",
+        "            if not isinstance(error, psycopg.OperationalError):\n                raise\n",
+        ("tests/worker/test_reporting.py::test_a_report_that_the_database_refuses_is_made_again",),
+    ),
 )
