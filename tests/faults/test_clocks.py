@@ -132,9 +132,9 @@ async def test_a_database_whose_clock_is_set_an_hour_on_and_back_loses_nothing_a
     await until_the_rest_is_of_later(load.dsn)
     clock.set(HOUR)
     await load.rest()
-    # The worker that was killed had lost its lease before, and had come back: some of its jobs' lapses count. And the clock
-    # may be set back before a worker has noticed that its lease had lapsed: that is valid again, so an attempt whose
-    # COMMIT was refused meanwhile ends as one that has raised.
+    # The worker that was killed had lost its lease before, and had come back: some of its jobs' lapses count. And the
+    # clock may be set back before a worker has noticed that its lease had lapsed: that is valid again, so an attempt
+    # whose COMMIT was refused meanwhile ends as one that has raised.
     excused = ("lapses went", "was told that its lease is lost, and then wrote retrying", "(refused), retries spent")
     violations = await load.violations()
     assert [wrong for wrong in violations if not any(text in wrong for text in excused)] == []
