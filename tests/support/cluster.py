@@ -33,7 +33,7 @@ from tests.support.waiting import kill_all, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["DEBIAN_BINARIES", "Cluster", "StopMode", "TestRun", "wheel_binaries"]
+__all__ = ["DEBIAN_BINARIES", "Cluster", "StopMode", "TestRun", "free_port", "wheel_binaries"]
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -142,7 +142,7 @@ class TestRun:
             settings: Settings of `postgresql.conf`, beside and before ours; of a standby, the primary's.
             standby_of: The running server that it is to follow.
         """
-        cluster = Cluster(self, name, binaries, port=_free_port())
+        cluster = Cluster(self, name, binaries, port=free_port())
         if standby_of is None:
             cluster.initialise({**_SETTINGS, **(settings or {})})
         else:
@@ -153,7 +153,7 @@ class TestRun:
             except ServerDidNotStart as error:
                 if "could not create any TCP/IP sockets" not in str(error) or attempt == _PORT_ATTEMPTS - 1:
                     raise
-                cluster.port = _free_port()
+                cluster.port = free_port()
             else:
                 break
         return cluster
@@ -369,7 +369,8 @@ class Cluster:
         return copy / "pginstall" / "bin"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on, of those that outgoing connections don't take."""
     for _attempt in range(1000):
         port = random.choice(_PORTS)
         with socket.socket() as candidate, contextlib.suppress(OSError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from tests.support.account import Account
+from tests.support.cluster import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,9 +48,7 @@ class Pooler:
     def __init__(self, processes: Processes, dsn: str, config: Path, size: int, idle: int) -> None:
         """Know what to start; `start` does."""
         parts = urlsplit(dsn)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()  # one that is still free when it is started again
         self._values = {"host": parts.hostname, "port": parts.port, "own_port": port, "size": size, "idle": idle}
         user = f"{parts.username}@" if parts.username else ""
         self.dsn = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{port}"))
