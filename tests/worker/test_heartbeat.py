@@ -109,9 +109,8 @@ def test_time_in_which_the_whole_process_was_frozen_is_no_stall(
     assert "the event loop hasn't turned for" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "days", [2, 30, 36_500]
-)  # more than the kernel takes, than the server's time-outs take, the most
+# More than the kernel takes; more than the server's time-outs take; the most that is allowed.
+@pytest.mark.parametrize("days", [2, 30, 36_500])
 async def test_a_lease_may_be_as_long_as_the_configuration_allows(migrated_database: str, days: int) -> None:
     app = App(migrated_database, execution={"lease_duration": timedelta(days=days)})
 
