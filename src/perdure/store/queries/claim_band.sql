@@ -1,4 +1,4 @@
--- Take due jobs of one band (queue, priority), as claim.sql does, at little more than half of its cost: for a worker that
+-- Take due jobs of one band (queue, priority), as claim.sql does, at three quarters of its cost: for a worker that
 -- believes that it serves no other. If there is one, nothing is taken: its jobs may be of larger priority. The last row,
 -- which is always there, tells by 1 or 0 whether there is; and whether a due job was left out since somebody has it locked
 -- for a moment.
