@@ -89,6 +89,7 @@ class _Base:
             raise self._port.pool_exhausted() from error
 
     def _lease_lost(self) -> LeaseLost:
+        self._attempt.refused = True
         job = self._attempt.job
         return LeaseLost(
             f"job {job.id}, attempt {job.attempt}: the lease was lost before the transaction's commit: rolled back"

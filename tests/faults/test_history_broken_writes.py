@@ -8,7 +8,7 @@ import pytest
 
 from perdure import JobState
 from tests.support.history import CHECKS, violations
-from tests.support.history.lines import Began, Called, Effect, Ended, Fault, Stepped
+from tests.support.history.lines import Began, Called, Effect, Ended, Stepped
 from tests.support.history.story import FIRST, Story, completed, row_of, running, started
 from tests.support.history.values import EffectRow
 
@@ -107,8 +107,11 @@ def _begun_twice(story: Story) -> None:
 
 
 def _refused_and_written(story: Story) -> None:
-    story.faults.append(Fault("SIGTERM", 10))
-    story.ends("refused", P)
+    story.ends("refused", T, scheduler_retries=1)
+
+
+def _refused_and_kept(story: Story) -> None:
+    story.ends("refused", P, checkpoint=story.images[-1].checkpoint + 1)
 
 
 def _number_goes_back(story: Story) -> None:
@@ -182,7 +185,8 @@ BROKEN: list[tuple[str, Callable[[], Story], Callable[[Story], None], str]] = [
     ("I4", running, _foreign_result, "result of attempt 2 in attempt 1"),
     ("I4", running, _another_worker, "from worker w1 to w2 in the midst of attempt 1"),
     ("I4", running, _begun_twice, "has begun 2 times"),
-    ("I4", running, _refused_and_written, "told that its lease is lost, and then wrote pending"),
+    ("I4", running, _refused_and_written, "told that its lease is lost, and then wrote retrying"),
+    ("I4", running, _refused_and_kept, "told that its lease is lost, and then wrote pending"),
     ("I5", running, _number_goes_back, "checkpoint 0 follows 1"),
     ("I5", running, _progress_goes_back, "`at` went from 3 back to 2"),
     ("I5", running, _events_go_back, "the events ['e1'] that it had used became []"),

@@ -95,6 +95,15 @@ def _put_back() -> Story:
     return story
 
 
+def _given_back_though_refused() -> Story:
+    """By a clock that was ahead for a moment: the lease is valid, so it's its worker that gives it back."""
+    story = running()
+    story.ends("refused", P)
+    story.claim()
+    story.ends("returns", C)
+    return story
+
+
 def _a_poisonous_job() -> Story:
     story = running()
     story.faults += [Fault("SIGKILL", 10, at=1.0)]
@@ -140,7 +149,8 @@ def _with_a_spoilt_row() -> Story:
 
 
 GOOD = [
-    completed, _a_long_life, _a_failure, _cancelled_while_running, _a_remembered_proceed, _put_back, _a_poisonous_job,
+    completed, _a_long_life, _a_failure, _cancelled_while_running, _a_remembered_proceed, _put_back,
+    _given_back_though_refused, _a_poisonous_job,
     _a_lost_commit, _awaited, _with_orders, _with_a_spoilt_row,
 ]  # fmt: skip
 

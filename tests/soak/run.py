@@ -60,6 +60,7 @@ class Round(msgspec.Struct, frozen=True, tag="round", tag_field="what"):
         writes: How many writes to jobs were checked.
         faults: How often which fault was done.
         seconds: How long load, rest and check took.
+        live: Bytes of each table of what lives, and of each of its indexes, when all had ended.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Round(msgspec.Struct, frozen=True, tag="round", tag_field="what"):
     writes: int
     faults: dict[str, int]
     seconds: tuple[float, float, float]
+    live: dict[str, int]
 
 
 class Soak:
@@ -177,7 +179,8 @@ class Soak:
         now = time.monotonic()
         seconds = (loaded_at - began_at, rested_at - loaded_at, now - rested_at)
         count = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
-        self._tell(Round(number, now - self._began_at, len(history.rows), len(history.images), count, seconds))
+        live = self.observer.live_relations()
+        self._tell(Round(number, now - self._began_at, len(history.rows), len(history.images), count, seconds, live))
         self._on_line(
             f"round {number}: {len(history.rows)} jobs, {len(history.images)} writes checked; load, rest, check "
             f"{', '.join(f'{part:.0f} s' for part in seconds)}; {self._ended} jobs in all; {count}"

@@ -128,6 +128,35 @@ async def test_an_attempt_that_was_told_that_its_lease_is_lost_is_an_attempt_tho
     assert job.attempt == 2
 
 
+async def test_an_attempt_whose_commit_is_refused_by_a_clock_that_was_ahead_for_a_moment_spends_no_retry(
+    app: App, migrated_database: str
+) -> None:
+    # As the database sees it, with its clock an hour on; the worker itself hasn't noticed when it is set back.
+    ends = "update background_tasks.workers set lease_until = lease_until + %s * interval '1 hour'"
+
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> int:
+        if ctx.attempt > 1:
+            return ctx.execution_metadata.done
+        ctx.execution_metadata.done = 1
+        await ctx.persist()
+        ctx.execution_metadata.done = 2
+        async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+            await connection.execute(ends, [-1])
+            try:
+                async with ctx.transaction():
+                    pass
+            finally:
+                await connection.execute(ends, [1])
+        return 0
+
+    async with app.worker():
+        job = await task.start()
+        assert await job.result(timeout=30) == 1  # with no scheduler retry to spend, it would have failed
+    assert [attempt.ending.value for attempt in await job.history()] == ["stopped", "job completed"]
+    assert (await job.refresh()).retry_number == 0
+
+
 def test_a_poke_while_a_claim_is_under_way_outlives_its_answer() -> None:
     claimer = Claimer(concurrency=10, batch_size=10)
     claimer.open = True

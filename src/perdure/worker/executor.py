@@ -285,13 +285,14 @@ class Executor:
         if attempt.closed or is_fenced or reason is StopReason.LEASE_LOST:
             self._drop(attempt)
             return
-        rules = self._owner.rules
-        error = endings.meant(attempt, error)
+        error, rules = endings.meant(attempt, error), self._owner.rules
         if error is attempt.unreadable:
             self._defer_begun(attempt, error)
             return
         if isinstance(error, asyncio.CancelledError) and reason is not None:
             verdict = rules.stopped(attempt, reason, keep_checkpoint=True)
+        elif attempt.refused:  # and yet the lease is valid: the database's clock was ahead for a moment
+            verdict = rules.stopped(attempt, StopReason.LEASE_LOST, keep_checkpoint=False)
         elif isinstance(error, Asleep):
             verdict = rules.asleep(attempt, error)
         else:

@@ -233,6 +233,16 @@ ATTEMPTS = (
         (f"{_STOPPING}test_a_cancellation_that_isnt_ours_is_a_raise",),
     ),
     Mutant(
+        "a commit that a wrong clock has refused is a raise",
+        "a job fails, without any fault of its own",
+        "worker/executor.py",
+        "        elif attempt.refused:",
+        "        elif attempt.refused and reason is not None:",
+        (
+            "tests/worker/test_races.py::test_an_attempt_whose_commit_is_refused_by_a_clock_that_was_ahead_for_a_moment_spends_no_retry",
+        ),
+    ),
+    Mutant(
         "the last stop's reason counts",
         "a job whose cancel came first is put back by a shutdown",
         "worker/executor.py",

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "Observer", "Sizes", "Waiting"]
 
+_LIVE = ("jobs", "events", "workers", "bands")
+
 
 class Waiting(NamedTuple):
     """A job that is suspended for ever, and rightly so.
@@ -85,11 +87,21 @@ class Observer:
         statement = (
             "select (select count(*) from pg_stat_activity where datname = current_database() "
             "and application_name like 'perdure%'), "
-            f"{self._bytes('jobs', 'events', 'workers', 'bands')}, {self._bytes('finished_jobs', 'steps', 'attempts')}"
+            f"{self._bytes(*_LIVE)}, {self._bytes('finished_jobs', 'steps', 'attempts')}"
         )
         with contextlib.suppress(psycopg.OperationalError), self._connection() as connection:
             return Sizes(*connection.execute(statement.encode()).fetchall()[0])
         return None
+
+    def live_relations(self) -> dict[str, int]:
+        """Measure each table of what lives, and each of its indexes, in bytes: what of it has grown."""
+        statement = (
+            "select relname, pg_relation_size(oid) from pg_class where oid in (select name::regclass from live "
+            "union all select indexrelid from pg_index where indrelid in (select name::regclass from live))"
+        )
+        names = ", ".join(f"('{self._schema}.{name}')" for name in _LIVE)
+        with self._connection() as connection:
+            return dict(connection.execute(f"with live (name) as (values {names}) {statement}".encode()).fetchall())
 
     def remove_spoilt(self) -> None:
         """Take away the jobs that can't be read, each when no worker has it."""

@@ -101,14 +101,14 @@ def _ended(history: History, job: int, before: Image, after: Image) -> Iterator[
 
 
 def _returned(history: History, where: str, before: Image, after: Image, how: str | None) -> Iterator[str]:
-    """A job that its worker has given back: never begun, or stopped."""
+    """A job that its worker has given back: never begun, stopped, or told that it is lost by a clock that was ahead."""
     if _counters(after) != _counters(before):
         yield f"{where}, given back: retries spent went from {_counters(before)} to {_counters(after)}"
     if after.attempt < before.attempt:
         return
     if how in {"returns", "suspends", "fails", "cancels"}:
         yield f"{where}: it was given back, as if stopped"
-    if not history.suffered(history.pid_of.get(before.worker or "")) & _STOPS:
+    if how != "refused" and not history.suffered(history.pid_of.get(before.worker or "")) & _STOPS:
         yield f"{where}: it was stopped, though nobody has stopped its worker"
     if after.due != before.due:
         yield f"{where}, stopped: its place went from {before.due} to {after.due}"
