@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["idle_cost", "latency_idle", "latency_under_load"]
 
-_LONE_JOBS = 150
+_LONE_JOBS = 500
 _PAUSE_SECONDS = 0.020
 _WARM_UP = 20
 _LOAD_SECONDS = 3.0
