@@ -25,7 +25,7 @@ demo: $(READY) ## See a job being killed and going on where it was (ARGS="--seed
 test: $(READY) ## Run all tests, on real PostgreSQL servers (TESTS=tests/unit ARGS="-k claim")
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS) $(ARGS)
 
-faults: $(READY) ## Attack every promise, for an hour (SEED=417 repeats a run; ARGS="-k proxy")
+faults: $(READY) ## Attack every promise, for an hour or two (SEED=417 repeats a run; ARGS="-k proxy")
 	@PERDURE_TEST_TIER=nightly PERDURE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 3600 \
 		tests/faults $(ARGS)
 

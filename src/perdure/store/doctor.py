@@ -242,8 +242,8 @@ def _readable(found: _Schema) -> Finding:
 
 def _history(found: _Schema) -> Finding:
     size = f"{found.history_bytes / 1024**2:,.0f} MB"
-    text = f"finished jobs are kept until retention is configured (about {found.finished:,} now, {size})"
-    return Finding("retention", "note", text)
+    text = f"finished jobs are kept: nothing deletes them by itself (about {found.finished:,} now, {size})"
+    return Finding("retention", "note", text, "how to delete old ones: docs/operations.md#deleting-finished-jobs")
 
 
 def _contents(names: Names) -> Call[_Schema]:
