@@ -26,8 +26,9 @@ class Sample(msgspec.Struct, frozen=True, tag="sample", tag_field="what"):
         descriptors: Its open file descriptors.
         threads: Its threads.
         connections: Connections of all workers and clients.
-        live: Bytes of the tables of what lives, with their indexes: jobs, events, workers, bands.
-        kept: Bytes of what is kept of ended jobs (finished_jobs, steps, attempts), a job; 0 before the first has ended.
+        live: Bytes of the tables of what lives, with their indexes: jobs, workers, bands.
+        kept: Bytes of what is kept of ended jobs (finished_jobs, steps, attempts, unread events), a job; 0 before the
+            first has ended.
         checker: Bytes of memory that the soak's own process has resident.
     """
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "Observer", "Sizes", "Waiting"]
 
-_LIVE = ("jobs", "events", "workers", "bands")
+_LIVE = ("jobs", "workers", "bands")
+_KEPT = ("finished_jobs", "steps", "attempts", "events")  # events that weren't read are kept with their job
 
 
 class Waiting(NamedTuple):
@@ -87,7 +88,7 @@ class Observer:
         statement = (
             "select (select count(*) from pg_stat_activity where datname = current_database() "
             "and application_name like 'perdure%'), "
-            f"{self._bytes(*_LIVE)}, {self._bytes('finished_jobs', 'steps', 'attempts')}"
+            f"{self._bytes(*_LIVE)}, {self._bytes(*_KEPT)}"
         )
         with contextlib.suppress(psycopg.OperationalError), self._connection() as connection:
             return Sizes(*connection.execute(statement.encode()).fetchall()[0])
