@@ -10,7 +10,8 @@ import pytest
 
 from perdure import LeaseLost
 from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack
-from perdure.worker.desk import Desk, PendingPersist
+from perdure.worker.batch import PendingPersist
+from perdure.worker.desk import Desk
 
 
 def pending(job_id: int, *, claim: int = 1) -> PendingPersist:

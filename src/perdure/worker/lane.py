@@ -20,7 +20,7 @@ from perdure.store.claims import EVERYWHERE
 from perdure.store.links import cut, cut_after
 from perdure.store.refusals import is_refusal
 from perdure.store.sessions import WorkerConnection
-from perdure.worker.desk import Batch, Errand
+from perdure.worker.batch import Batch
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.looks import Looks
 from perdure.worker.poison import condemn
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
     from perdure.worker.condition import Condition
-    from perdure.worker.desk import Desk
+    from perdure.worker.desk import Desk, Errand
 
 __all__ = ["Lane", "LaneOwner"]
 
