@@ -9,9 +9,13 @@ from typing import Any, cast
 import pytest
 
 from perdure import LeaseLost
-from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack
+from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack, Release
 from perdure.worker.batch import PendingPersist
 from perdure.worker.desk import Desk
+
+LARGE = b"1" * 1024 * 1024
+FINISH = Finish(1, 1, 0, 6, None, None, None, None)
+RELEASE = Release(1, 1, 0, 3, None, False, None, None, 0, 0, 0, False, False, None, None, 1)
 
 
 def pending(job_id: int, *, claim: int = 1) -> PendingPersist:
@@ -71,6 +75,20 @@ async def test_of_two_checkpoints_of_a_job_a_batch_takes_the_later_claims() -> N
     with pytest.raises(LeaseLost, match="job 7, attempt 1: the lease is lost"):
         await left_behind.written
     assert desk.take().persists == [later]
+
+
+def test_a_batch_is_as_large_as_all_that_its_outcomes_carry() -> None:
+    """A message of 1 GB is more than PostgreSQL takes: the connection would break, over and over."""
+    carried: list[dict[str, Any]] = [{"execution_metadata": LARGE}, {"error": LARGE}, {"last_error": LARGE}]
+    for what in (*carried, {"result": LARGE}):
+        desk = Desk()
+        for job_id in range(40):
+            desk.finish(FINISH._replace(id=job_id, **what))
+        assert len(desk.take().finishes) == 16
+    for what in carried:
+        desk = Desk()
+        desk.releases.extend(RELEASE._replace(id=job_id, **what) for job_id in range(40))
+        assert len(desk.take().releases) == 16
 
 
 async def test_of_looks_that_may_take_long_one_is_under_way_at_a_time() -> None:

@@ -81,10 +81,15 @@ def fitting(entries: Sequence[Finish | Release | Persist], room: int) -> tuple[i
     for entry in entries[:_BATCH]:
         execution_metadata = entry.execution_metadata
         room -= _ROW_BYTES if execution_metadata is None else _ROW_BYTES + len(execution_metadata)
-        if isinstance(entry, Finish) and entry.result is not None:
-            room -= len(entry.result)
-        elif isinstance(entry, Persist):
+        if isinstance(entry, Persist):
             room -= sum(len(result) for _, result in entry.steps)
+        else:
+            if isinstance(entry, Finish) and entry.result is not None:
+                room -= len(entry.result)
+            if entry.error is not None:
+                room -= len(entry.error)
+            if entry.last_error is not None:
+                room -= len(entry.last_error)
         count += 1
         if room <= 0:
             break
