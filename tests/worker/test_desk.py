@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -89,6 +90,19 @@ def test_a_batch_is_as_large_as_all_that_its_outcomes_carry() -> None:
         desk = Desk()
         desk.releases.extend(RELEASE._replace(id=job_id, **what) for job_id in range(40))
         assert len(desk.take().releases) == 16
+
+
+async def test_every_kind_has_a_share_of_a_batch_however_large_the_others_are() -> None:
+    desk = Desk()
+    for job_id in range(40):
+        desk.finish(FINISH._replace(id=job_id, result=LARGE))
+        desk.releases.append(RELEASE._replace(id=job_id + 100, execution_metadata=LARGE))
+        checkpoint = pending(job_id + 200)
+        desk.persist(replace(checkpoint, entry=checkpoint.entry._replace(execution_metadata=LARGE)))
+    batch = desk.take()
+    assert [len(entries) for entries in (batch.persists, batch.releases, batch.finishes)] == [6, 5, 5]
+    assert batch.outcome_bytes > 10 * len(LARGE)
+    assert desk.waiting_outcomes == 70
 
 
 async def test_of_looks_that_may_take_long_one_is_under_way_at_a_time() -> None:

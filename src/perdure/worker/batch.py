@@ -33,7 +33,11 @@ class PendingPersist:
 
 @dataclass(slots=True)
 class Batch:
-    """What one exchange carries. Entries are sorted by id, one of each kind a job."""
+    """What one exchange carries. Entries are sorted by id, one of each kind a job.
+
+    Attributes:
+        outcome_bytes: How large the outcomes are, of both kinds.
+    """
 
     finishes: list[Finish] = field(default_factory=list[Finish])
     releases: list[Release] = field(default_factory=list[Release])
@@ -41,6 +45,7 @@ class Batch:
     progress: list[ProgressReport] = field(default_factory=list[ProgressReport])
     put_backs: list[PutBack] = field(default_factory=list[PutBack])
     deferrals: list[Deferral] = field(default_factory=list[Deferral])
+    outcome_bytes: int = 0
 
     @property
     def returns(self) -> list[PutBack | Deferral]:
@@ -76,24 +81,24 @@ class Batch:
 
 
 def fitting(entries: Sequence[Finish | Release | Persist], room: int) -> tuple[int, int]:
-    """Return how many of the entries fit into a batch, at least one, and the room that is left."""
-    count = 0
+    """Return how many of the entries fit into the room of a batch, at least one, and how many bytes these are."""
+    count, size = 0, 0
     for entry in entries[:_BATCH]:
         execution_metadata = entry.execution_metadata
-        room -= _ROW_BYTES if execution_metadata is None else _ROW_BYTES + len(execution_metadata)
+        size += _ROW_BYTES if execution_metadata is None else _ROW_BYTES + len(execution_metadata)
         if isinstance(entry, Persist):
-            room -= sum(len(result) for _, result in entry.steps)
+            size += sum(len(result) for _, result in entry.steps)
         else:
             if isinstance(entry, Finish) and entry.result is not None:
-                room -= len(entry.result)
+                size += len(entry.result)
             if entry.error is not None:
-                room -= len(entry.error)
+                size += len(entry.error)
             if entry.last_error is not None:
-                room -= len(entry.last_error)
+                size += len(entry.last_error)
         count += 1
-        if room <= 0:
+        if size >= room:
             break
-    return count, room
+    return count, size
 
 
 def fail_persist(pending: PendingPersist) -> None:

@@ -94,6 +94,11 @@ class Desk:
             or self._delayed
         )
 
+    @property
+    def waiting_outcomes(self) -> int:
+        """How many outcomes wait to be written."""
+        return len(self.finishes) + len(self.releases)
+
     def ids(self) -> Collection[int]:
         """The jobs that wait to be settled, or to be returned."""
         return self._settling
@@ -204,18 +209,23 @@ class Desk:
             self.wake()
 
     def take(self) -> Batch:
-        """Take all there is, up to a batch of each kind."""
+        """Take all there is, up to a batch; of what waits in large pieces a share of each kind."""
         batch = Batch()
         room = BATCH_BYTES
-        if self.finishes:
-            count, room = fitting(self.finishes, room)
-            batch.finishes, self.finishes = sorted(self.finishes[:count], key=_id), self.finishes[count:]
-        if self.releases and room > 0:
-            count, room = fitting(self.releases, room)
-            batch.releases, self.releases = sorted(self.releases[:count], key=_id), self.releases[count:]
-        if self._persists and room > 0:
-            count, room = fitting([pending.entry for pending in self._persists], room)
+        if self._persists:  # first: somebody waits for them
+            share = room // (1 + bool(self.releases) + bool(self.finishes))
+            count, size = fitting([pending.entry for pending in self._persists], share)
             batch.persists = self._one_of_each([self._persists.popleft() for _ in range(count)])
+            room -= size
+        if self.releases:
+            share = room // (1 + bool(self.finishes))
+            count, batch.outcome_bytes = fitting(self.releases, share)
+            batch.releases, self.releases = sorted(self.releases[:count], key=_id), self.releases[count:]
+            room -= batch.outcome_bytes
+        if self.finishes:
+            count, size = fitting(self.finishes, room)
+            batch.finishes, self.finishes = sorted(self.finishes[:count], key=_id), self.finishes[count:]
+            batch.outcome_bytes += size
         if self._progress:
             batch.progress, self._progress = sorted(self._progress.values(), key=_id), {}
         if self._put_backs:
