@@ -195,12 +195,10 @@ class Desk:
 
     def next_errand(self) -> Errand | None:
         """Take what is to be done beside the exchanges, if anything may be done now; a look is under way from here."""
-        if self._errands:
-            return self._errands.popleft()
-        if self._looks and not self.is_looking:
+        if self._looks and not self.is_looking:  # first: jobs' questions may never end, and looks are seldom
             self.is_looking = True
             return self._looks.popleft()
-        return None
+        return self._errands.popleft() if self._errands else None
 
     def looked(self) -> None:
         """A look has ended: let the next one begin."""

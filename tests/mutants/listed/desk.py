@@ -68,4 +68,15 @@ DESK = (
         "self._room(in_hand)",
         (f"{_LARGE}test_outcomes_that_wait_take_slots_when_they_are_small",),
     ),
+    Mutant(
+        "jobs' questions go before looks",
+        "as long as handlers ask, no worker's loss is found, no stray and no queue",
+        "worker/desk.py",
+        "        if self._looks and not self.is_looking:  # first",
+        "        if self._looks and not self.is_looking and not self._errands:  # first",
+        (
+            "tests/worker/test_questions.py::test_questions_that_never_end_hold_up_no_rescue",
+            f"{_DESK}test_of_looks_that_may_take_long_one_is_under_way_at_a_time",
+        ),
+    ),
 )
