@@ -1,4 +1,4 @@
-"""What waits at the desk: how much of it goes into one exchange, and what goes first."""
+"""What waits at the desk: how much of it goes into one exchange, what goes first, what is lost with a lease."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 __all__ = ["DESK"]
 
 _DESK = "tests/worker/test_desk.py::"
+_REPORTING = "tests/worker/test_reporting.py::"
 _LARGE = "tests/worker/test_large_results.py::"
 _HELD = "test_a_worker_claims_nothing_while_more_outcomes_wait_than_the_next_exchange_can_write"
 _PILE = "test_large_results_hold_up_no_checkpoint_and_do_not_pile_up"
@@ -78,5 +79,13 @@ DESK = (
             "tests/worker/test_questions.py::test_questions_that_never_end_hold_up_no_rescue",
             f"{_DESK}test_of_looks_that_may_take_long_one_is_under_way_at_a_time",
         ),
+    ),
+    Mutant(
+        "jobs whose outcome was on its way aren't among what was lost with a lease",
+        "the lapse of a worker that is back is counted against them",
+        "worker/worker.py",
+        "[*unwritten, *self.executor.lose_lease(worker_id)]",
+        "self.executor.lose_lease(worker_id)",
+        (f"{_REPORTING}test_a_worker_that_is_back_takes_back_what_was_counted_for_jobs_whose_outcome_was_on_its_way",),
     ),
 )
