@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from perdure import LeaseLost
-from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack
-from perdure.worker.desk import Desk, PendingPersist
+from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack, Release
+from perdure.worker.batch import PendingPersist
+from perdure.worker.desk import Desk
+
+LARGE = b"1" * 1024 * 1024
+FINISH = Finish(1, 1, 0, 6, None, None, None, None)
+RELEASE = Release(1, 1, 0, 3, None, False, None, None, 0, 0, 0, False, False, None, None, 1)
 
 
 def pending(job_id: int, *, claim: int = 1) -> PendingPersist:
@@ -72,6 +78,33 @@ async def test_of_two_checkpoints_of_a_job_a_batch_takes_the_later_claims() -> N
     assert desk.take().persists == [later]
 
 
+def test_a_batch_is_as_large_as_all_that_its_outcomes_carry() -> None:
+    """A message of 1 GB is more than PostgreSQL takes: the connection would break, over and over."""
+    carried: list[dict[str, Any]] = [{"execution_metadata": LARGE}, {"error": LARGE}, {"last_error": LARGE}]
+    for what in (*carried, {"result": LARGE}):
+        desk = Desk()
+        for job_id in range(40):
+            desk.finish(FINISH._replace(id=job_id, **what))
+        assert len(desk.take().finishes) == 16
+    for what in carried:
+        desk = Desk()
+        desk.releases.extend(RELEASE._replace(id=job_id, **what) for job_id in range(40))
+        assert len(desk.take().releases) == 16
+
+
+async def test_every_kind_has_a_share_of_a_batch_however_large_the_others_are() -> None:
+    desk = Desk()
+    for job_id in range(40):
+        desk.finish(FINISH._replace(id=job_id, result=LARGE))
+        desk.releases.append(RELEASE._replace(id=job_id + 100, execution_metadata=LARGE))
+        checkpoint = pending(job_id + 200)
+        desk.persist(replace(checkpoint, entry=checkpoint.entry._replace(execution_metadata=LARGE)))
+    batch = desk.take()
+    assert [len(entries) for entries in (batch.persists, batch.releases, batch.finishes)] == [6, 5, 5]
+    assert batch.outcome_bytes > 10 * len(LARGE)
+    assert desk.waiting_outcomes == 70
+
+
 async def test_of_looks_that_may_take_long_one_is_under_way_at_a_time() -> None:
     desk = Desk()
 
@@ -79,7 +112,8 @@ async def test_of_looks_that_may_take_long_one_is_under_way_at_a_time() -> None:
 
     tasks = [asyncio.create_task(do(work, what="it")) for do in (desk.look, desk.look, desk.run)]
     await asyncio.sleep(0)  # they come in
-    assert [errand and errand.is_look for errand in (desk.next_errand(), desk.next_errand())] == [False, True]
+    # A look goes first: there may always be an errand.
+    assert [errand and errand.is_look for errand in (desk.next_errand(), desk.next_errand())] == [True, False]
     assert desk.next_errand() is None
     desk.looked()
     second = desk.next_errand()

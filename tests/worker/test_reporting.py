@@ -34,6 +34,7 @@ class Scene:
         self.job = job
         self.table = table
         self.again = asyncio.Event()
+        self.end = asyncio.Event()
 
     async def lapses(self) -> int:
         query = "select lapses from background_tasks.jobs where id = %s"
@@ -59,7 +60,7 @@ async def scene(app: App, migrated_database: str) -> AsyncIterator[Scene]:
         await running.wait()
         await worker._rescuer.stop()  # which might be the first to find its own loss, as any other worker's
         scene = Scene(worker, job, table)
-        scene.again = again
+        scene.again, scene.end = again, end
         await table.execute(LAPSE)
         yield scene
         end.set()
@@ -85,6 +86,29 @@ async def test_a_worker_that_is_back_takes_back_what_others_have_counted_meanwhi
     count = await rescue(table, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
     assert count == 1  # and so is its lapse, unless the worker has just heard of that
     worker._heartbeat.hurry()
+    async with asyncio.timeout(15):
+        while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
+            await asyncio.sleep(0.01)
+    await asyncio.wait_for(scene.again.wait(), 15)
+
+
+async def test_a_worker_that_is_back_takes_back_what_was_counted_for_jobs_whose_outcome_was_on_its_way(
+    scene: Scene, migrated_database: str
+) -> None:
+    worker, names, table = scene.worker, scene.worker.names, scene.table
+    lost, other = worker.worker_id, uuid.uuid4()
+    assert lost is not None
+    await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
+    async with await psycopg.AsyncConnection.connect(migrated_database) as holder:
+        await holder.execute("lock table background_tasks.jobs in share row exclusive mode")
+        scene.end.set()
+        await until(lambda: scene.job.id in worker.desk.ids(), "its outcome is on its way")
+        scene.end.clear()
+        count = await rescue(holder, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
+        assert count == 1  # and so is its lapse
+        worker._heartbeat.hurry()
+        await until(lambda: worker.worker_id not in {None, lost}, "it has another lease")
+        await holder.commit()  # before that it couldn't report
     async with asyncio.timeout(15):
         while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
             await asyncio.sleep(0.01)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perdure.worker.batch import BATCH_BYTES
 from perdure.worker.floors import Floors
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ __all__ = ["Claimer"]
 _AHEAD_SECONDS = 0.1
 _AHEAD_BATCHES = 2
 _SMOOTHING = 0.05
+# The mean size of outcomes is that of about so many, the latest.
+_OUTCOMES = 10
 # So many full claims in a row mean that there is a backlog, and starters needn't notify.
 _BUSY_CLAIMS = 3
 # So many pokes while every slot is taken mean that it stays so: starters needn't notify whoever has no room.
@@ -58,6 +61,7 @@ class Claimer:
         self._full_claims = 0
         self._pokes_at_claim = 0
         self._mean_seconds: float | None = None
+        self._outcome_bytes = 0.0
 
     def poke(self) -> None:
         """There may be due jobs: a notification, a poll, or a job that was put back."""
@@ -101,19 +105,27 @@ class Claimer:
         mean = self._mean_seconds
         self._mean_seconds = duration_seconds if mean is None else mean + _SMOOTHING * (duration_seconds - mean)
 
+    def measure_outcomes(self, count: int, size: int) -> None:
+        """Take note of how large these outcomes are together."""
+        self._outcome_bytes = (_OUTCOMES * self._outcome_bytes + size) / (_OUTCOMES + count)
+
     def misjudged(self) -> None:
         """What was claimed ahead couldn't be started: claim nothing ahead until durations are known again."""
         self._mean_seconds = None
 
-    def want(self, in_hand: int) -> int:
+    def want(self, in_hand: int, *, unwritten: int = 0) -> int:
         """Return how many jobs to claim now, and reserve room for them.
+
+        None while outcomes that fill an exchange wait for the next: they come faster than they can be written. Whoever
+        takes them asks again.
 
         Args:
             in_hand: How many are running or claimed already.
+            unwritten: How many outcomes wait that don't go along.
         """
-        if not (self.open and self._maybe_due):
+        if not (self.open and self._maybe_due) or unwritten * self._outcome_bytes > BATCH_BYTES:
             return 0
-        want = min(self._room(in_hand), self._batch_size)
+        want = min(self._room(in_hand + unwritten), self._batch_size)
         # A few slots that came free wait for the large claim under way: its jobs come first.
         if want <= 0 or want * 2 < self._reserved:
             return 0
@@ -169,6 +181,6 @@ class Claimer:
     def _ahead(self) -> int:
         if self._mean_seconds is None:
             return 0
-        return int(
-            min(_AHEAD_BATCHES * self._batch_size, self._concurrency * _AHEAD_SECONDS / max(self._mean_seconds, 1e-6))
-        )
+        # Of those with large outcomes no more than an exchange can write.
+        batch_size = min(self._batch_size, BATCH_BYTES / max(self._outcome_bytes, 1.0))
+        return int(min(_AHEAD_BATCHES * batch_size, self._concurrency * _AHEAD_SECONDS / max(self._mean_seconds, 1e-6)))

@@ -8,41 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.errors import LeaseLost
-from perdure.store.settles import Deferral, Finish, Persist, ProgressReport, PutBack, Release
+from perdure.store.settles import Finish
+from perdure.worker.batch import BATCH_BYTES, Batch, fail_persist, fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable
 
     from psycopg import AsyncConnection
 
-    from perdure.attempt import Attempt
+    from perdure.store.settles import Deferral, ProgressReport, PutBack, Release
+    from perdure.worker.batch import PendingPersist
     from perdure.worker.verdict import Verdict
 
-__all__ = ["Batch", "Desk", "Errand", "PendingPersist"]
+__all__ = ["Desk", "Errand"]
 
 T = TypeVar("T")
-_BATCH = 1000
-# A statement's parameters must fit into memory several times over; and into PostgreSQL's 1 GB for a message.
-_BATCH_BYTES = 16 * 1024 * 1024
-_ROW_BYTES = 100
 _id = itemgetter(0)
 _STOPPED = "the worker has stopped: nothing of this attempt is written any more"
 _SHORTEST_RETRY_SECONDS = 0.001
 _LONGEST_RETRY_SECONDS = 0.1
-
-
-@dataclass(slots=True)
-class PendingPersist:
-    """A checkpoint on its way, and who waits for it."""
-
-    entry: Persist
-    attempt: Attempt
-    written: asyncio.Future[None]
 
 
 @dataclass(slots=True)
@@ -60,50 +49,6 @@ class Errand:
     done: asyncio.Future[Any]
     what: str
     is_look: bool
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one exchange carries. Entries are sorted by id, one of each kind a job."""
-
-    finishes: list[Finish] = field(default_factory=list[Finish])
-    releases: list[Release] = field(default_factory=list[Release])
-    persists: list[PendingPersist] = field(default_factory=list[PendingPersist])
-    progress: list[ProgressReport] = field(default_factory=list[ProgressReport])
-    put_backs: list[PutBack] = field(default_factory=list[PutBack])
-    deferrals: list[Deferral] = field(default_factory=list[Deferral])
-
-    @property
-    def returns(self) -> list[PutBack | Deferral]:
-        """The claims to give back, of both kinds."""
-        return [*self.put_backs, *self.deferrals]
-
-    @property
-    def settles(self) -> list[Finish | Release]:
-        """The outcomes of both kinds."""
-        return [*self.finishes, *self.releases]
-
-    def singly(self) -> list[Batch]:
-        """The same entries, each in a batch of its own."""
-        return [
-            *(Batch(persists=[pending]) for pending in self.persists),
-            *(Batch(progress=[report]) for report in self.progress),
-            *(Batch(finishes=[entry]) for entry in self.finishes),
-            *(Batch(releases=[entry]) for entry in self.releases),
-            *(Batch(put_backs=[entry]) for entry in self.put_backs),
-            *(Batch(deferrals=[entry]) for entry in self.deferrals),
-        ]
-
-    def fail_persists(self) -> None:
-        """Tell whoever waits for a checkpoint that it won't be written: the lease is lost."""
-        for pending in self.persists:
-            fail_persist(pending)
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to write."""
-        return bool(
-            self.finishes or self.releases or self.persists or self.progress or self.put_backs or self.deferrals
-        )
 
 
 class Desk:
@@ -148,6 +93,11 @@ class Desk:
             or self._looks
             or self._delayed
         )
+
+    @property
+    def waiting_outcomes(self) -> int:
+        """How many outcomes wait to be written."""
+        return len(self.finishes) + len(self.releases)
 
     def ids(self) -> Collection[int]:
         """The jobs that wait to be settled, or to be returned."""
@@ -245,12 +195,10 @@ class Desk:
 
     def next_errand(self) -> Errand | None:
         """Take what is to be done beside the exchanges, if anything may be done now; a look is under way from here."""
-        if self._errands:
-            return self._errands.popleft()
-        if self._looks and not self.is_looking:
+        if self._looks and not self.is_looking:  # first: jobs' questions may never end, and looks are seldom
             self.is_looking = True
             return self._looks.popleft()
-        return None
+        return self._errands.popleft() if self._errands else None
 
     def looked(self) -> None:
         """A look has ended: let the next one begin."""
@@ -259,18 +207,23 @@ class Desk:
             self.wake()
 
     def take(self) -> Batch:
-        """Take all there is, up to a batch of each kind."""
+        """Take all there is, up to a batch; of what waits in large pieces a share of each kind."""
         batch = Batch()
-        room = _BATCH_BYTES
-        if self.finishes:
-            count, room = _fitting(self.finishes, room)
-            batch.finishes, self.finishes = sorted(self.finishes[:count], key=_id), self.finishes[count:]
-        if self.releases and room > 0:
-            count, room = _fitting(self.releases, room)
-            batch.releases, self.releases = sorted(self.releases[:count], key=_id), self.releases[count:]
-        if self._persists and room > 0:
-            count, room = _fitting([pending.entry for pending in self._persists], room)
+        room = BATCH_BYTES
+        if self._persists:  # first: somebody waits for them
+            share = room // (1 + bool(self.releases) + bool(self.finishes))
+            count, size = fitting([pending.entry for pending in self._persists], share)
             batch.persists = self._one_of_each([self._persists.popleft() for _ in range(count)])
+            room -= size
+        if self.releases:
+            share = room // (1 + bool(self.finishes))
+            count, batch.outcome_bytes = fitting(self.releases, share)
+            batch.releases, self.releases = sorted(self.releases[:count], key=_id), self.releases[count:]
+            room -= batch.outcome_bytes
+        if self.finishes:
+            count, size = fitting(self.finishes, room)
+            batch.finishes, self.finishes = sorted(self.finishes[:count], key=_id), self.finishes[count:]
+            batch.outcome_bytes += size
         if self._progress:
             batch.progress, self._progress = sorted(self._progress.values(), key=_id), {}
         if self._put_backs:
@@ -367,31 +320,3 @@ class Desk:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
-
-
-def _fitting(entries: Sequence[Finish | Release | Persist], room: int) -> tuple[int, int]:
-    """Return how many of the entries fit into a batch, at least one, and the room that is left."""
-    count = 0
-    for entry in entries[:_BATCH]:
-        execution_metadata = entry.execution_metadata
-        room -= _ROW_BYTES if execution_metadata is None else _ROW_BYTES + len(execution_metadata)
-        if isinstance(entry, Finish) and entry.result is not None:
-            room -= len(entry.result)
-        elif isinstance(entry, Persist):
-            room -= sum(len(result) for _, result in entry.steps)
-        count += 1
-        if room <= 0:
-            break
-    return count, room
-
-
-def fail_persist(pending: PendingPersist) -> None:
-    """Tell whoever waits for a checkpoint that it isn't and won't be written."""
-    if not pending.written.done():
-        job = pending.attempt.job
-        message = (
-            f"job {job.id}, attempt {job.attempt}: the lease is lost, the execution metadata wasn't persisted; another "
-            "attempt goes on from what was"
-        )
-        pending.written.set_exception(LeaseLost(message))
-        pending.written.exception()  # its waiter may have been left behind: no complaint about that

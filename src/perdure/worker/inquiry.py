@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.core.states import JobState
 from perdure.store import calls, settles
 from perdure.store.settles import Finish, PutBack
-from perdure.worker.desk import fail_persist
+from perdure.worker.batch import fail_persist
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from perdure.store.settles import Deferral, Release, Settlement
     from perdure.store.sql import Names
-    from perdure.worker.desk import Batch, Desk, PendingPersist
+    from perdure.worker.batch import Batch, PendingPersist
+    from perdure.worker.desk import Desk
 
 __all__ = ["inquire", "written"]
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
-from perdure.core.states import JobState
 from perdure.failpoints import reach_each
 from perdure.store import claims, direct, leases
 from perdure.store.claims import EVERYWHERE
 from perdure.store.links import cut, cut_after
 from perdure.store.refusals import is_refusal
 from perdure.store.sessions import WorkerConnection
-from perdure.worker.desk import Batch, Errand
+from perdure.worker.batch import Batch
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.looks import Looks
 from perdure.worker.poison import condemn
@@ -35,12 +34,11 @@ if TYPE_CHECKING:
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
     from perdure.worker.condition import Condition
-    from perdure.worker.desk import Desk
+    from perdure.worker.desk import Desk, Errand
 
 __all__ = ["Lane", "LaneOwner"]
 
 _log = logging.getLogger("perdure.worker")
-_WAITING = frozenset({JobState.SUSPENDED.code, JobState.PROCEEDED.code})  # the latter for later, perhaps
 _BACK_OFF_SECONDS = (0.05, 5.0)
 
 
@@ -159,7 +157,7 @@ class Lane:
             await connection.close()
 
     async def _carry(self) -> None:
-        desk, owner = self._desk, self._owner
+        desk, owner, claimer = self._desk, self._owner, self._claimer
         while True:
             errand = desk.next_errand()  # first: under load there is always something else to do
             if errand is not None:
@@ -167,8 +165,11 @@ class Lane:
             worker_id = owner.worker_id
             if worker_id is not None:
                 batch = desk.take()
-                sleeping = None if batch else self._claimer.next_sleeping(owner.in_hand)
-                want = self._claimer.want(owner.in_hand) if sleeping is None else 0
+                if batch.outcome_bytes:
+                    claimer.measure_outcomes(len(batch.finishes) + len(batch.releases), batch.outcome_bytes)
+                sleeping = None if batch else claimer.next_sleeping(owner.in_hand)
+                unwritten = desk.waiting_outcomes
+                want = claimer.want(owner.in_hand, unwritten=unwritten) if sleeping is None else 0
                 if batch or want or sleeping is not None:
                     await self._exchange(worker_id, batch, want, sleeping)
                     continue

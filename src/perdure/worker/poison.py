@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from perdure.store.settles import Finish, Release
-    from perdure.worker.desk import Batch, Desk
+    from perdure.worker.batch import Batch
+    from perdure.worker.desk import Desk
 
 __all__ = ["condemn"]
 

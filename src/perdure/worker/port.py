@@ -13,7 +13,7 @@ from perdure.connections import WAIT_SECONDS
 from perdure.errors import DatabaseUnavailable, LeaseLost
 from perdure.store import calls, running, settles
 from perdure.store.refusals import is_refusal
-from perdure.worker.desk import PendingPersist
+from perdure.worker.batch import PendingPersist
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from perdure.store.calls import Call
     from perdure.store.settles import Release
     from perdure.store.sql import Names
-    from perdure.worker.desk import Batch
+    from perdure.worker.batch import Batch
 
 __all__ = ["written_by"]
 

@@ -99,7 +99,7 @@ class Worker:
         self.ready = asyncio.Event()
         self._skip_grace = asyncio.Event()
         self._worker_id: UUID | None = None
-        # Ids whose lease was lost, and the jobs that this process had in hand under them.
+        # Ids whose lease was lost, and the jobs that this process had in hand, or had not yet settled, under them.
         self.lost: dict[UUID, list[int]] = {}
         self._gave_back = False
         self._short_tasks: set[asyncio.Task[None]] = set()
@@ -363,14 +363,14 @@ class Worker:
         report.add_done_callback(_complain)
 
     def _on_lost(self, worker_id: UUID) -> None:
+        unwritten = [*self.desk.ids()]
         if self._worker_id == worker_id:
-            self._worker_id = None
-            self.claimer.open = False
-            self._dropped += len(self.desk.ids()) if self.is_draining else 0
+            self._worker_id, self.claimer.open = None, False
+            self._dropped += len(unwritten) if self.is_draining else 0
             self.desk.clear()
         for lane in self._lanes:
             lane.cut_if_not_answered_in(_TOO_LATE_SECONDS)
-        self.lost[worker_id] = self.executor.lose_lease(worker_id)
+        self.lost[worker_id] = [*unwritten, *self.executor.lose_lease(worker_id)]
 
     async def _turn(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from perdure.core.decide import FRESH, Cancel, Fail, Limits, Raise, Returned, Sh
 from perdure.core.retry import RetryPolicy
 from perdure.errors import LeaseLost
 from perdure.store.settles import Finish, Persist
-from perdure.worker.desk import PendingPersist
+from perdure.worker.batch import PendingPersist
 from perdure.worker.verdict import Verdict
 from tests.support.simulator.model import FenceError
 from tests.support.simulator.scheduler import Lost, Until

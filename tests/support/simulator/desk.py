@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perdure.worker.desk import Desk, fail_persist
+from perdure.worker.batch import fail_persist
+from perdure.worker.desk import Desk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perdure.worker.desk import PendingPersist
+    from perdure.worker.batch import PendingPersist
 
 __all__ = ["SimulatedDesk"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.store.settles import PutBack
 from perdure.worker import inquiry
-from perdure.worker.desk import Batch
+from perdure.worker.batch import Batch
 from tests.support.simulator.bodies import Body
 from tests.support.simulator.desk import SimulatedDesk
 from tests.support.simulator.rescues import LEASE_SECONDS, MOMENT_SECONDS, Rescues
