@@ -86,13 +86,13 @@ class Floors:
             position = (job.scheduled_at_seconds - _PRECISION_SECONDS, job.id)
             self._reached.setdefault(band, deque(maxlen=_CLAIMS)).append(position)
 
-    def took_all(self, jobs: Sequence[Claimed]) -> None:
-        """Take note that a claim has brought all that was due, everywhere: in no band is anything before its last.
+    def took_all(self, asked_at_seconds: float) -> None:
+        """Take note that a claim has brought all that was due then, everywhere, by the database's clock; none, perhaps.
 
         So bands of which nothing is claimed (they were busy before this worker began) cost no claim their dead entries.
         """
-        if jobs:
-            self._others_at_seconds = max(job.scheduled_at_seconds for job in jobs) - _PRECISION_SECONDS
+        # Commits that were on their way then: where nothing is claimed, no earlier claim's position allows for them.
+        self._others_at_seconds = asked_at_seconds - _BACK_SECONDS
 
     def looked_everywhere(self, began_at_seconds: float, now_seconds: float) -> None:
         """Take note of when a claim began and ended that looked from the very front: by that the next one is due."""

@@ -383,8 +383,8 @@ class Lane:
     def _take_claims(self, worker_id: UUID, want: int, claims: Claims) -> None:
         self._claimer.claimed(want, len(claims.jobs), pokes=self._pokes_at_claim)
         self._claimer.floors.claimed(claims.jobs)
-        if self._looks_everywhere and len(claims.jobs) < want and not claims.left_out:
-            self._claimer.floors.took_all(claims.jobs)
+        if self._looks_everywhere and len(claims.jobs) < want and not (claims.left_out or claims.other_bands):
+            self._claimer.floors.took_all(claims.asked_at_seconds)
         self._claimer.bands_told(claims)
         if claims.jobs:
             self._owner.take_claimed(claims.jobs, worker_id)

@@ -7,6 +7,7 @@ from tests.mutants.listed.claims import CLAIMS
 from tests.mutants.listed.connections import CONNECTIONS
 from tests.mutants.listed.leases import LEASES
 from tests.mutants.listed.locks import LOCKS
+from tests.mutants.listed.looks import LOOKS
 from tests.mutants.listed.outcomes import OUTCOMES
 from tests.mutants.listed.rules import RULES
 from tests.mutants.listed.stops import STOPS
@@ -14,4 +15,17 @@ from tests.mutants.listed.writes import WRITES
 
 __all__ = ["MUTANTS"]
 
-MUTANTS = (*WRITES, *LOCKS, *LEASES, *CLAIMS, *BANDS, *CONNECTIONS, *OUTCOMES, *ATTEMPTS, *STOPS, *RULES, *AROUND)
+MUTANTS = (
+    *WRITES,
+    *LOCKS,
+    *LEASES,
+    *CLAIMS,
+    *BANDS,
+    *LOOKS,
+    *CONNECTIONS,
+    *OUTCOMES,
+    *ATTEMPTS,
+    *STOPS,
+    *RULES,
+    *AROUND,
+)

@@ -1,0 +1,48 @@
+"""Looks everywhere: as often as is needed, no oftener, and none that was asked for is lost."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+__all__ = ["LOOKS"]
+
+_FLOORS = "tests/unit/test_floors.py::"
+_LOOKS = "tests/worker/test_looks.py::"
+_TOOK_ALL = (
+    "        if self._looks_everywhere and len(claims.jobs) < want and not (claims.left_out or claims.other_bands):"
+)
+
+LOOKS = (
+    Mutant(
+        "a look that has found nothing due tells nothing",
+        "each poll of an idle worker steps over all that is dead in its bands, on both lanes",
+        "worker/lane.py",
+        _TOOK_ALL,
+        _TOOK_ALL.replace("if ", "if claims.jobs and "),
+        (f"{_LOOKS}test_a_worker_that_has_claimed_nothing_begins_at_the_front_only_when_it_looks_everywhere",),
+    ),
+    Mutant(
+        "a claim that took nothing since there is another band is taken for one that found nothing",
+        "that band's jobs are passed by",
+        "worker/lane.py",
+        _TOOK_ALL,
+        _TOOK_ALL.replace("(claims.left_out or claims.other_bands)", "claims.left_out"),
+        (f"{_LOOKS}test_a_claim_that_took_nothing_since_there_is_another_band_has_not_brought_all_that_was_due",),
+    ),
+    Mutant(
+        "no allowance for commits that were on their way when all was looked at",
+        "the first job of a band waits for the next look everywhere",
+        "worker/floors.py",
+        "asked_at_seconds - _BACK_SECONDS",
+        "asked_at_seconds",
+        (f"{_FLOORS}test_bands_of_which_nothing_was_claimed_begin_where_all_was_taken_by_then",),
+    ),
+    Mutant(
+        "a claim doesn't tell when it was made",
+        "a worker that has claimed nothing looks at the end of time, or fails",
+        "store/sql.py",
+        "extract(epoch from statement_timestamp())::float8",
+        "extract(epoch from statement_timestamp() + interval '1 d')::float8",
+        ("tests/store/test_claim.py::test_a_claim_tells_when_it_was_made_by_the_databases_clock",),
+    ),
+)
