@@ -77,6 +77,18 @@ def test_looking_everywhere_takes_a_hundredth_of_the_time_at_most() -> None:
     assert choose(floors, 128.125) is None
 
 
+def test_what_is_put_back_while_it_looks_everywhere_is_looked_for_as_soon_as_that_is_over() -> None:
+    floors = begun()
+    floors.look_everywhere()
+    assert choose(floors, 103.0) is None
+    floors.look_everywhere()
+    assert floors.choose(103.1, may_look_everywhere=False) is not EVERYWHERE  # the other lane's
+    floors.looked_everywhere(103.0, 103.7)
+    assert choose(floors, 103.7) is None
+    floors.looked_everywhere(103.7, 104.2)
+    assert floors.everywhere_in_seconds(104.2) > 49
+
+
 def test_it_looks_everywhere_a_little_later_when_another_lane_does_something_of_the_kind() -> None:
     floors = begun()
     floors.claimed([job(7, 10.0)])

@@ -68,83 +68,14 @@ async def test_a_band_that_a_claim_has_passed_by_has_no_floor(app: App) -> None:
 
     small = await task.start(priority=0)
     await change(app, OLD, small.id)  # further back than a claim looks now and then
-    large = await task.start_many([None] * 2, priority=1)
+    await task.start_many([None] * 2, priority=1)
     async with app.worker(concurrency=2) as worker:
-        await is_in(large[1], JobState.RUNNING)
-        now_seconds = asyncio.get_running_loop().time()
-        worker.claimer.floors.looked_everywhere(now_seconds - 0.5, now_seconds)  # so that the next one isn't due yet
+        await until(lambda: worker.in_hand == 2 and worker._listener.is_listening, "nobody asks it to look everywhere")
+        floors, now_seconds = worker.claimer.floors, asyncio.get_running_loop().time()
+        floors._everywhere_at_seconds = now_seconds + 1000
         release.set()
         await asyncio.wait_for(small.result(), 10)
-        assert worker.claimer.floors.everywhere_in_seconds(asyncio.get_running_loop().time()) > 5
-
-
-async def test_a_worker_that_has_claimed_nothing_begins_at_the_front_only_when_it_looks_everywhere(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Others may have left dead entries in all its bands: it knows from its first look that there is nothing else."""
-
-    @app.task("t")
-    async def task(ctx: Context[None, None]) -> None: ...
-
-    send, at_front = Lane._send, list[bool]()
-
-    async def noting(lane: Lane, calls: dict[str, Any]) -> list[Any]:
-        if began and "claim" in calls and not lane._looks_everywhere:
-            at_front.append(calls["claim"].parameters["others_at"] is None)
-        return await send(lane, calls)
-
-    began = False
-    monkeypatch.setattr(Lane, "_send", noting)
-    for queue in ("a", "b"):
-        await task.start(queue=queue, at=timedelta(hours=1))
-    async with app.worker() as worker:
-        await until(
-            lambda: (
-                worker.claimer.sleeping
-                and len(worker.desk._waiters) == len(worker.lanes)
-                and not any(lane._looks._everywhere for lane in worker.lanes)
-            ),
-            "it has looked everywhere, and nothing is under way",
-        )
-        now_seconds = asyncio.get_running_loop().time()
-        worker.claimer.floors.looked_everywhere(now_seconds - 0.7, now_seconds)  # so that the next one isn't due yet
-        began = True
-        for count in range(3):
-            worker.wake()
-            await until(lambda count=count: len(at_front) > count, "it claims")  # type: ignore[misc] # its default
-        assert not any(at_front)
-        job = await task.start(queue="a")
-        await job.result(timeout=10)
-
-
-async def test_a_claim_that_took_nothing_since_there_is_another_band_has_not_brought_all_that_was_due(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @app.task("t")
-    async def task(ctx: Context[None, None]) -> None: ...
-
-    send, told, others_at = Lane._send, list[bool](), list[float | None]()
-
-    async def noting(lane: Lane, calls: dict[str, Any]) -> list[Any]:
-        if any(told) and "claim" in calls:
-            others_at.append(lane._claimer.floors._others_at_seconds)
-        answers = await send(lane, calls)
-        told.extend(bool(answer.other_bands) for call, answer in zip(calls, answers, strict=True) if call == "claim")
-        return answers
-
-    async with app.worker() as worker:
-        claimer = worker.claimer
-        await (await task.start()).result(timeout=10)
-        await until(lambda: claimer.only_band and claimer.sleeping and not claimer._maybe_due, "it knows its band")
-        claimer.open = False
-        job = await task.start(queue="mail")
-        claimer.floors._others_at_seconds = None
-        monkeypatch.setattr(Lane, "_send", noting)
-        claimer.open = True
-        claimer.look_everywhere()
-        worker.wake()
-        await job.result(timeout=10)
-    assert others_at[0] is None
+        assert floors.everywhere_in_seconds(now_seconds) > 900
 
 
 async def test_a_job_of_a_band_that_was_missing_is_found_as_soon_as_that_is_noticed(app: App) -> None:

@@ -45,11 +45,14 @@ class Floors:
         self._reached: dict[tuple[str, int], deque[tuple[float, int]]] = {}
         self._others_at_seconds: float | None = None
         self._everywhere_at_seconds = 0.0
+        # Since the last claim began that looks everywhere.
+        self._is_asked_for = False
         self._back_at_seconds = 0.0
 
     def look_everywhere(self) -> None:
         """Let the next claim begin at the very front: something was put back to its old place."""
         self._everywhere_at_seconds = 0.0
+        self._is_asked_for = True
 
     def look_back(self) -> None:
         """Let the next claim look a little way back: something was passed by."""
@@ -63,6 +66,7 @@ class Floors:
         """Return where the next claim begins; `EVERYWHERE` itself where that is due."""
         if now_seconds >= self._everywhere_at_seconds:
             if may_look_everywhere:
+                self._is_asked_for = False
                 self._everywhere_at_seconds = now_seconds + _EVERYWHERE_NEXT_SECONDS
                 return EVERYWHERE
             self._everywhere_at_seconds = now_seconds + _EVERYWHERE_LATER_SECONDS
@@ -95,7 +99,12 @@ class Floors:
         self._others_at_seconds = asked_at_seconds - _BACK_SECONDS
 
     def looked_everywhere(self, began_at_seconds: float, now_seconds: float) -> None:
-        """Take note of when a claim began and ended that looked from the very front: by that the next one is due."""
+        """Take note of when a claim began and ended that looked from the very front: by that the next one is due.
+
+        Unless it was asked for meanwhile: what was put back then, this one may have passed by.
+        """
+        if self._is_asked_for:
+            return
         self._everywhere_at_seconds = now_seconds + rest_seconds(
             now_seconds - began_at_seconds, least=0.0, most=_EVERYWHERE_EVERY_SECONDS
         )

@@ -7,7 +7,7 @@ from tests.mutants.mutant import Mutant
 __all__ = ["LOOKS"]
 
 _FLOORS = "tests/unit/test_floors.py::"
-_LOOKS = "tests/worker/test_looks.py::"
+_LOOKS = "tests/worker/test_looks_everywhere.py::"
 _TOOK_ALL = (
     "        if self._looks_everywhere and len(claims.jobs) < want and not (claims.left_out or claims.other_bands):"
 )
@@ -44,5 +44,24 @@ LOOKS = (
         "extract(epoch from statement_timestamp())::float8",
         "extract(epoch from statement_timestamp() + interval '1 d')::float8",
         ("tests/store/test_claim.py::test_a_claim_tells_when_it_was_made_by_the_databases_clock",),
+    ),
+    Mutant(
+        "what is asked for while it looks everywhere",
+        "what was put back behind a look under way waits for a minute",
+        "worker/floors.py",
+        "        if self._is_asked_for:\n            return\n",
+        "",
+        (
+            f"{_FLOORS}test_what_is_put_back_while_it_looks_everywhere_is_looked_for_as_soon_as_that_is_over",
+            f"{_LOOKS}test_what_is_put_back_behind_a_look_everywhere_under_way_is_found_at_once",
+        ),
+    ),
+    Mutant(
+        "looks of a lost lease count under the new one",
+        "its first look comes a minute late",
+        "worker/lane.py",
+        "            self._floors.looked_everywhere(",
+        "            self._claimer.floors.looked_everywhere(",
+        (f"{_LOOKS}test_what_a_lost_lease_has_looked_at_tells_nothing_under_the_new_one",),
     ),
 )
