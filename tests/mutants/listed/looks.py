@@ -8,6 +8,7 @@ __all__ = ["LOOKS"]
 
 _FLOORS = "tests/unit/test_floors.py::"
 _LOOKS = "tests/worker/test_looks_everywhere.py::"
+_REPORTING = "tests/worker/test_reporting.py::"
 _TOOK_ALL = (
     "        if self._looks_everywhere and len(claims.jobs) < want and not (claims.left_out or claims.other_bands):"
 )
@@ -63,5 +64,15 @@ LOOKS = (
         "            self._floors.looked_everywhere(",
         "            self._claimer.floors.looked_everywhere(",
         (f"{_LOOKS}test_what_a_lost_lease_has_looked_at_tells_nothing_under_the_new_one",),
+    ),
+    Mutant(
+        "what a worker that is back has rescued isn't looked for",
+        "its own jobs wait for a minute, behind where its claims begin",
+        "worker/reporting.py",
+        "        worker.claimer.look_everywhere()  # they are",
+        "        # they are",
+        (
+            f"{_REPORTING}test_what_a_worker_that_is_back_has_rescued_is_found_though_its_claims_have_passed_its_place_by",
+        ),
     ),
 )
