@@ -324,6 +324,21 @@ async def test_a_look_everywhere_that_has_failed_is_not_made_again_at_once(
         assert worker.claimer.floors.everywhere_in_seconds(failed[0]) > 1
 
 
+async def test_claims_that_leave_a_locked_job_out_order_one_look_however_many_they_are() -> None:
+    """Each look orders the next: as many as there were claims would go on for as long as the job's row is locked."""
+    floors, looked_at_seconds = Floors(), list[float]()
+
+    def look() -> None:
+        looked_at_seconds.append(asyncio.get_running_loop().time())
+        looks.after_left_out(floors, left_out=True)
+
+    looks = Looks(look)
+    for _ in range(30):  # a poll, notifications
+        looks.after_left_out(floors, left_out=True)
+    await until(lambda: len(looked_at_seconds) >= 8, "it looks again and again")
+    assert looked_at_seconds[7] - looked_at_seconds[0] > 0.5
+
+
 async def test_a_look_behind_the_floors_is_not_put_off_by_one_that_was_ordered_for_later() -> None:
     """One that was ordered while a look everywhere was under way: that may be over, and the next due, much sooner."""
     looked = asyncio.Event()

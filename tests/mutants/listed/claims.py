@@ -112,8 +112,8 @@ CLAIMS = (
         "a look behind the floors that was ordered for later stays so",
         "a job that came to an old place waits for seconds, beside a worker that has nothing to do",
         "worker/looks.py",
-        "            if self._everywhere.when() <= due_at_seconds:\n                return\n",
-        "            return\n",
+        "        if ordered.when() <= due_at_seconds:\n            return ordered\n",
+        "        return ordered\n",
         (f"{_LOOKS}test_a_look_behind_the_floors_is_not_put_off_by_one_that_was_ordered_for_later",),
     ),
     Mutant(
@@ -144,8 +144,8 @@ CLAIMS = (
         "no second look for what was locked",
         "a due job whose row somebody had for a moment waits for the next poll",
         "worker/looks.py",
-        "        asyncio.get_running_loop().call_later(seconds, self._wake)",
-        "        asyncio.get_running_loop().call_later(1e6 + seconds, self._wake)",
+        "        due_at_seconds = asyncio.get_running_loop().time() + seconds\n",
+        "        due_at_seconds = asyncio.get_running_loop().time() + seconds + 1e6\n",
         (f"{_CLAIMING}test_a_due_job_whose_row_was_locked_is_claimed_once_it_is_free",),
     ),
     Mutant(

@@ -75,4 +75,12 @@ LOOKS = (
             f"{_REPORTING}test_what_a_worker_that_is_back_has_rescued_is_found_though_its_claims_have_passed_its_place_by",
         ),
     ),
+    Mutant(
+        "each claim that leaves a locked job out orders a look of its own",
+        "an idle worker claims a hundred times a second for as long as the row is locked",
+        "worker/looks.py",
+        "_sooner(self._left_out, due",
+        "_sooner(None, due",
+        ("tests/worker/test_looks.py::test_claims_that_leave_a_locked_job_out_order_one_look_however_many_they_are",),
+    ),
 )
