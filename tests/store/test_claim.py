@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perdure.store import claims, leases
-from perdure.store.claims import Floor, Front
+from perdure.store.claims import Band, Floor, Front
 from tests.store.workbench import gated
 
 if TYPE_CHECKING:
@@ -308,3 +308,19 @@ def test_a_claim_begins_at_another_floor_in_the_bands_of_which_nothing_is_known(
     found = bench.run(claims.claim(bench.names, worker, want=10, queues=None, front=front))
     assert {job.id for job in found.jobs} == {known, behind}
     assert not found.left_out
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_a_claim_tells_when_it_was_made_by_the_databases_clock(every_bench: Workbench, count: int) -> None:
+    bench, worker = every_bench, every_bench.register()
+    due = [bench.start() for _ in range(count)]
+    band = Band("default", 0)
+    for call in (
+        claims.claim(bench.names, worker, want=2, queues=None),
+        claims.claim_band(bench.names, worker, want=2, queues=None, band=band),
+    ):
+        began_at = bench.now()
+        found = bench.run(call)
+        assert began_at.timestamp() <= found.asked_at_seconds <= bench.now().timestamp()
+        assert [job.id for job in found.jobs] == due[:2]
+        due = due[2:]

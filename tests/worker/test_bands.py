@@ -18,7 +18,7 @@ DEFAULT, MAIL = Band("default", 0), Band("mail", 3)
 
 
 def told(*, other_bands: bool | None, jobs: int = 0) -> Claims:
-    return Claims([None] * jobs, left_out=False, other_bands=other_bands)  # type: ignore[list-item] # they are counted
+    return Claims([None] * jobs, left_out=False, asked_at_seconds=0.0, other_bands=other_bands)  # type: ignore[list-item] # they are counted
 
 
 def new_claimer(queues: tuple[str, ...] | None = None) -> Claimer:

@@ -12,7 +12,6 @@ import psycopg
 import pytest_asyncio
 
 from perdure import App, Context, JobState
-from perdure.store.claims import Claimed
 from perdure.worker.claimer import Claimer
 from perdure.worker.floors import Floors
 from perdure.worker.lane import Lane
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     import pytest
 
-CLAIMED = Claimed(1, "t", 1, 1, 0, 0, 0, 0, "default", b"", b"", 0, 0.0, 0, 1, None)
 OLD = "scheduled_at = now() - interval '1 d'"
 
 
@@ -70,14 +68,14 @@ async def test_a_band_that_a_claim_has_passed_by_has_no_floor(app: App) -> None:
 
     small = await task.start(priority=0)
     await change(app, OLD, small.id)  # further back than a claim looks now and then
-    large = await task.start_many([None] * 2, priority=1)
+    await task.start_many([None] * 2, priority=1)
     async with app.worker(concurrency=2) as worker:
-        await is_in(large[1], JobState.RUNNING)
-        now_seconds = asyncio.get_running_loop().time()
-        worker.claimer.floors.looked_everywhere(now_seconds - 0.5, now_seconds)  # so that the next one isn't due yet
+        await until(lambda: worker.in_hand == 2 and worker._listener.is_listening, "nobody asks it to look everywhere")
+        floors, now_seconds = worker.claimer.floors, asyncio.get_running_loop().time()
+        floors._everywhere_at_seconds = now_seconds + 1000
         release.set()
         await asyncio.wait_for(small.result(), 10)
-        assert worker.claimer.floors.everywhere_in_seconds(asyncio.get_running_loop().time()) > 5
+        assert floors.everywhere_in_seconds(now_seconds) > 900
 
 
 async def test_a_job_of_a_band_that_was_missing_is_found_as_soon_as_that_is_noticed(app: App) -> None:
@@ -88,7 +86,7 @@ async def test_a_job_of_a_band_that_was_missing_is_found_as_soon_as_that_is_noti
         await (await task.start()).result(timeout=10)
         await until(lambda: worker.claimer.sleeping and not worker.claimer._maybe_due, "no claim is under way")
         now_seconds = asyncio.get_running_loop().time()
-        worker.claimer.floors.took_all([CLAIMED._replace(scheduled_at_seconds=time.time())])
+        worker.claimer.floors.took_all(time.time())
         worker.claimer.floors.looked_everywhere(now_seconds - 0.5, now_seconds)  # so that the next one isn't due yet
         lost = await task.start(queue="lost", at=timedelta(hours=1))
         await change(app, OLD, lost.id)
@@ -324,6 +322,21 @@ async def test_a_look_everywhere_that_has_failed_is_not_made_again_at_once(
         await until(lambda: bool(failed), "it has failed")
         await until(lambda: not worker.desk.is_looking, "it has ended")
         assert worker.claimer.floors.everywhere_in_seconds(failed[0]) > 1
+
+
+async def test_claims_that_leave_a_locked_job_out_order_one_look_however_many_they_are() -> None:
+    """Each look orders the next: as many as there were claims would go on for as long as the job's row is locked."""
+    floors, looked_at_seconds = Floors(), list[float]()
+
+    def look() -> None:
+        looked_at_seconds.append(asyncio.get_running_loop().time())
+        looks.after_left_out(floors, left_out=True)
+
+    looks = Looks(look)
+    for _ in range(30):  # a poll, notifications
+        looks.after_left_out(floors, left_out=True)
+    await until(lambda: len(looked_at_seconds) >= 8, "it looks again and again")
+    assert looked_at_seconds[7] - looked_at_seconds[0] > 0.5
 
 
 async def test_a_look_behind_the_floors_is_not_put_off_by_one_that_was_ordered_for_later() -> None:

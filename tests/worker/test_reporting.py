@@ -12,12 +12,15 @@ import pytest_asyncio
 
 from perdure import App, Context  # noqa: TC001 - a task's annotation is evaluated
 from perdure.store import calls, leases
+from perdure.worker import reporting
 from perdure.worker.rescuer import rescue
 from perdure.worker.seldom import Seldom
 from tests.support.jobs import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import pytest
 
     from perdure import Job
     from perdure.worker.worker import Worker
@@ -112,6 +115,24 @@ async def test_a_worker_that_is_back_takes_back_what_was_counted_for_jobs_whose_
     async with asyncio.timeout(15):
         while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
             await asyncio.sleep(0.01)
+    await asyncio.wait_for(scene.again.wait(), 15)
+
+
+async def test_what_a_worker_that_is_back_has_rescued_is_found_though_its_claims_have_passed_its_place_by(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = scene.worker
+
+    async def rescue_later(connection: psycopg.AsyncConnection[Any], **options: Any) -> int:
+        floors = worker.claimer.floors
+        await until(lambda: floors._others_at_seconds is not None, "claims have looked everywhere")
+        await until(lambda: not worker.desk.is_looking, "that is over")
+        floors._everywhere_at_seconds = asyncio.get_running_loop().time() + 1000
+        return await rescue(connection, **options)
+
+    monkeypatch.setattr(reporting, "rescue", rescue_later)
+    await scene.table.execute("update background_tasks.jobs set scheduled_at = now() - interval '1 d'")
+    worker._heartbeat.hurry()
     await asyncio.wait_for(scene.again.wait(), 15)
 
 

@@ -80,6 +80,8 @@ class Front(NamedTuple):
 
 
 EVERYWHERE: Final = Front((), None)
+# Where the last row of a claim, which is no job, has what it tells of the time.
+_ASKED_AT = Claimed._fields.index("scheduled_at_seconds")
 
 
 class Claims(NamedTuple):
@@ -88,16 +90,26 @@ class Claims(NamedTuple):
     Attributes:
         jobs: In the order of the line.
         left_out: Whether a due job was left out, since somebody has its row locked for a moment.
+        asked_at_seconds: When it began, by the database's clock: what was due by then has been looked at.
         other_bands: Whether the worker serves other bands than the one that was claimed from; None where it was all.
     """
 
     jobs: list[Claimed]
     left_out: bool
+    asked_at_seconds: float
     other_bands: bool | None = None
 
 
 def _place_in_line(job: Claimed) -> tuple[int, float, int]:
     return -job.priority, job.scheduled_at_seconds, job.id
+
+
+def _claims(rows: Sequence[tuple[Any, ...]]) -> Claims:
+    *claimed, told = rows
+    # The order of "returning" isn't promised, that of the jobs is.
+    jobs = sorted(map(Claimed._make, claimed), key=_place_in_line)
+    other_bands = None if told[2] is None else bool(told[2])
+    return Claims(jobs, bool(told[3]), told[_ASKED_AT], other_bands)
 
 
 def claim(
@@ -115,13 +127,7 @@ def claim(
         "floor_ids": int8s([floor.id for floor in floors]),
         "others_at": front.others_at_seconds,
     }
-
-    def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
-        # The order of "returning" isn't promised, that of the jobs is.
-        jobs = sorted([Claimed._make(row) for row in rows if row[0] is not None], key=_place_in_line)
-        return Claims(jobs, len(jobs) < len(rows))
-
-    return Call(names.statements["claim"], parameters, read)
+    return Call(names.statements["claim"], parameters, _claims)
 
 
 def claim_band(
@@ -140,13 +146,7 @@ def claim_band(
         "floor_at": floor_at_seconds,
         "floor_id": floor_id,
     }
-
-    def read(rows: Sequence[tuple[Any, ...]]) -> Claims:
-        *claimed, told = rows
-        jobs = sorted(map(Claimed._make, claimed), key=_place_in_line)
-        return Claims(jobs, left_out=bool(told[3]), other_bands=bool(told[2]))
-
-    return Call(names.statements["claim_band"], parameters, read)
+    return Call(names.statements["claim_band"], parameters, _claims)
 
 
 def bands(names: Names) -> Call[list[Band]]:

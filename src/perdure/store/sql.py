@@ -56,6 +56,7 @@ LIVE_COLUMNS = tuple(
 )
 """The same of a statement that reads or writes live jobs only."""
 
+_DUE = "extract(epoch from scheduled_at)::float8 as due"
 CLAIM_COLUMNS = (
     "id",
     "task",
@@ -69,16 +70,18 @@ CLAIM_COLUMNS = (
     "metadata",
     "execution_metadata",
     "priority",
-    "extract(epoch from scheduled_at)::float8 as due",
+    _DUE,
     "woken_by",
     "version",
     "case when isfinite(deadline_at) then extract(epoch from deadline_at - clock_timestamp())::float8 end as left",
 )
 """The columns of the claims, in the order of `claims.Claimed`."""
 
+# After the first four columns of a claim's last row, which is no job: when it was asked, in the place of a due time.
+_ASKED_AT = {_DUE: "extract(epoch from statement_timestamp())::float8"}
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
 LONGEST_IDENTIFIER = 63
-_PLACE = re.compile(r"\{(schema|job_ids|job_columns|live_columns|claim_columns|no_claim|nothing_else)\}")
+_PLACE = re.compile(r"\{(schema|job_ids|job_columns|live_columns|claim_columns|asked_at)\}")
 
 
 def quote_identifier(name: str) -> str:
@@ -130,8 +133,7 @@ class Statements:
             "job_columns": ", ".join(JOB_COLUMNS),
             "live_columns": ", ".join(LIVE_COLUMNS),
             "claim_columns": ", ".join(CLAIM_COLUMNS),
-            "no_claim": ", ".join(["null"] * len(CLAIM_COLUMNS)),
-            "nothing_else": ", ".join(["null"] * (len(CLAIM_COLUMNS) - 4)),
+            "asked_at": ", ".join(_ASKED_AT.get(column, "null") for column in CLAIM_COLUMNS[4:]),
         }
         code = "\n".join(line for line in source.splitlines() if not line.startswith("--") or not parametrised)
         # In one go: a schema may be called {job_columns}.

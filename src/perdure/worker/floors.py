@@ -45,11 +45,14 @@ class Floors:
         self._reached: dict[tuple[str, int], deque[tuple[float, int]]] = {}
         self._others_at_seconds: float | None = None
         self._everywhere_at_seconds = 0.0
+        # Since the last claim began that looks everywhere.
+        self._is_asked_for = False
         self._back_at_seconds = 0.0
 
     def look_everywhere(self) -> None:
         """Let the next claim begin at the very front: something was put back to its old place."""
         self._everywhere_at_seconds = 0.0
+        self._is_asked_for = True
 
     def look_back(self) -> None:
         """Let the next claim look a little way back: something was passed by."""
@@ -63,6 +66,7 @@ class Floors:
         """Return where the next claim begins; `EVERYWHERE` itself where that is due."""
         if now_seconds >= self._everywhere_at_seconds:
             if may_look_everywhere:
+                self._is_asked_for = False
                 self._everywhere_at_seconds = now_seconds + _EVERYWHERE_NEXT_SECONDS
                 return EVERYWHERE
             self._everywhere_at_seconds = now_seconds + _EVERYWHERE_LATER_SECONDS
@@ -86,16 +90,21 @@ class Floors:
             position = (job.scheduled_at_seconds - _PRECISION_SECONDS, job.id)
             self._reached.setdefault(band, deque(maxlen=_CLAIMS)).append(position)
 
-    def took_all(self, jobs: Sequence[Claimed]) -> None:
-        """Take note that a claim has brought all that was due, everywhere: in no band is anything before its last.
+    def took_all(self, asked_at_seconds: float) -> None:
+        """Take note that a claim has brought all that was due then, everywhere, by the database's clock; none, perhaps.
 
         So bands of which nothing is claimed (they were busy before this worker began) cost no claim their dead entries.
         """
-        if jobs:
-            self._others_at_seconds = max(job.scheduled_at_seconds for job in jobs) - _PRECISION_SECONDS
+        # Commits that were on their way then: where nothing is claimed, no earlier claim's position allows for them.
+        self._others_at_seconds = asked_at_seconds - _BACK_SECONDS
 
     def looked_everywhere(self, began_at_seconds: float, now_seconds: float) -> None:
-        """Take note of when a claim began and ended that looked from the very front: by that the next one is due."""
+        """Take note of when a claim began and ended that looked from the very front: by that the next one is due.
+
+        Unless it was asked for meanwhile: what was put back then, this one may have passed by.
+        """
+        if self._is_asked_for:
+            return
         self._everywhere_at_seconds = now_seconds + rest_seconds(
             now_seconds - began_at_seconds, least=0.0, most=_EVERYWHERE_EVERY_SECONDS
         )

@@ -96,6 +96,7 @@ class Lane:
         self._claimer = owner.claimer
         self._connection: WorkerConnection | None = None
         self._looks = Looks(owner.wake)
+        self._floors = owner.claimer.floors
         self._pokes_at_claim = 0
         self._looks_everywhere = False
         self._has_exchanged = False
@@ -217,6 +218,7 @@ class Lane:
     async def _exchange(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
         self.exchange_began_at_seconds = asyncio.get_running_loop().time()
         self._pokes_at_claim = self._claimer.pokes
+        self._floors = self._claimer.floors  # the lease's: when the answer comes there may be another, with its own
         self._looks_everywhere = False
         try:
             try:
@@ -254,7 +256,7 @@ class Lane:
     def _looked(self, began_at_seconds: float) -> None:
         """Let others look, if this exchange has looked everywhere; in vain it isn't done again at once either."""
         if self._looks_everywhere:
-            self._claimer.floors.looked_everywhere(began_at_seconds, asyncio.get_running_loop().time())
+            self._floors.looked_everywhere(began_at_seconds, asyncio.get_running_loop().time())
             self._desk.looked()
 
     async def _refused(self, worker_id: UUID, batch: Batch, error: psycopg.Error, *, is_alone: bool) -> None:
@@ -307,8 +309,7 @@ class Lane:
     def _front(self) -> Front:
         """Return where the claim begins to look; everywhere is a look that may take long."""
         desk = self._desk
-        now_seconds = asyncio.get_running_loop().time()
-        front = self._claimer.floors.choose(now_seconds, may_look_everywhere=not desk.is_looking)
+        front = self._floors.choose(asyncio.get_running_loop().time(), may_look_everywhere=not desk.is_looking)
         if front is EVERYWHERE:
             self._looks_everywhere = desk.is_looking = True
             desk.wake()  # another lane: what has just come doesn't wait for the end of this
@@ -383,15 +384,15 @@ class Lane:
 
     def _take_claims(self, worker_id: UUID, want: int, claims: Claims) -> None:
         self._claimer.claimed(want, len(claims.jobs), pokes=self._pokes_at_claim)
-        self._claimer.floors.claimed(claims.jobs)
-        if self._looks_everywhere and len(claims.jobs) < want and not claims.left_out:
-            self._claimer.floors.took_all(claims.jobs)
+        self._floors.claimed(claims.jobs)
+        if self._looks_everywhere and len(claims.jobs) < want and not (claims.left_out or claims.other_bands):
+            self._floors.took_all(claims.asked_at_seconds)
         self._claimer.bands_told(claims)
         if claims.jobs:
             self._owner.take_claimed(claims.jobs, worker_id)
-        self._looks.after_left_out(self._claimer.floors, left_out=claims.left_out)
+        self._looks.after_left_out(self._floors, left_out=claims.left_out)
         if len(claims.jobs) < want and not self._looks_everywhere:
-            self._looks.everywhere(self._claimer.floors)
+            self._looks.everywhere(self._floors)
 
 
 async def _in_one_trip(connection: WorkerConnection, sent: dict[str, Call[Any]]) -> list[Any]:

@@ -26,6 +26,7 @@ class Looks:
         """Order nothing yet; `wake` has the worker look."""
         self._wake = wake
         self._left_out_in_a_row = 0
+        self._left_out: asyncio.TimerHandle | None = None
         self._everywhere: asyncio.TimerHandle | None = None
 
     def after_sleep(self) -> None:
@@ -44,20 +45,31 @@ class Looks:
         floors.look_back()
         self._left_out_in_a_row = min(self._left_out_in_a_row + 1, 10)
         seconds = min(_LONGEST_SECONDS, _SHORTEST_SECONDS * 2**self._left_out_in_a_row)
-        asyncio.get_running_loop().call_later(seconds, self._wake)
+        due_at_seconds = asyncio.get_running_loop().time() + seconds
+        self._left_out = _sooner(self._left_out, due_at_seconds, self._look_for_left_out)
 
     def everywhere(self, floors: Floors) -> None:
         """Look behind the floors as soon as that is due, though nothing else may happen until then."""
-        loop = asyncio.get_running_loop()
-        due_at_seconds = loop.time() + floors.everywhere_in_seconds(loop.time())
-        if self._everywhere is not None:
-            if self._everywhere.when() <= due_at_seconds:
-                return
-            # Ordered while such a look was under way, of which nobody knew how soon it would be over.
-            self._everywhere.cancel()
+        now_seconds = asyncio.get_running_loop().time()
+        due_at_seconds = now_seconds + floors.everywhere_in_seconds(now_seconds)
+        # Sooner than what was ordered while such a look was under way, of which nobody knew how soon it would be over.
+        self._everywhere = _sooner(self._everywhere, due_at_seconds, self._look_everywhere)
 
-        def look() -> None:
-            self._everywhere = None
-            self._wake()
+    def _look_for_left_out(self) -> None:
+        self._left_out = None
+        self._wake()
 
-        self._everywhere = loop.call_at(due_at_seconds, look)
+    def _look_everywhere(self) -> None:
+        self._everywhere = None
+        self._wake()
+
+
+def _sooner(
+    ordered: asyncio.TimerHandle | None, due_at_seconds: float, look: Callable[[], None]
+) -> asyncio.TimerHandle:
+    """Return the one look of its kind that is ordered now: a look orders the next, so that two would go on as two."""
+    if ordered is not None:
+        if ordered.when() <= due_at_seconds:
+            return ordered
+        ordered.cancel()
+    return asyncio.get_running_loop().call_at(due_at_seconds, look)

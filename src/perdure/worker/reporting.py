@@ -46,6 +46,7 @@ async def report_again(worker: Worker, worker_id: UUID) -> None:
         await _on_lane(worker, functools.partial(rescue_own, ever_reported=True, seldom=Seldom()))
         if ids:
             await _on_lane(worker, functools.partial(calls.run, call=leases.forgive(names, lost, ids)))
+        worker.claimer.look_everywhere()  # they are at their old places, which claims may have passed by already
         worker.lost.pop(lost, None)
     worker.wake()
     await _revive(worker)

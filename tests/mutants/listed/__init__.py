@@ -8,6 +8,7 @@ from tests.mutants.listed.connections import CONNECTIONS
 from tests.mutants.listed.desk import DESK
 from tests.mutants.listed.leases import LEASES
 from tests.mutants.listed.locks import LOCKS
+from tests.mutants.listed.looks import LOOKS
 from tests.mutants.listed.outcomes import OUTCOMES
 from tests.mutants.listed.rules import RULES
 from tests.mutants.listed.stops import STOPS
@@ -21,6 +22,7 @@ MUTANTS = (
     *LEASES,
     *CLAIMS,
     *BANDS,
+    *LOOKS,
     *CONNECTIONS,
     *OUTCOMES,
     *DESK,

@@ -4,8 +4,9 @@
 -- Locks: the rows taken, skipping locked ones. Index: jobs_ready, then jobs_pkey.
 -- Guard: the worker was registered on the present time line: else it may hold other jobs of the same numbers.
 -- No state in the update's condition: the rows are locked by the inner select, and it would invite jobs_ready.
--- A last row of nulls says that a due job was left out since somebody has it locked for a moment (a waiter for its
--- result, another worker's claim): it may be free at once, and nobody will notify. Looked for only when there is room.
+-- The last row, which is always there, tells by 1 or 0 whether a due job was left out since somebody has it locked for a
+-- moment (a waiter for its result, another worker's claim): it may be free at once, and nobody will notify. Looked for
+-- only when there is room. And it tells when all that was, by the database's clock.
 with band as materialized (
     select distinct bands.queue, bands.priority,
         coalesce(to_timestamp(floor_at), to_timestamp(%(others_at)s::float8), '-infinity') as floor_at,
@@ -46,18 +47,19 @@ with band as materialized (
 )
 select * from claimed
 union all
-select {no_claim}
-where case when (select count(*) from claimed) < %(want)s::int then exists (
-    select
-    from band cross join lateral (
-        -- Fewer were claimed than this: if there are others, one of them is in it.
-        select jobs.id from {schema}.jobs
-        where jobs.state in (0, 3, 4, 5) and jobs.scheduled_at is not null and not jobs.suspect
-            and jobs.queue = band.queue and jobs.priority = band.priority
-            and jobs.scheduled_at <= statement_timestamp()
-            and (jobs.scheduled_at, jobs.id) >= (band.floor_at, band.floor_id)
-        order by jobs.scheduled_at, jobs.id
-        limit %(want)s::int
-    ) as front
-    where front.id not in (select id from claimed)
-) else false end
+select null, null, null,
+    case when (select count(*) from claimed) < %(want)s::int then exists (
+        select
+        from band cross join lateral (
+            -- Fewer were claimed than this: if there are others, one of them is in it.
+            select jobs.id from {schema}.jobs
+            where jobs.state in (0, 3, 4, 5) and jobs.scheduled_at is not null and not jobs.suspect
+                and jobs.queue = band.queue and jobs.priority = band.priority
+                and jobs.scheduled_at <= statement_timestamp()
+                and (jobs.scheduled_at, jobs.id) >= (band.floor_at, band.floor_id)
+            order by jobs.scheduled_at, jobs.id
+            limit %(want)s::int
+        ) as front
+        where front.id not in (select id from claimed)
+    )::int else 0 end,
+    {asked_at}

@@ -1,7 +1,7 @@
 -- Take due jobs of one band (queue, priority), as claim.sql does, at three quarters of its cost: for a worker that
 -- believes that it serves no other. If there is one, nothing is taken: its jobs may be of larger priority. The last row,
 -- which is always there, tells by 1 or 0 whether there is; and whether a due job was left out since somebody has it locked
--- for a moment.
+-- for a moment; and when all that was, by the database's clock.
 -- Locks: the rows taken, skipping locked ones. Index: jobs_ready, then jobs_pkey.
 -- Guard: as in claim.sql.
 with claimed as (
@@ -52,4 +52,4 @@ select null, null,
             limit %(want)s::int
         ) as front
     )::int else 0 end,
-    {nothing_else}
+    {asked_at}
