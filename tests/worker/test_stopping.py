@@ -292,7 +292,7 @@ async def test_of_two_stops_the_first_counts(migrated_database: str) -> None:
         async with app.worker() as worker:
             job = await task.start()
             await running.wait()
-            worker.cancel(job.id)  # as a notification does
+            worker.executor.cancel(job.id, 1)  # as a look at the rows does
             await unwinding.wait()
             worker.executor.stop_all(StopReason.SHUTDOWN)
             unwound.set()

@@ -3,6 +3,7 @@
 from tests.mutants.listed.around import AROUND
 from tests.mutants.listed.attempts import ATTEMPTS
 from tests.mutants.listed.bands import BANDS
+from tests.mutants.listed.cancels import CANCELS
 from tests.mutants.listed.claims import CLAIMS
 from tests.mutants.listed.connections import CONNECTIONS
 from tests.mutants.listed.leases import LEASES
@@ -14,4 +15,17 @@ from tests.mutants.listed.writes import WRITES
 
 __all__ = ["MUTANTS"]
 
-MUTANTS = (*WRITES, *LOCKS, *LEASES, *CLAIMS, *BANDS, *CONNECTIONS, *OUTCOMES, *ATTEMPTS, *STOPS, *RULES, *AROUND)
+MUTANTS = (
+    *WRITES,
+    *LOCKS,
+    *LEASES,
+    *CLAIMS,
+    *BANDS,
+    *CONNECTIONS,
+    *OUTCOMES,
+    *ATTEMPTS,
+    *CANCELS,
+    *STOPS,
+    *RULES,
+    *AROUND,
+)
