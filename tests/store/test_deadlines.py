@@ -1,4 +1,4 @@
-"""Deadlines of jobs that no worker holds; and what a sweep tells of deadlines and of cancel requests."""
+"""Deadlines of jobs that no worker holds, and what a sweep tells of them; and whom a cancel request is told to."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from perdure.store import jobs, leases
 from tests.store.workbench import gated
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from perdure.store.leases import Sweep
     from perdure.store.sql import Names
     from tests.store.workbench import Workbench
@@ -33,8 +31,8 @@ def _set_deadline(bench: Workbench, job_id: int, seconds: float) -> None:
     )
 
 
-def _sweep(bench: Workbench, worker: UUID | None = None) -> Sweep:
-    return bench.run(leases.sweep(bench.names, worker or uuid.uuid4()))
+def _sweep(bench: Workbench) -> Sweep:
+    return bench.run(leases.sweep(bench.names, uuid.uuid4()))
 
 
 def test_a_waiting_job_past_its_deadline_fails_wholly(every_bench: Workbench) -> None:
@@ -133,14 +131,14 @@ def test_a_claim_tells_how_long_the_deadline_is_away(every_bench: Workbench) -> 
     assert -70 < (seconds[past] or 0) <= -60
 
 
-def test_a_sweep_tells_a_worker_of_the_cancel_requests_for_its_own_jobs(every_bench: Workbench) -> None:
+def test_a_worker_is_told_of_the_cancel_requests_for_its_own_jobs(every_bench: Workbench) -> None:
     bench, mine, another = every_bench, every_bench.register(), every_bench.register()
     asked, _, others = bench.claimed_job(mine), bench.claimed_job(mine), bench.claimed_job(another)
     for job in (asked, others):
         assert bench.run(jobs.request_cancel(bench.names, job.id))
-    assert _sweep(bench, mine).cancel_requested == [asked.id]
-    assert _sweep(bench, another).cancel_requested == [others.id]
-    assert _sweep(bench).cancel_requested == []
+    assert bench.run(leases.cancelling(bench.names, mine)) == [(asked.id, asked.claim)]
+    assert bench.run(leases.cancelling(bench.names, another)) == [(others.id, others.claim)]
+    assert bench.run(leases.cancelling(bench.names, bench.register())) == []
 
 
 def test_a_cancel_request_is_notified_each_time_with_the_jobs_id(every_bench: Workbench) -> None:

@@ -86,7 +86,7 @@ async def test_a_cancellation_while_the_commit_is_on_its_way_is_held_until_the_a
         await inside.wait()
         await until(at_the_gate, "the COMMIT is on its way")
         worker.cancel_grace_seconds = 15
-        worker.cancel(job.id)  # as a notification does; the request itself waits for the row, which the COMMIT has
+        worker.executor.cancel(job.id, 1)  # the request itself waits for the row, which the COMMIT has
         await asyncio.sleep(0.3)  # in which the server would hear that the COMMIT is cut off
         assert (at_the_gate(), effects(database)) == (True, [])
         database.execute("select pg_advisory_unlock(1)")

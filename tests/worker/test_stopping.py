@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -292,7 +291,7 @@ async def test_of_two_stops_the_first_counts(migrated_database: str) -> None:
         async with app.worker() as worker:
             job = await task.start()
             await running.wait()
-            worker.cancel(job.id)  # as a notification does
+            worker.executor.cancel(job.id, 1)  # as a look at the rows does
             await unwinding.wait()
             worker.executor.stop_all(StopReason.SHUTDOWN)
             unwound.set()
@@ -325,33 +324,6 @@ async def test_nothing_is_claimed_during_a_stop(migrated_database: str) -> None:
         async with app.pool.connection() as connection:
             cursor = await connection.execute("select claim from background_tasks.jobs where id = %s", [seen[0].id])
             assert await cursor.fetchall() == [(0,)]
-
-
-async def test_what_a_stop_gives_back_is_taken_at_once_by_another_worker(migrated_database: str) -> None:
-    app = App(migrated_database, execution={"shutdown_grace": 0}, scheduling={"polling_delay": timedelta(days=1)})
-    running = asyncio.Event()
-
-    @app.task("t")
-    async def task(ctx: Context[None, None]) -> int:
-        if ctx.attempt == 1:
-            running.set()
-            await asyncio.Event().wait()
-        return ctx.attempt
-
-    async with app:
-        async with app.worker():
-            job = await task.start()
-            await running.wait()
-            other = app.worker()
-            await other.__aenter__()
-            await until(lambda: other.claimer.sleeping, "the other sleeps")
-            over_at_seconds = time.monotonic() + 0.5
-            await until(
-                lambda: time.monotonic() > over_at_seconds and not any(lane._looks._everywhere for lane in other.lanes),
-                "all looks that have other reasons are over",
-            )
-        assert await job.result(timeout=10) == 2
-        await other.stop()
 
 
 async def test_a_stop_waits_until_the_last_outcomes_are_written(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

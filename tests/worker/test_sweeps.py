@@ -16,7 +16,7 @@ from perdure.worker.rescuer import Rescuer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-NOTHING = Sweep([], [], None, suspect_due=False, cancel_requested=[], deadline_due=False, next_deadline_seconds=None)
+NOTHING = Sweep([], [], None, suspect_due=False, deadline_due=False, next_deadline_seconds=None)
 
 
 class Worker:
@@ -26,7 +26,6 @@ class Worker:
         self.names = names_of("background_tasks")
         self.worker_id = uuid.uuid4()
         self.queues = None
-        self.hears_of_cancels = True
         self.has_room_for_suspect = True
         self.claimer = SimpleNamespace(open=True)
         self.desk = self

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from perdure.store.sql import Names
 
 __all__ = [
+    "CancelRequest",
     "LapsedJob",
     "Revived",
     "Stray",
     "Sweep",
     "WorkerRow",
+    "cancelling",
     "expire",
     "forget_workers",
     "forgive",
@@ -36,6 +38,13 @@ __all__ = [
     "wake",
     "workers",
 ]
+
+
+class CancelRequest(NamedTuple):
+    """A job whose cancellation was requested, and the claim that was there by then."""
+
+    id: int
+    claim: int
 
 
 class LapsedJob(NamedTuple):
@@ -79,7 +88,6 @@ class Sweep(NamedTuple):
         lost: Ids that hold jobs and have no lease.
         next_lapse_seconds: Until the first lease of another worker ends, if nobody renews it; None without another.
         suspect_due: Whether a suspect of the queues waits to be claimed.
-        cancel_requested: The worker's own jobs whose cancellation was requested.
         deadline_due: Whether a job that no worker holds is past its deadline.
         next_deadline_seconds: Until the next deadline of such a job; None without one.
     """
@@ -88,7 +96,6 @@ class Sweep(NamedTuple):
     lost: list[UUID]
     next_lapse_seconds: float | None
     suspect_due: bool
-    cancel_requested: list[int]
     deadline_due: bool
     next_deadline_seconds: float | None
 
@@ -164,6 +171,12 @@ def strays(names: Names, worker: UUID, known: Sequence[int]) -> Call[list[Stray]
     """Find jobs that this worker holds and doesn't know of."""
     parameters = {"worker": worker, "known": int8s(known)}
     return Call(names.statements["strays"], parameters, lambda rows: [Stray(*row) for row in rows])
+
+
+def cancelling(names: Names, worker: UUID) -> Call[list[CancelRequest]]:
+    """Find the worker's own jobs whose cancellation was requested."""
+    parameters = {"worker": worker}
+    return Call(names.statements["cancelling"], parameters, lambda rows: [CancelRequest(*row) for row in rows])
 
 
 def sweep(names: Names, worker: UUID, *, scans: bool = True, queues: Sequence[str] | None = None) -> Call[Sweep]:

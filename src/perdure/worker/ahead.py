@@ -75,10 +75,10 @@ class Ahead:
             stale.append(self._waiting.popleft())
         return stale
 
-    def take(self, job_id: int, worker_id: UUID | None) -> Claimed | None:
-        """Take a job that waits under this lease, if it does."""
+    def take(self, job_id: int, claim: int, worker_id: UUID | None) -> Claimed | None:
+        """Take a job that waits here by this claim and under this lease, if it does."""
         for waiting in self._waiting:
-            if waiting.job.id == job_id and waiting.worker_id == worker_id:
+            if (waiting.job.id, waiting.job.claim, waiting.worker_id) == (job_id, claim, worker_id):
                 self._waiting.remove(waiting)
                 return waiting.job
         return None

@@ -351,13 +351,13 @@ class Executor:
             handle.cancel()
         self._arm(attempt, self._owner.cancel_grace_seconds, lambda: self._leave_behind(attempt))
 
-    def cancel(self, job_id: int) -> None:
-        """End a job whose cancellation was requested, if it is here."""
+    def cancel(self, job_id: int, claim: int) -> None:
+        """End a job whose cancellation was requested during this claim, if it is here."""
         attempt = self.running.get(job_id)
-        if attempt is not None:
+        if attempt is not None and attempt.job.claim == claim:
             self.stop(attempt, StopReason.CANCEL)
             return
-        job = self._ahead.take(job_id, self._owner.worker_id)
+        job = self._ahead.take(job_id, claim, self._owner.worker_id)
         if job is not None:
             self._owner.desk.finish(Finish(job.id, job.claim, job.checkpoint, _CANCELLED, None, None, None, None))
 

@@ -19,6 +19,7 @@ from perdure.store.claims import EVERYWHERE
 from perdure.store.links import cut, cut_after
 from perdure.store.refusals import is_refusal
 from perdure.store.sessions import WorkerConnection
+from perdure.store.settles import Released
 from perdure.worker.batch import Batch
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.looks import Looks
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from perdure.store.calls import Call
     from perdure.store.claims import Claimed, Claims, Front
-    from perdure.store.settles import Released
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
     from perdure.worker.condition import Condition
@@ -371,9 +371,10 @@ class Lane:
         open_ids = {entry.id for entry in unwritten.settles}
         desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
         if batch.put_backs or batch.deferrals:
-            deferred: list[Released] = answers.get("defer", [])
-            self._owner.released(deferred)
-            returned = {*answers.get("put back", ()), *(entry.id for entry in deferred)}
+            given_back = [Released(job_id, None) for job_id in answers.get("put back", ())]  # not to be begun here now
+            given_back += answers.get("defer", ())
+            self._owner.released(given_back)
+            returned = {entry.id for entry in given_back}
             desk.returned(returned)
             if batch.put_backs:
                 self._claimer.floors.look_everywhere()  # they are at their old places

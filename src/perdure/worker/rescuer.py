@@ -45,7 +45,6 @@ __all__ = ["Rescuer", "RescuerOwner", "rescue"]
 
 _log = logging.getLogger("perdure.worker")
 _LONGEST_SLEEP_SECONDS = 2.5
-_LONGEST_UNHEARD_SECONDS = 0.8
 _LONGEST_UNSCANNED_SECONDS = 60.0
 _SHORTEST_SLEEP_SECONDS = 0.02
 _SUSPECT_LOOK_SECONDS = 0.1
@@ -73,19 +72,11 @@ class RescuerOwner(Protocol):
         """Whether no suspect runs here, and a slot is free."""
         ...
 
-    @property
-    def hears_of_cancels(self) -> bool:
-        """Whether cancels of running jobs are notified, or there are none to be cancelled."""
-        ...
-
     def keep_slot_free(self, *, for_suspect: bool) -> None:
         """Keep the next slot that is free from being filled with anything but a suspect; or don't any more."""
 
     def take_claimed(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start what was claimed."""
-
-    def cancel(self, job_id: int) -> None:
-        """End a job whose cancellation was requested, if it is here."""
 
     def claims_uncertain(self) -> None:
         """A claim's answer was lost: look for strays."""
@@ -112,8 +103,6 @@ class Rescuer(Service):
         sweep = await self._sweep(worker_id)
         if sweep.lapsed:
             reach("sweep.committed")
-        for job_id in sweep.cancel_requested:  # of which no notification came
-            owner.cancel(job_id)
         for lost in sweep.lost:
             await self._rescue(lost, worker_id)
         if sweep.deadline_due:
@@ -129,8 +118,7 @@ class Rescuer(Service):
         if suspect_due:  # also when one was claimed just now: others may wait for its end, which nobody tells of
             return _SUSPECT_LOOK_SECONDS
         following = [at for at in (sweep.next_lapse_seconds, sweep.next_deadline_seconds) if at is not None]
-        longest_seconds = _LONGEST_SLEEP_SECONDS if owner.hears_of_cancels else _LONGEST_UNHEARD_SECONDS
-        next_seconds = min([longest_seconds, *following])
+        next_seconds = min([_LONGEST_SLEEP_SECONDS, *following])
         next_seconds += random.uniform(_SHORTEST_SLEEP_SECONDS, 5 * _SHORTEST_SLEEP_SECONDS)  # noqa: S311 - jitter
         return max(_SHORTEST_SLEEP_SECONDS, min(_LONGEST_SLEEP_SECONDS, next_seconds))
 

@@ -17,8 +17,9 @@ from perdure.cancelling import cancel_and_wait, held
 from perdure.errors import PerdureError
 from perdure.failpoints import reach
 from perdure.store import calls, leases
-from perdure.store.notify import Listener, job_id_of
+from perdure.store.notify import Listener
 from perdure.version import __version__
+from perdure.worker.cancels import Cancels
 from perdure.worker.checking import check
 from perdure.worker.claimer import Claimer
 from perdure.worker.condition import Condition
@@ -139,9 +140,9 @@ class Worker:
         return self.rules.limits(self.tasks.get(name))
 
     @property
-    def hears_of_cancels(self) -> bool:
-        """Whether cancels of running jobs are notified, or there are none to be cancelled."""
-        return self._listener.is_listening or not self.executor.running
+    def may_hold_jobs(self) -> bool:
+        """Whether any job is in hand, or may be on its way here."""
+        return self.in_hand > 0 or self._has_exchange_under_way()
 
     def keep_slot_free(self, *, for_suspect: bool) -> None:
         """Keep the next slot that is free from being filled with anything but a suspect; or don't any more."""
@@ -239,7 +240,8 @@ class Worker:
         )
         self._strays = Strays(self)
         self._rescuer = Rescuer(self)
-        self._services = (Poller(self), self._rescuer, Housekeeper(self), self._strays)
+        self._cancels = Cancels(self)
+        self._services = (Poller(self), self._rescuer, Housekeeper(self), self._strays, self._cancels)
         self._lanes = [Lane(self, number) for number in range(1, _LANES + 1)]
         self._lane_tasks = [asyncio.create_task(lane.run(), name=f"perdure {lane.name}") for lane in self._lanes]
         for task in self._lane_tasks:
@@ -326,8 +328,11 @@ class Worker:
             )
 
     def _has_unwritten(self) -> bool:
-        under_way = any(lane.exchange_began_at_seconds is not None for lane in self._lanes)
+        under_way = self._has_exchange_under_way()
         return under_way or bool(self.desk.ids()) or not self.desk.is_empty
+
+    def _has_exchange_under_way(self) -> bool:
+        return any(lane.exchange_began_at_seconds is not None for lane in self._lanes)
 
     async def _wake_others(self) -> None:
         """Tell other workers of the jobs that this one has given back; without it they find them by polling."""
@@ -378,15 +383,8 @@ class Worker:
             self.executor.turned()
             await asyncio.sleep(self._heartbeat.turn_seconds)
 
-    def cancel(self, job_id: int) -> None:
-        """End a job whose cancellation was requested, if it is here."""
-        self.executor.cancel(job_id)
-
-    def _cancel_notified(self, payload: str | None) -> None:
-        if payload is None:  # some may have been missed
-            self._rescuer.poke()
-        elif (job_id := job_id_of(payload)) is not None:
-            self.cancel(job_id)
+    def _cancel_notified(self, _payload: str | None) -> None:
+        self._cancels.poke()  # whatever it says: anybody may notify anything
 
     def _notified(self, queue: str | None) -> None:
         if not queue:  # somebody has put jobs back; or notifications may have been missed

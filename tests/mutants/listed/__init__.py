@@ -3,6 +3,7 @@
 from tests.mutants.listed.around import AROUND
 from tests.mutants.listed.attempts import ATTEMPTS
 from tests.mutants.listed.bands import BANDS
+from tests.mutants.listed.cancels import CANCELS
 from tests.mutants.listed.claims import CLAIMS
 from tests.mutants.listed.connections import CONNECTIONS
 from tests.mutants.listed.desk import DESK
@@ -27,6 +28,7 @@ MUTANTS = (
     *OUTCOMES,
     *DESK,
     *ATTEMPTS,
+    *CANCELS,
     *STOPS,
     *RULES,
     *AROUND,

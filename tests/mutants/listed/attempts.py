@@ -259,14 +259,6 @@ ATTEMPTS = (
         (f"{_STOPPING}test_a_cancel_ends_a_running_job_promptly_with_its_checkpoint_and_the_reason",),
     ),
     Mutant(
-        "a cancel whose notification was lost",
-        "it is never noticed",
-        "worker/rescuer.py",
-        "            owner.cancel(job_id)\n",
-        "            continue\n",
-        (f"{_STOPPING}test_a_cancel_is_noticed_without_notifications_too",),
-    ),
-    Mutant(
         "a thread isn't told of a stop",
         "a def handler goes on after its cancel",
         "attempt.py",

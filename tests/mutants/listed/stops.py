@@ -38,6 +38,14 @@ STOPS = (
         (f"{_PROMISES}test_what_was_claimed_ahead_goes_back_untouched_when_the_worker_stops",),
     ),
     Mutant(
+        "others aren't told of what a stop puts back",
+        "it waits for their next poll",
+        "worker/lane.py",
+        "            self._owner.released(given_back)\n",
+        '            self._owner.released(answers.get("defer", []))\n',
+        ("tests/worker/test_given_back.py::test_what_a_stop_puts_back_is_taken_at_once_by_another_worker",),
+    ),
+    Mutant(
         "handlers aren't stopped after the grace",
         "a stop waits for ever",
         _WORKER,
@@ -140,6 +148,6 @@ STOPS = (
         _WORKER,
         "        if self._gave_back:\n            await self._wake_others()\n",
         "",
-        ("tests/worker/test_stopping.py::test_what_a_stop_gives_back_is_taken_at_once_by_another_worker",),
+        ("tests/worker/test_given_back.py::test_what_a_stop_gives_back_is_taken_at_once_by_another_worker",),
     ),
 )

@@ -98,10 +98,14 @@ class Model(Attempts, Clients):
             suspect_due=any(
                 job.suspect and job.state in _CLAIMABLE and job.due is not None and job.due <= now for job in jobs
             ),
-            cancel_requested=[job.id for job in jobs if job.cancel_requested and job.worker == worker],
             deadline_due=any(deadline <= now for deadline in deadlines),
             next_deadline_seconds=min((deadline - now for deadline in deadlines if deadline > now), default=None),
         )
+
+    def cancelling(self, worker: Any) -> list[tuple[int, int]]:
+        """cancelling.sql."""
+        self.tick()
+        return [(job.id, job.claim) for job in self.jobs.values() if job.cancel_requested and job.worker == worker]
 
     def lapsed_jobs(
         self, worker: Any, limit: int = 500, skipped: Sequence[int] = (), tx: Tx | None = None

@@ -296,10 +296,10 @@ class Process(Rescues):
                 body = self.running[job.id] = Body(self, job, worker_id)
                 self.world.add(f"{self.name} job {job.id}", body.run(), self)
 
-    def cancel(self, job_id: int) -> None:
-        """End a job whose cancellation was requested."""
+    def cancel(self, job_id: int, claim: int) -> None:
+        """End a job whose cancellation was requested during this claim."""
         body = self.running.get(job_id)
-        if body is not None:
+        if body is not None and body.job.claim == claim:
             body.stop("cancel")
 
     # --- stop

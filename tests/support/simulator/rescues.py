@@ -46,8 +46,8 @@ class Rescues:
         """Begin what was claimed."""
         raise NotImplementedError
 
-    def cancel(self, job_id: int) -> None:
-        """End a job whose cancellation was requested."""
+    def cancel(self, job_id: int, claim: int) -> None:
+        """End a job whose cancellation was requested during this claim."""
         raise NotImplementedError
 
     def _rescuer(self) -> Script:
@@ -62,8 +62,9 @@ class Rescues:
                 if world.chance.random() < 0.3:
                     expired = yield model.lapsed_leases
                 sweep = yield lambda worker_id=worker_id, expired=expired: model.sweep(worker_id, expired)
-                for job_id in sweep.cancel_requested:
-                    self.cancel(job_id)
+                requests = yield lambda worker_id=worker_id: model.cancelling(worker_id)
+                for job_id, claim in requests:
+                    self.cancel(job_id, claim)
                 for lost in sweep.lost:
                     yield from self._rescue(lost, worker_id, ever_reported=False)
                 if sweep.suspect_due and not self.is_stopping and not self.running:

@@ -284,6 +284,13 @@ class Twin(Sides):
             _answering(call, lambda rows: _swept(call.read(rows))),
             lambda _tx: _swept(self.model.sweep(worker)),
         )
+        requests = leases.cancelling(self._names, worker)
+        self._both(
+            None,
+            f"cancel requests of {self._name(worker)}",
+            _answering(requests, lambda rows: sorted(requests.read(rows))),
+            lambda _tx: sorted(self.model.cancelling(worker)),
+        )
 
     def lapsed_jobs(self, place: int, worker: UUID) -> list[LapsedJob]:
         """Lock the jobs of a worker that has no lease."""
@@ -366,7 +373,6 @@ def _swept(sweep: Any) -> tuple[Any, ...]:
         sorted(sweep.lapsed),
         sorted(sweep.lost),
         sweep.suspect_due,
-        sorted(sweep.cancel_requested),
         sweep.deadline_due,
         *next_hours,
     )

@@ -2,15 +2,15 @@
 -- clock, and those of another time line, for which nobody is to blame; cuts leases that lie further ahead than they last
 -- (the clock was set back); and answers in one row: the ids just marked; where $scans, ids that hold jobs without a lease,
 -- also those of claims that landed after the lapse; seconds until the first lease of another worker ends; whether a suspect
--- of the worker's queues is due; this worker's jobs with a cancel request; whether a job that no worker holds is past its
--- deadline, and seconds to the next deadline of such a job.
+-- of the worker's queues is due; whether a job that no worker holds is past its deadline, and seconds to the next deadline of
+-- such a job.
 -- The scan is a loose one: one probe a distinct worker, in the gaps between those that have a lease. Else it would step over
 -- the dead entries of all that these have held, which are many while somebody holds a snapshot.
 -- Ids marked just now may hold jobs, too: their jobs are seen by the next sweep.
 -- A row that somebody has spoilt stops no sweep: NaN, infinities and 1e300 seconds are no intervals, so a lease counts
 -- as one of 0 s to 36,500 days, which is what the configuration allows.
 -- Locks: the workers' rows, skipping locked ones (a renewal on its way keeps its lease). Index: jobs_held, jobs_suspect,
--- jobs_cancelling, jobs_deadline.
+-- jobs_deadline.
 with recursive lapsed as (
     update {schema}.workers set lapsed_at = clock_timestamp(), sleeping = false,
         left_at = case when timeline <> {schema}.timeline() then clock_timestamp() end
@@ -68,7 +68,6 @@ select
         where state in (0, 3, 4, 5) and scheduled_at is not null and suspect and scheduled_at <= statement_timestamp()
             and (%(queues)s::text[] is null or queue = any(%(queues)s::text[]))
     ),
-    array(select id from {schema}.jobs where cancel_requested and worker_id = %(worker)s),
     exists (select from {schema}.jobs where worker_id is null and deadline_at <= statement_timestamp()),
     (
         select extract(epoch from min(deadline_at) - clock_timestamp())::float8
