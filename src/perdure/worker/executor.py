@@ -291,7 +291,7 @@ class Executor:
             return
         if isinstance(error, asyncio.CancelledError) and reason is not None:
             verdict = rules.stopped(attempt, reason, keep_checkpoint=True)
-        elif attempt.refused:  # and yet the lease is valid: the database's clock was ahead for a moment
+        elif endings.is_refused(attempt, error):  # and yet the lease is valid: the database's clock was ahead
             verdict = rules.stopped(attempt, StopReason.LEASE_LOST, keep_checkpoint=False)
         elif isinstance(error, Asleep):
             verdict = rules.asleep(attempt, error)

@@ -10,8 +10,22 @@ from tests.mutants.listed.locks import LOCKS
 from tests.mutants.listed.outcomes import OUTCOMES
 from tests.mutants.listed.rules import RULES
 from tests.mutants.listed.stops import STOPS
+from tests.mutants.listed.suspects import SUSPECTS
 from tests.mutants.listed.writes import WRITES
 
 __all__ = ["MUTANTS"]
 
-MUTANTS = (*WRITES, *LOCKS, *LEASES, *CLAIMS, *BANDS, *CONNECTIONS, *OUTCOMES, *ATTEMPTS, *STOPS, *RULES, *AROUND)
+MUTANTS = (
+    *WRITES,
+    *LOCKS,
+    *LEASES,
+    *CLAIMS,
+    *BANDS,
+    *CONNECTIONS,
+    *OUTCOMES,
+    *ATTEMPTS,
+    *STOPS,
+    *SUSPECTS,
+    *RULES,
+    *AROUND,
+)
