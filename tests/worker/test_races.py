@@ -345,6 +345,42 @@ async def test_suspects_follow_each_other_without_waiting_for_the_next_sweep(mig
             await job_until(jobs[-1], lambda job: job.state is JobState.COMPLETED)
 
 
+async def test_suspects_for_which_no_thread_is_free_run_one_at_a_time_when_one_is(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"threads": 2})
+    go, met, running = threading.Event(), threading.Event(), 0
+
+    @app.task("busy")
+    def busy(ctx: BlockingContext[int, None]) -> None:
+        go.wait(30)
+
+    @app.task("suspect")
+    def suspect(ctx: BlockingContext[int, None]) -> None:
+        nonlocal running
+        running += 1
+        if running > 1:
+            met.set()
+        met.wait(0.2)
+        running -= 1
+
+    async with app, app.worker(), app.pool.connection() as connection:
+        for job in await busy.start_many([1, 2]):
+            await job_until(job, lambda job: job.state is JobState.RUNNING)
+        jobs = await suspect.start_many([1, 2, 3], at=timedelta(hours=1))
+        await connection.execute(
+            "update background_tasks.jobs set suspect = true, lapses = 2, scheduled_at = now() where task = 'suspect'"
+        )
+        await connection.commit()
+        async with asyncio.timeout(30):
+            claimed = "select sum(claim) >= 3 from background_tasks.jobs where task = 'suspect'"  # some again and again
+            while (await (await connection.execute(claimed)).fetchone()) != (True,):
+                await connection.commit()
+                await asyncio.sleep(0.01)
+        go.set()
+        for job in jobs:
+            await job.result(timeout=20)
+    assert not met.is_set()
+
+
 async def test_a_suspect_gets_its_run_under_load(migrated_database: str) -> None:
     app = App(migrated_database, execution={"concurrency": 2}, scheduling={"batch_size": 10})
     ran: list[int] = []

@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 __all__ = ["SUSPECTS"]
 
 _RACES = "tests/worker/test_races.py::"
+_SLOTS = "tests/worker/test_slots.py::"
 
 SUSPECTS = (
     Mutant(
@@ -32,5 +33,32 @@ SUSPECTS = (
         "any(leaf is attempt.refused for leaf in _leaves(error))",
         "error is attempt.refused",
         (f"{_RACES}test_an_attempt_is_given_back_by_what_its_refused_commit_has_raised_and_by_nothing_else",),
+    ),
+    Mutant(
+        "a suspect that waits for a slot isn't counted",
+        "suspects are hoarded, behind whatever this worker is busy with",
+        "worker/slots.py",
+        "return self._suspect is not None or any(self._is_suspect(job) for job in ahead)",
+        "return self._suspect is not None",
+        (f"{_SLOTS}test_a_suspect_that_waits_for_a_slot_leaves_no_room_for_another",),
+    ),
+    Mutant(
+        "suspects that have waited begin together",
+        "a poison job takes another suspect along",
+        "worker/slots.py",
+        "        if self._suspect is not None and job.lapses and self._is_suspect(job):",
+        "        if False:",
+        (
+            f"{_SLOTS}test_suspects_begin_one_by_one_and_nothing_else_waits_for_them",
+            f"{_RACES}test_suspects_for_which_no_thread_is_free_run_one_at_a_time_when_one_is",
+        ),
+    ),
+    Mutant(
+        "the end of a suspect isn't noticed",
+        "no other suspect ever runs in this process",
+        "worker/slots.py",
+        "        if self._suspect is attempt:\n            self._suspect = None",
+        "        pass",
+        (f"{_SLOTS}test_suspects_begin_one_by_one_and_nothing_else_waits_for_them",),
     ),
 )
