@@ -35,6 +35,24 @@ SUSPECTS = (
         (f"{_RACES}test_an_attempt_is_given_back_by_what_its_refused_commit_has_raised_and_by_nothing_else",),
     ),
     Mutant(
+        "a modification of a sleeping job",
+        "its sleep isn't known again: each attempt raises, until the job has failed",
+        "store/queries/lock.sql",
+        "state = 4 and not asleep or",
+        "state = 4 or",
+        (
+            "tests/acceptance/test_client_proceed.py::test_a_modification_of_a_sleeping_job_is_not_suspended_and_changes_nothing",
+        ),
+    ),
+    Mutant(
+        "proceed that modifies a sleeping job",
+        "its sleep isn't known again: each attempt raises, until the job has failed",
+        "store/queries/proceed.sql",
+        "found.state = 4 and not found.asleep\n",
+        "found.state = 4\n",
+        ("tests/store/test_guards.py::test_a_write_is_guarded[proceed: a modification of a sleeping job]",),
+    ),
+    Mutant(
         "a suspect that waits for a slot isn't counted",
         "suspects are hoarded, behind whatever this worker is busy with",
         "worker/slots.py",
