@@ -51,7 +51,7 @@ class NotSuspended(Generic[M, X, R, E]):
     """The job doesn't wait to be let go on; nothing was changed.
 
     Attributes:
-        job: The job; its `state` is the state that it was in.
+        job: The job; its `state` is the state that it was in: `suspended` if it is in a `ctx.sleep()`.
     """
 
     job: Job[M, X, R, E]

@@ -56,7 +56,7 @@ class Attempt:
         baseline: The stored checkpoint, encoded as this process encodes.
         stop_reason: Why it was asked to stop, once it was.
         closed: Nothing that the handler does is written any more (its outcome is decided, or it was left behind).
-        refused: Its last transaction was rolled back, since the database took its lease for lost.
+        refused: What its last transaction has raised, if the database took the lease for lost and rolled that back.
         ended: The handler has ended: what its other tasks have not begun to write isn't written any more.
         started: Whether the handler has begun.
         write_lock: See `writing`; None until something is written.
@@ -74,7 +74,7 @@ class Attempt:
     # As every attempt begins. On the class, since most attempts of short jobs change few of them.
     stop_reason: StopReason | None = None
     closed = False
-    refused = False
+    refused: LeaseLost | None = None
     ended = False
     started = False
     in_transaction = False
@@ -244,7 +244,7 @@ class Attempt:
 
     def wrote(self, entry: Persist) -> None:
         """Take note that a checkpoint is stored."""
-        self.refused = False
+        self.refused = None
         self.checkpoint += 1
         if entry.execution_metadata is not None:
             self.baseline = entry.execution_metadata

@@ -33,7 +33,7 @@ class Operating:
                 states.
             modification: Is given the job's execution metadata, typed, and returns what it is to be: another object, or
                 the same one changed. It is called with the job's row locked, so it should be quick; a query may find
-                another job, and it is called again. A running job isn't modified.
+                another job, and it is called again. A job that runs, or is in a `ctx.sleep()`, isn't modified.
             at: When: an aware datetime, or a timedelta from now by the database's clock; None and the past mean now.
 
         Returns:

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["BlockingTransaction", "Transaction"]
 
 T = TypeVar("T")
-_LEASE_LOST = "PD001"  # raised by the schema's function fence()
+# Raised by the schema's function fence(): the lease is lost; or it looks so, in an isolation that doesn't see what was
+# renewed since the transaction's beginning.
+_LEASE_LOST, _LEASE_OLD = "PD001", "PD002"
 
 
 class _Base:
@@ -88,12 +90,21 @@ class _Base:
         if isinstance(error, PoolTimeout):
             raise self._port.pool_exhausted() from error
 
-    def _lease_lost(self) -> LeaseLost:
-        self._attempt.refused = True
+    def _raise_if_fenced(self, error: psycopg.Error) -> None:
+        if error.sqlstate not in {_LEASE_LOST, _LEASE_OLD}:
+            return
         job = self._attempt.job
-        return LeaseLost(
+        message = (
             f"job {job.id}, attempt {job.attempt}: the lease was lost before the transaction's commit: rolled back"
         )
+        if error.sqlstate == _LEASE_LOST:
+            self._attempt.refused = lost = LeaseLost(message)
+            raise lost from error
+        hint = (
+            "; or it is valid, but was renewed since the transaction's first statement, which this isolation doesn't "
+            "see: keep the block shorter than execution.lease_duration, or in read committed"
+        )
+        raise LeaseLost(message + hint) from error
 
 
 class Transaction(_Base):
@@ -176,8 +187,7 @@ class Transaction(_Base):
                 return
             await self._roll_back()
             self._undo()
-            if error.sqlstate == _LEASE_LOST:
-                raise self._lease_lost() from error
+            self._raise_if_fenced(error)
             raise
         self._attempt.wrote(entry)
 
@@ -255,8 +265,7 @@ class BlockingTransaction(_Base):
                 return
             self._roll_back()
             self._undo()
-            if error.sqlstate == _LEASE_LOST:
-                raise self._lease_lost() from error
+            self._raise_if_fenced(error)
             raise
         self._attempt.wrote(entry)
 

@@ -57,6 +57,19 @@ async def test_a_modification_of_a_running_job_is_not_suspended_and_changes_noth
     )
 
 
+async def test_a_modification_of_a_sleeping_job_is_not_suspended_and_changes_nothing(task: Any, hands: Hands) -> None:
+    job = await suspended(task, hands)
+    hands.make(job, asleep=True)
+    before = hands.sql("select jobs from background_tasks.jobs")
+    for modification in (grown, fail_to_grow):
+        match await task.proceed(job.id, modification):
+            case NotSuspended(seen):
+                assert seen.state is JobState.SUSPENDED
+            case other:
+                pytest.fail(f"{other}")
+    assert hands.sql("select jobs from background_tasks.jobs") == before
+
+
 @pytest.mark.parametrize("modification", [None, grown, fail_to_grow])
 @pytest.mark.parametrize("state", [state for state in JobState if state not in {"running", "suspended"}])
 async def test_of_a_job_that_does_not_wait_the_answer_is_the_state_it_was_in(

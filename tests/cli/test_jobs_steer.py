@@ -109,6 +109,17 @@ def test_a_merge_of_jobs_that_are_not_there_or_do_not_wait_is_answered_for_each(
         ]
 
 
+def test_a_sleeping_job_remembers_a_proceed_and_isnt_merged_with(perdure_db: CommandLine, suspended: Hands) -> None:
+    suspended.sql("update background_tasks.jobs set asleep = true")
+    ended = perdure_db.inside("jobs", "proceed", "1", "--merge", '{"page": 12}', *APP)
+    said = "job 1 (orders.approve) is in a ctx.sleep(); nothing was changed\n"
+    assert (ended.code, ended.out, ended.err) == (1, "", said)
+    ended = perdure_db.inside("jobs", "proceed", "1", *APP)
+    said = "job 1 (orders.approve) is in a ctx.sleep(); it goes on as soon as it suspends\n"
+    assert (ended.code, ended.out, ended.err) == (0, said, "")
+    assert checkpoint(suspended) == (4, {"page": 0}, 0)
+
+
 # --- send ---
 
 

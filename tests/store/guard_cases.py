@@ -134,6 +134,7 @@ def _client_cases() -> list[Case]:
         Case("proceed", "a job of another task", ENOUGH["proceed"], {"task": "another"}),
         Case("proceed", "a job of the task", ENOUGH["proceed"], {"task": "task"}, written=True),
         Case("proceed", "a modification of a running job", change={"modified": True}),
+        Case("proceed", "a modification of a sleeping job", state(4, ", asleep = true"), {"modified": True}),
         Case("proceed", "a modification", ENOUGH["proceed"], {"modified": True}, written=True),
         *[
             Case(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from perdure.worker.claimer import Claimer
 from tests.support.jobs import job_until, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from perdure.store.calls import Call
 
@@ -39,6 +40,18 @@ class Unprintable:
     def __repr__(self) -> str:
         message = "no"
         raise RuntimeError(message)
+
+
+@contextlib.asynccontextmanager
+async def lapsed_for_a_moment(database: str) -> AsyncIterator[None]:
+    """Let leases be past, as the database sees it with its clock an hour on; the worker itself doesn't notice."""
+    ends = "update background_tasks.workers set lease_until = lease_until + %s * interval '1 hour'"
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(ends, [-1])
+        try:
+            yield
+        finally:
+            await connection.execute(ends, [1])
 
 
 @pytest.mark.parametrize("outcome", [Suspended, lambda: 7])
@@ -131,9 +144,6 @@ async def test_an_attempt_that_was_told_that_its_lease_is_lost_is_an_attempt_tho
 async def test_an_attempt_whose_commit_is_refused_by_a_clock_that_was_ahead_for_a_moment_spends_no_retry(
     app: App, migrated_database: str
 ) -> None:
-    # As the database sees it, with its clock an hour on; the worker itself hasn't noticed when it is set back.
-    ends = "update background_tasks.workers set lease_until = lease_until + %s * interval '1 hour'"
-
     @app.task("t")
     async def task(ctx: Context[None, Progress]) -> int:
         if ctx.attempt > 1:
@@ -141,13 +151,8 @@ async def test_an_attempt_whose_commit_is_refused_by_a_clock_that_was_ahead_for_
         ctx.execution_metadata.done = 1
         await ctx.persist()
         ctx.execution_metadata.done = 2
-        async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
-            await connection.execute(ends, [-1])
-            try:
-                async with ctx.transaction():
-                    pass
-            finally:
-                await connection.execute(ends, [1])
+        async with lapsed_for_a_moment(migrated_database), ctx.transaction():
+            pass
         return 0
 
     async with app.worker():
@@ -155,6 +160,55 @@ async def test_an_attempt_whose_commit_is_refused_by_a_clock_that_was_ahead_for_
         assert await job.result(timeout=30) == 1  # with no scheduler retry to spend, it would have failed
     assert [attempt.ending.value for attempt in await job.history()] == ["stopped", "job completed"]
     assert (await job.refresh()).retry_number == 0
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "endings"),
+    [("its leaf", ["stopped", "job completed"]), ("another error", ["job failed"])],
+)
+async def test_an_attempt_is_given_back_by_what_its_refused_commit_has_raised_and_by_nothing_else(
+    app: App, migrated_database: str, ends_with: str, endings: list[str]
+) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        if ctx.attempt > 1:
+            return
+
+        async def commit() -> None:
+            async with lapsed_for_a_moment(migrated_database), ctx.transaction():
+                pass
+
+        if ends_with == "its leaf":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(commit())
+        with pytest.raises(LeaseLost):
+            await commit()
+        raise ValueError(ends_with)
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state.is_final)
+    assert [attempt.ending.value for attempt in await job.history()] == endings
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_a_commit_whose_isolation_sees_an_old_lease_is_a_raise_like_any_other(
+    app: App, migrated_database: str, isolation: str
+) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        async with ctx.transaction() as connection:
+            await connection.execute(f"set transaction isolation level {isolation}".encode())
+            async with lapsed_for_a_moment(migrated_database):
+                await connection.execute("select")  # until its end it sees the lease as it is now
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state.is_final)
+    assert isinstance(job.error, Raised)
+    assert job.error.type == "perdure.errors.LeaseLost"
+    assert "keep the block shorter than execution.lease_duration, or in read committed" in job.error.message
+    assert [attempt.ending.value for attempt in await job.history()] == ["job failed"]
 
 
 def test_a_poke_while_a_claim_is_under_way_outlives_its_answer() -> None:
@@ -289,6 +343,42 @@ async def test_suspects_follow_each_other_without_waiting_for_the_next_sweep(mig
         async with app.worker():
             # One each longest sleep between sweeps would take three times as long as this waits.
             await job_until(jobs[-1], lambda job: job.state is JobState.COMPLETED)
+
+
+async def test_suspects_for_which_no_thread_is_free_run_one_at_a_time_when_one_is(migrated_database: str) -> None:
+    app = App(migrated_database, execution={"threads": 2})
+    go, met, running = threading.Event(), threading.Event(), 0
+
+    @app.task("busy")
+    def busy(ctx: BlockingContext[int, None]) -> None:
+        go.wait(30)
+
+    @app.task("suspect")
+    def suspect(ctx: BlockingContext[int, None]) -> None:
+        nonlocal running
+        running += 1
+        if running > 1:
+            met.set()
+        met.wait(0.2)
+        running -= 1
+
+    async with app, app.worker(), app.pool.connection() as connection:
+        for job in await busy.start_many([1, 2]):
+            await job_until(job, lambda job: job.state is JobState.RUNNING)
+        jobs = await suspect.start_many([1, 2, 3], at=timedelta(hours=1))
+        await connection.execute(
+            "update background_tasks.jobs set suspect = true, lapses = 2, scheduled_at = now() where task = 'suspect'"
+        )
+        await connection.commit()
+        async with asyncio.timeout(30):
+            claimed = "select sum(claim) >= 3 from background_tasks.jobs where task = 'suspect'"  # some again and again
+            while (await (await connection.execute(claimed)).fetchone()) != (True,):
+                await connection.commit()
+                await asyncio.sleep(0.01)
+        go.set()
+        for job in jobs:
+            await job.result(timeout=20)
+    assert not met.is_set()
 
 
 async def test_a_suspect_gets_its_run_under_load(migrated_database: str) -> None:

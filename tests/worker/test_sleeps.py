@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import psycopg
 import pytest
 
-from perdure import App, Context, JobState, Proceeded, Raised, Suspended, WokenBy
+from perdure import App, Context, JobState, NotSuspended, Proceeded, Raised, Suspended, WokenBy
 from tests.support.jobs import job_until
 
 
@@ -145,6 +145,29 @@ async def test_a_proceed_of_a_sleeping_job_is_remembered_for_its_next_suspension
         assert isinstance(await app.proceed(job.id), Proceeded)
         assert (await job.refresh()).state is JobState.SUSPENDED
         assert await job.result(timeout=10) == "proceed"
+
+
+async def test_a_sleep_is_passed_though_somebody_wanted_to_modify_the_job_meanwhile(
+    app: App, migrated_database: str
+) -> None:
+    @app.task("t")
+    async def task(ctx: Context[None, Progress]) -> int:
+        ctx.execution_metadata.done = ctx.execution_metadata.done or 1
+        await ctx.sleep(timedelta(hours=1))
+        return ctx.execution_metadata.done
+
+    async with app.worker():
+        job = await task.start()
+        await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+        answer = await task.proceed(job.id, lambda progress: replace(progress, done=7))
+        async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection:
+            await connection.execute(
+                "update background_tasks.steps set result = (result::jsonb || jsonb_build_object("
+                "'until', clock_timestamp()))::json; "
+                "update background_tasks.jobs set scheduled_at = clock_timestamp()"
+            )
+        assert await job.result(timeout=10) == 1
+    assert isinstance(answer, NotSuspended)
 
 
 async def test_a_sleep_leaves_what_woke_the_job(app: App) -> None:

@@ -11,6 +11,7 @@ from perdure import App, Context  # noqa: TC001 - the tasks' annotations are eva
 from perdure.store.claims import Claimed
 from perdure.worker.executor import Executor
 from perdure.worker.port import WorkerPort
+from tests.support.jobs import until
 
 
 def claimed(job_id: int, *, lapses: int = 0) -> Claimed:
@@ -83,6 +84,29 @@ async def test_one_suspect_runs_at_a_time(app: App) -> None:
     bench.executor.take([claimed(2, lapses=9)], bench.lease)
     assert not bench.executor.has_room_for_suspect
     await bench.end(1, 2)
+    assert bench.executor.has_room_for_suspect
+
+
+async def test_a_suspect_that_waits_for_a_slot_leaves_no_room_for_another(app: App) -> None:
+    bench = Bench(app, concurrency=1)
+    bench.executor.take([claimed(1), claimed(2, lapses=9)], bench.lease)
+    await asyncio.sleep(0)
+    assert list(bench.executor.running) == [1]
+    bench.executor.keep_slot_free(keeps=True)
+    assert bench.executor.in_hand == 2  # none is kept
+    bench.gates[1].set()
+    await bench.end(2)
+    assert bench.executor.has_room_for_suspect
+
+
+async def test_suspects_begin_one_by_one_and_nothing_else_waits_for_them(app: App) -> None:
+    bench = Bench(app, concurrency=3)
+    bench.executor.take([claimed(1, lapses=9), claimed(2, lapses=9), claimed(3, lapses=1)], bench.lease)
+    await asyncio.sleep(0)
+    assert list(bench.executor.running) == [1, 3]
+    bench.gates[1].set()
+    await until(lambda: list(bench.executor.running) == [3, 2], "the second suspect follows the first")
+    await bench.end(2, 3)
     assert bench.executor.has_room_for_suspect
 
 

@@ -306,7 +306,7 @@ def settlement(names: Names, ids: Sequence[int]) -> Call[dict[int, Settlement]]:
 
 
 def fence(names: Names, worker: UUID, entry: Persist, *, changed: bool) -> Call[bool]:
-    """Write a checkpoint as the last statement of a user's transaction, or abort that (SQLSTATE PD001)."""
+    """Write a checkpoint as the last statement of a user's transaction, or abort that (SQLSTATE PD001, PD002)."""
     parameters = {
         "worker": worker,
         "id": entry.id,

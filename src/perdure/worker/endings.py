@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from perdure.store.claims import Claimed
     from perdure.task import Task
 
-__all__ = ["OUTCOMES", "AnyOutcome", "Rules", "deadline_exceeded", "describe", "meant", "one_line"]
+__all__ = ["OUTCOMES", "AnyOutcome", "Rules", "deadline_exceeded", "describe", "is_refused", "meant", "one_line"]
 
 AnyOutcome = Completed[Any] | Suspended[Any] | Failed[Any] | Cancelled[Any]
 """What a handler may return to say more than a value."""
@@ -83,6 +83,11 @@ def meant(attempt: Attempt, error: BaseException) -> BaseException:
     if unread:
         return next((leaf for leaf in unread if leaf is attempt.unreadable), error)
     return min(sleeps, key=lambda asleep: asleep.until)
+
+
+def is_refused(attempt: Attempt, error: BaseException) -> bool:
+    """Tell whether a handler's exception is, or holds, what the last transaction has raised for the lease's sake."""
+    return attempt.refused is not None and any(leaf is attempt.refused for leaf in _leaves(error))
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -20,6 +20,7 @@ from perdure.worker import endings
 from perdure.worker.ahead import Ahead
 from perdure.worker.eager import Starter
 from perdure.worker.reading import read_payloads
+from perdure.worker.slots import Slots
 from perdure.worker.telling import Telling
 from perdure.worker.threads import Threads
 
@@ -64,43 +65,35 @@ class Executor:
 
     def __init__(self, owner: ExecutorOwner, port: Port, *, concurrency: int, threads: int) -> None:
         """Begin with nothing in hand; the port is what attempts ask."""
-        self.running: dict[int, Attempt] = {}
         self._owner = owner
         self._port = port
-        self._concurrency = concurrency
-        # A suspect waits for a slot of its own, which isn't filled with anything else.
-        self.keeps_slot_free = False
         self._ahead = Ahead()
         self._telling = Telling()
         self._threads = Threads(threads, self._fill)
+        self._slots = Slots(concurrency, self._threads, owner.rules.is_suspect)
+        self.running = self._slots.running
         self._loop = asyncio.get_running_loop()
         self._starter = Starter()
-        self._idle: asyncio.Event | None = None  # made by whoever waits for it
         # A handler that was left behind may still run: its task is kept from being collected.
         self._left_behind: set[asyncio.Task[None]] = set()
 
     @property
     def in_hand(self) -> int:
         """How many jobs are running or claimed ahead, and the slot that is kept free."""
-        return len(self.running) + len(self._ahead) + self.keeps_slot_free
+        return len(self.running) + len(self._ahead) + self._slots.keeps_one_free
 
     @property
     def has_room_for_suspect(self) -> bool:
-        """Whether a slot is free and no suspect runs."""
-        return len(self.running) < self._concurrency and not self.runs_suspect
+        """Whether a slot is free and there is no suspect here."""
+        return self._slots.has_room_for_suspect(waiting.job for waiting in self._ahead)
 
     def keep_slot_free(self, *, keeps: bool) -> None:
         """Keep a slot for a suspect; or don't any more, and fill it."""
-        keeps = keeps and not self.runs_suspect
-        if keeps != self.keeps_slot_free:
-            self.keeps_slot_free = keeps
+        keeps = keeps and not self._slots.has_suspect(waiting.job for waiting in self._ahead)
+        if keeps != self._slots.keeps_one_free:
+            self._slots.keeps_one_free = keeps
             self._loop.call_soon(self._fill)  # not now: the suspect that it was kept for may be about to begin
             self._owner.desk.wake()
-
-    @property
-    def runs_suspect(self) -> bool:
-        """Whether a suspect runs."""
-        return any(self._owner.rules.is_suspect(attempt.job) for attempt in self.running.values())
 
     @property
     def has_left_behind(self) -> bool:
@@ -113,38 +106,28 @@ class Executor:
 
     async def wait_until_idle(self) -> None:
         """Wait until no attempt runs."""
-        if self.running:
-            self._idle = asyncio.Event()
-            await self._idle.wait()
+        await self._slots.wait_until_idle()
 
     # ---- resolve and decode
 
     def take(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start claimed jobs, or keep them until a slot, and for a `def` handler a thread, is free."""
         for job in jobs:
-            if self._has_room_for(job):
+            if self._slots.have_room_for(job, self._owner.tasks):
                 self._begin(job, worker_id)
             else:
                 self._ahead.add(job, worker_id)
 
-    def _has_room_for(self, job: Claimed) -> bool:
-        if len(self.running) + self.keeps_slot_free >= self._concurrency:
-            return False
-        if self._threads.free > 0:
-            return True
-        task = self._owner.tasks.get(job.task)
-        return task is None or task.is_async
-
     def _fill(self) -> None:
-        """Start what was claimed ahead: in its order, but that nothing else waits for what waits for a thread."""
+        """Start what was claimed ahead: in its order, but nothing waits for what waits for a thread or a suspect."""
         self._ahead.begin(self._begin_waiting)
 
     def _begin_waiting(self, waiting: Waiting) -> bool | None:
-        if len(self.running) + self.keeps_slot_free >= self._concurrency:
+        if self._slots.are_taken:
             return None
         if waiting.worker_id != self._owner.worker_id:
             return True  # its lease is lost: it is rescued
-        if not self._has_room_for(waiting.job):
+        if not self._slots.have_room_for(waiting.job, self._owner.tasks):
             return False
         self._begin(waiting.job, waiting.worker_id)
         return True
@@ -186,7 +169,7 @@ class Executor:
         if job.deadline_seconds is not None and job.deadline_seconds <= 0:
             owner.desk.settle(owner.rules.stopped(attempt, StopReason.DEADLINE, keep_checkpoint=False))
             return
-        self.running[job.id] = attempt
+        self._slots.take(attempt)
         attempt.started_at_seconds = time.monotonic()
         if job.deadline_seconds is not None:
             self._arm(attempt, job.deadline_seconds, lambda: self.stop(attempt, StopReason.DEADLINE))
@@ -291,7 +274,7 @@ class Executor:
             return
         if isinstance(error, asyncio.CancelledError) and reason is not None:
             verdict = rules.stopped(attempt, reason, keep_checkpoint=True)
-        elif attempt.refused:  # and yet the lease is valid: the database's clock was ahead for a moment
+        elif endings.is_refused(attempt, error):  # and yet the lease is valid: the database's clock was ahead
             verdict = rules.stopped(attempt, StopReason.LEASE_LOST, keep_checkpoint=False)
         elif isinstance(error, Asleep):
             verdict = rules.asleep(attempt, error)
@@ -321,12 +304,10 @@ class Executor:
             job = attempt.job
             self._owner.desk.report_progress(ProgressReport(job.id, job.claim, attempt.next_progress))
             attempt.next_progress = None
-        if self.running.get(attempt.job.id) is attempt:
-            del self.running[attempt.job.id]
+        self._slots.release(attempt)
         self._owner.claimer.measure(time.monotonic() - attempt.started_at_seconds)
         self._fill()
-        if self._idle is not None and not self.running:
-            self._idle.set()
+        self._slots.tell_if_idle()
 
     # ---- stop
 

@@ -13,6 +13,7 @@ from tests.mutants.listed.looks import LOOKS
 from tests.mutants.listed.outcomes import OUTCOMES
 from tests.mutants.listed.rules import RULES
 from tests.mutants.listed.stops import STOPS
+from tests.mutants.listed.suspects import SUSPECTS
 from tests.mutants.listed.writes import WRITES
 
 __all__ = ["MUTANTS"]
@@ -30,6 +31,7 @@ MUTANTS = (
     *ATTEMPTS,
     *CANCELS,
     *STOPS,
+    *SUSPECTS,
     *RULES,
     *AROUND,
 )

@@ -236,8 +236,8 @@ ATTEMPTS = (
         "a commit that a wrong clock has refused is a raise",
         "a job fails, without any fault of its own",
         "worker/executor.py",
-        "        elif attempt.refused:",
-        "        elif attempt.refused and reason is not None:",
+        "        elif endings.is_refused(attempt, error):",
+        "        elif endings.is_refused(attempt, error) and reason is not None:",
         (
             "tests/worker/test_races.py::test_an_attempt_whose_commit_is_refused_by_a_clock_that_was_ahead_for_a_moment_spends_no_retry",
         ),

@@ -189,8 +189,8 @@ CLAIMS = (
     Mutant(
         "more runs than there are slots",
         "concurrency isn't kept to",
-        "worker/executor.py",
-        "        if len(self.running) + self.keeps_slot_free >= self._concurrency:\n            return False",
+        "worker/slots.py",
+        "        if self.are_taken:\n            return False",
         "        if len(self.running) < 0:\n            return False",
         ("tests/worker/test_slots.py::test_the_slot_that_was_kept_for_a_suspect_is_the_suspects_and_else_is_filled",),
     ),

@@ -348,8 +348,8 @@ LEASES = (
     Mutant(
         "several suspects at once",
         "a poison job takes another suspect along",
-        "worker/executor.py",
-        "return len(self.running) < self._concurrency and not self.runs_suspect",
+        "worker/slots.py",
+        "return len(self.running) < self._concurrency and not self.has_suspect(ahead)",
         "return len(self.running) < self._concurrency",
         ("tests/worker/test_slots.py::test_one_suspect_runs_at_a_time",),
     ),

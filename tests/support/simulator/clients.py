@@ -65,9 +65,9 @@ class Clients(Tables):
         if "proceed running" in self.broken and job.state == RUNNING:
             return False
         may = (
-            job.state == 4
+            (job.state == 4 and not job.asleep)
             or (job.state == 5 and job.due is not None and job.due > due)
-            or (job.state == RUNNING and data is None)
+            or (remembers and data is None)
         )
         if not may or (checkpoint is not None and job.checkpoint != checkpoint):
             return False

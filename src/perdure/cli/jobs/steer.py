@@ -11,6 +11,7 @@ from perdure.answers import (
     CancelRequested,
     JobNotFound,
     ModificationFailed,
+    NotSuspended,
     Proceeded,
     Retried,
     Sent,
@@ -63,7 +64,8 @@ def proceed(
     """Let suspended jobs go on, now or at a time. A running one goes on as soon as it suspends.
 
     With --merge the execution metadata is changed first (JSON merge patch, RFC 7396), under the job's lock; not that of
-    a running job. With --app the result is checked against the task's type; without the code it takes --unchecked.
+    a job that runs or is in a ctx.sleep(). With --app the result is checked against the task's type; without the code
+    it takes --unchecked.
 
     Exits with 1 when one of the jobs isn't there, doesn't wait for that, or can't be changed so.
 
@@ -228,9 +230,11 @@ def _in_words(job_id: int, answer: Any) -> str:
 
 
 def _what_became(answer: Any, state: JobState) -> str:
+    is_asleep = isinstance(answer, Proceeded | NotSuspended) and state is JobState.SUSPENDED
+    here = "in a ctx.sleep()" if is_asleep else str(state)
     match answer:
-        case Proceeded() if state is JobState.RUNNING:
-            return "is running; it goes on as soon as it suspends"
+        case Proceeded() if is_asleep or state is JobState.RUNNING:
+            return f"is {here}; it goes on as soon as it suspends"
         case Proceeded():
             return f"was let go on; it is {state} now"
         case Retried():
@@ -240,4 +244,4 @@ def _what_became(answer: Any, state: JobState) -> str:
         case CancelRequested():
             return f"is {state}; it will be cancelled when its attempt ends"
         case _:
-            return f"is {state}; nothing was changed"
+            return f"is {here}; nothing was changed"

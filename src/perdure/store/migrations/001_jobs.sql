@@ -293,7 +293,9 @@ begin
                 and timeline = timeline()
         );
     if not found then
-        raise exception 'the lease of this attempt is lost' using errcode = 'PD001';
+        -- In another isolation the lease is seen as it was at the transaction's beginning: it may be valid all the same.
+        raise exception 'the lease of this attempt is lost' using errcode =
+            case when current_setting('transaction_isolation') like 'read %' then 'PD001' else 'PD002' end;
     end if;
     return true;
 end

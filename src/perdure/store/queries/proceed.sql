@@ -1,5 +1,6 @@
 -- Let one job go on: a suspended one is due (now, or then); a running one, and one that sleeps in `ctx.sleep()`, remember
--- it for their next suspension; one that was let go on for later may be brought forward. With payloads, under the lock of lock.sql, these are stored with it; then a running one is left.
+-- it for their next suspension; one that was let go on for later may be brought forward. With payloads, under the lock of
+-- lock.sql, these are stored with it; then one that would remember it is left: its handler goes on from what it has.
 -- Answers whether it goes on, and with the job as it is now; with no row when it isn't live, or of another task.
 -- Guard: the state, under the row's lock; with payloads the checkpoint that they were made of, too. The lock is taken
 -- first, so that what is answered is what was decided by. Index: jobs_pkey. Locks: the job's row.
@@ -28,9 +29,9 @@ with found as materialized (
         version = coalesce(%(version)s::int, found.version)
     from found, due
     where jobs.id = found.id
-        and (found.state = 4
+        and (found.state = 4 and not found.asleep
             or found.state = 5 and found.scheduled_at > due.due_at
-            or found.state = 2 and %(execution_metadata)s::jsonb is null)
+            or found.remembers and %(execution_metadata)s::jsonb is null)
         and (%(checkpoint)s::int is null or found.checkpoint = %(checkpoint)s::int)
     returning jobs.*
 )
