@@ -15,7 +15,7 @@ import psycopg
 
 from perdure.failpoints import reach_each
 from perdure.store import claims, direct, leases
-from perdure.store.claims import EVERYWHERE
+from perdure.store.claims import EVERYWHERE, Claimed, Claims, Front
 from perdure.store.links import cut, cut_after
 from perdure.store.refusals import is_refusal
 from perdure.store.sessions import WorkerConnection
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.store.calls import Call
-    from perdure.store.claims import Claimed, Claims, Front
     from perdure.store.sql import Names
     from perdure.worker.claimer import Claimer
     from perdure.worker.condition import Condition
