@@ -216,7 +216,9 @@ async def test_what_is_deferred_is_found_by_a_claim_that_doesnt_look_everywhere(
         return ctx.metadata
 
     async with app.worker() as worker:
+        await until(lambda: worker._listener.is_listening, "it has looked for what was notified before")
         await (await task.start(1)).result(timeout=10)
+        await until(lambda: not worker.desk.is_looking, "no look everywhere is under way")
         floors, now_seconds = worker.claimer.floors, asyncio.get_running_loop().time()
         floors._everywhere_at_seconds = now_seconds + 1000
         job = await task.start(7, at=timedelta(hours=1))
