@@ -69,6 +69,20 @@ async def test_both_ways_give_the_same_answer(connection: psycopg.AsyncConnectio
         assert calls.run_blocking(blocking, _answer()) == [by_cursor]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_refusal_of_the_transactions_end_is_raised_and_nothing_is_left_of_it(
+    connection: psycopg.AsyncConnection[Any], count: int
+) -> None:
+    await connection.execute("create table once (n int unique deferrable initially deferred)")
+    await connection.execute("insert into once values (1)")
+    asked = [*[_call(b"select 1")] * (count - 1), _call(b"insert into once values (%(n)s::int) returning n", n=1)]
+    for _ in range(2):  # to be prepared, then prepared
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            await (direct.run(connection, *asked) if count == 1 else direct.run_all(connection, asked, lambda: None))
+        assert await direct.run(connection, _call(b"select count(*) from once")) == [(1,)]
+        assert await direct.run_all(connection, [_call(b"select 2"), _call(b"select 3")], list) == [[(2,)], [(3,)]]
+
+
 async def test_many_calls_are_one_transaction_and_answered_in_their_order(
     connection: psycopg.AsyncConnection[Any],
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -14,9 +14,12 @@ from perdure import App, Context, JobState, Raised, Suspended
 from perdure.errors import PayloadRefused
 from perdure.store import calls, claims, leases
 from tests.support.jobs import job_until, until
+from tests.support.migrated import migrate_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.support.cluster import Cluster
 
 
 @dataclass
@@ -64,6 +67,39 @@ async def test_a_refused_result_fails_its_job_alone(app: App, refuse: Callable[.
     error = jobs[13].error
     assert isinstance(error, Raised)
     assert "the outcome can't be stored: the database refuses it: thirteen is refused" in error.message
+
+
+async def fill_notifications(connection: psycopg.AsyncConnection[Any]) -> None:
+    while True:
+        await connection.execute("select pg_notify('something', repeat('x', 7000) || clock_timestamp())")
+
+
+async def test_a_full_queue_of_notifications_fails_no_job(
+    new_cluster: Callable[..., Cluster], caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = new_cluster(settings={"max_notify_queue_pages": "64"})
+    dsn = cluster.dsn(cluster.create_database())
+    migrate_database(dsn)
+    app = App(dsn)
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> int:
+        return ctx.attempt
+
+    async with app, await psycopg.AsyncConnection.connect(dsn) as listener:
+        job = await task.start()
+        await listener.execute("update background_tasks.jobs set awaited = true")  # so its end is notified
+        await listener.execute("listen something")
+        await listener.commit()
+        await listener.execute("select")  # it reads no notification before it ends its transaction
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as other:
+            with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+                await fill_notifications(other)
+        async with app.worker():
+            await until(lambda: "the database refuses to work: ProgramLimitExceeded" in caplog.text, "it is noticed")
+            await listener.close()
+            assert await job.result(timeout=30) == 1
+    assert "can't be stored" not in caplog.text
 
 
 async def test_a_refused_checkpoint_raises_in_its_handler_alone(app: App, refuse: Callable[..., None]) -> None:

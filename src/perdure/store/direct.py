@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection, BaseConnection, Connection, abc
     from psycopg.abc import PQGen
-    from psycopg.pq.abc import PGresult
+    from psycopg.pq.abc import PGconn, PGresult
 
     from perdure.store.calls import Call
 
@@ -196,6 +196,7 @@ def _execute_all(
     pgconn.pipeline_sync()
     yield from generators.send(pgconn)
     answers: list[PGresult] = []
+    refused: list[PGresult] = []
     for place in range(places):
         results = yield from generators.fetch_many(pgconn)
         if not results:
@@ -205,14 +206,24 @@ def _execute_all(
             statement, name = new[place]
             names[statement] = name  # even if what follows fails
     else:
-        yield from generators.fetch_many(pgconn)  # the end
+        refused = yield from _fetch_end(pgconn)
         pgconn.exit_pipeline_mode()
-    for result in answers:
+    for result in (*answers, *refused):
         _check([result])
     if len(answers) < places:
         message = "the connection was lost before everything was answered"
         raise OperationalError(message)
     return [_rows(connection, result) for place, result in enumerate(answers) if place not in new]
+
+
+def _fetch_end(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """Fetch the answer to the transaction's end, and return why it is refused: notifications are sent by it."""
+    refused: list[PGresult] = []
+    while results := (yield from generators.fetch_many(pgconn)):
+        if results[-1].status == ExecStatus.PIPELINE_SYNC:
+            break
+        refused += results
+    return refused
 
 
 def _known(connection: BaseConnection[Any]) -> _Known:

@@ -28,6 +28,7 @@ __all__ = [
     "heal_bands",
     "lapsed_jobs",
     "loss",
+    "make_notification_room",
     "register",
     "remove",
     "renew",
@@ -219,6 +220,11 @@ def expire(names: Names, *, error: bytes, last_error: bytes, limit: int, stepped
 def wake(names: Names) -> Call[None]:
     """Wake all workers that listen."""
     return Call(names.statements["notify"], {"channel": names.work_channel, "payload": ""}, lambda _rows: None)
+
+
+def make_notification_room(names: Names) -> Call[None]:
+    """Let the server find out what of its full queue of notifications is read."""
+    return Call(names.statements["notification_room"], {}, lambda _rows: None)
 
 
 def lapsed_jobs(names: Names, worker: UUID, *, limit: int, skipped: Sequence[int] = ()) -> Call[list[LapsedJob]]:

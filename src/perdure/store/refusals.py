@@ -11,18 +11,26 @@ import psycopg
 
 from perdure.config.dsn import hide_passwords
 
-__all__ = ["for_log", "is_refusal", "reason"]
+__all__ = ["for_log", "is_full_queue", "is_refusal", "reason"]
 
 # Cardinality, data, integrity, program limits, errors that PL/pgSQL raises, internal errors: the same entry meets them
 # again. All other classes come and go with the server's state: resources, locks, shutdowns, rights, a standby.
 _REFUSALS: Final = ("21", "22", "23", "54", "P0", "XX")
+# But a full queue of notifications has the number of a program limit. Where in the server it comes from tells: what it
+# says is translated.
+_NOTIFICATIONS: Final = "async.c"
 
 
 def is_refusal(error: psycopg.Error) -> bool:
     """Tell whether the database refuses what it was given, whenever it is given it."""
     if error.sqlstate is None:  # psycopg itself: it can't send or read a value
         return isinstance(error, psycopg.DataError | psycopg.ProgrammingError)
-    return error.sqlstate.startswith(_REFUSALS)
+    return error.sqlstate.startswith(_REFUSALS) and not is_full_queue(error)
+
+
+def is_full_queue(error: psycopg.Error) -> bool:
+    """Tell whether no notification can be sent for now: somebody listens, and stays in a transaction."""
+    return error.sqlstate == "54000" and (error.diag.source_file or "").endswith(_NOTIFICATIONS)
 
 
 def reason(error: BaseException) -> str:

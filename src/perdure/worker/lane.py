@@ -23,7 +23,7 @@ from perdure.store.settles import Released
 from perdure.worker.batch import Batch
 from perdure.worker.inquiry import inquire, written
 from perdure.worker.looks import Looks
-from perdure.worker.poison import condemn
+from perdure.worker.poison import condemn, let_heal
 from perdure.worker.sending import written_by
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class Lane:
             self._desk.return_batch(batch)
             self._was_refused = True
             self._owner.condition.failed(self.name, error)
-            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+            await let_heal(error, self._connection, self._owner.names)
             return
         parts = batch.singly()
         if len(parts) == 1 and is_alone:

@@ -6,26 +6,32 @@ server's, a constraint or a trigger that somebody has added.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import random
 from typing import TYPE_CHECKING, Final
+
+import psycopg
 
 from perdure.core.decide import FRESH, Fail, Limits
 from perdure.core.failure import Raised, encode_raised
 from perdure.core.retry import RetryPolicy
 from perdure.errors import PayloadRefused
-from perdure.store.refusals import for_log, reason
+from perdure.store import calls, leases
+from perdure.store.refusals import for_log, is_full_queue, reason
 from perdure.store.settles import Deferral
 from perdure.worker.endings import one_line
 from perdure.worker.verdict import Verdict
 
 if TYPE_CHECKING:
-    import psycopg
-
+    from perdure.store.sessions import WorkerConnection
     from perdure.store.settles import Finish, Release
+    from perdure.store.sql import Names
     from perdure.worker.batch import Batch
     from perdure.worker.desk import Desk
 
-__all__ = ["condemn"]
+__all__ = ["condemn", "let_heal"]
 
 _log = logging.getLogger("perdure.worker")
 _NO_RETRIES: Final = Limits(RetryPolicy(0, (), 0), max_lapses=1)
@@ -52,6 +58,14 @@ def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
         else:
             _log.error("job %d: the outcome can't be stored: %s", entry.id, for_log(error))
             _fail(entry, f"the outcome can't be stored: {message}", desk, type(error).__name__)
+
+
+async def let_heal(error: psycopg.Error, connection: WorkerConnection | None, names: Names) -> None:
+    """Wait for a moment, when the trouble is the server's; and do what helps it, where something does."""
+    await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
+    if connection is not None and is_full_queue(error):
+        with contextlib.suppress(psycopg.Error):
+            await calls.run(connection, leases.make_notification_room(names))
 
 
 def _fail(entry: Finish | Release, message: str, desk: Desk, kind: str) -> None:

@@ -188,7 +188,7 @@ OUTCOMES = (
         "an error in an exchange is passed over",
         "what wasn't written is told as written",
         "store/direct.py",
-        "    for result in answers:\n        _check([result])\n",
+        "    for result in (*answers, *refused):\n        _check([result])\n",
         "",
         ("tests/store/test_direct.py::test_an_error_undoes_what_was_sent_with_it",),
     ),
