@@ -370,10 +370,9 @@ class Lane:
         open_ids = {entry.id for entry in unwritten.settles}
         desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
         if batch.put_backs or batch.deferrals:
-            given_back = [Released(job_id, None) for job_id in answers.get("put back", ())]  # not to be begun here now
-            given_back += answers.get("defer", ())
-            self._owner.released(given_back)
-            returned = {entry.id for entry in given_back}
+            given = [*(Released(job_id, None) for job_id in answers.get("put back", ())), *answers.get("defer", ())]
+            self._owner.released(given)  # for this worker what it has put back isn't due at once
+            returned = {entry.id for entry in given}
             desk.returned(returned)
             if batch.put_backs:
                 self._claimer.floors.look_everywhere()  # they are at their old places
