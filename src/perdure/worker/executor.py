@@ -307,7 +307,8 @@ class Executor:
         self._slots.release(attempt)
         self._owner.claimer.measure(time.monotonic() - attempt.started_at_seconds)
         self._fill()
-        self._slots.tell_if_idle()
+        if self._slots.idle is not None:
+            self._slots.tell_if_idle()
 
     # ---- stop
 

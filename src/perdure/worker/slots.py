@@ -22,6 +22,7 @@ class Slots:
     Attributes:
         running: The running attempts, by their jobs.
         keeps_one_free: Whether a suspect waits for a slot of its own, which isn't filled with anything else.
+        idle: Set when no attempt runs any more; made by whoever waits for it.
     """
 
     def __init__(self, concurrency: int, threads: Threads, is_suspect: Callable[[Claimed], bool]) -> None:
@@ -32,7 +33,7 @@ class Slots:
         self._concurrency = concurrency
         self._threads = threads
         self._is_suspect = is_suspect
-        self._idle: asyncio.Event | None = None  # made by whoever waits for it
+        self.idle: asyncio.Event | None = None
 
     @property
     def are_taken(self) -> bool:
@@ -49,7 +50,7 @@ class Slots:
 
     def have_room_for(self, job: Claimed, tasks: Mapping[str, Task[Any, Any, Any, Any]]) -> bool:
         """Whether a job may begin now."""
-        if self.are_taken:
+        if len(self.running) + self.keeps_one_free >= self._concurrency:
             return False
         # However they have come here: claimed while another one waited, or by other settings than this process has.
         if self._suspect is not None and job.lapses and self._is_suspect(job):
@@ -75,11 +76,11 @@ class Slots:
 
     def tell_if_idle(self) -> None:
         """Tell whoever waits for it when no attempt runs."""
-        if self._idle is not None and not self.running:
-            self._idle.set()
+        if self.idle is not None and not self.running:
+            self.idle.set()
 
     async def wait_until_idle(self) -> None:
         """Wait until no attempt runs."""
         if self.running:
-            self._idle = asyncio.Event()
-            await self._idle.wait()
+            self.idle = asyncio.Event()
+            await self.idle.wait()

@@ -190,7 +190,7 @@ CLAIMS = (
         "more runs than there are slots",
         "concurrency isn't kept to",
         "worker/slots.py",
-        "        if self.are_taken:\n            return False",
+        "        if len(self.running) + self.keeps_one_free >= self._concurrency:\n            return False",
         "        if len(self.running) < 0:\n            return False",
         ("tests/worker/test_slots.py::test_the_slot_that_was_kept_for_a_suspect_is_the_suspects_and_else_is_filled",),
     ),
