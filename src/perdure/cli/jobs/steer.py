@@ -229,8 +229,12 @@ def _in_words(job_id: int, answer: Any) -> str:
             return f"job {job_id} ({job.name}) " + _what_became(answer, job.state)
 
 
+def _is_asleep(answer: Any, state: JobState) -> bool:
+    return state is JobState.SUSPENDED and isinstance(answer, Proceeded | NotSuspended)
+
+
 def _what_became(answer: Any, state: JobState) -> str:
-    is_asleep = isinstance(answer, Proceeded | NotSuspended) and state is JobState.SUSPENDED
+    is_asleep = _is_asleep(answer, state)
     here = "in a ctx.sleep()" if is_asleep else str(state)
     match answer:
         case Proceeded() if is_asleep or state is JobState.RUNNING:
