@@ -124,6 +124,24 @@ async def test_of_looks_that_may_take_long_one_is_under_way_at_a_time() -> None:
         task.cancel()
 
 
+async def test_looks_and_questions_go_by_turns() -> None:
+    desk = Desk()
+
+    async def work(_connection: object) -> None: ...
+
+    tasks = [asyncio.create_task(do(work, what="it")) for do in (desk.look, desk.look, desk.run, desk.run)]
+    await asyncio.sleep(0)  # they come in
+    kinds: list[bool] = []
+    while (errand := desk.next_errand()) is not None:
+        kinds.append(errand.is_look)
+        if errand.is_look:
+            desk.looked()
+    assert kinds == [True, False, True, False]
+    desk.close()
+    for task in tasks:
+        task.cancel()
+
+
 async def test_a_lane_that_sleeps_takes_the_look_that_waits_for_anothers_end() -> None:
     desk = Desk()
 

@@ -78,6 +78,7 @@ class Desk:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self.is_closed = False
         self.is_looking = False
+        self._looked_last = False
 
     @property
     def is_empty(self) -> bool:
@@ -195,9 +196,11 @@ class Desk:
 
     def next_errand(self) -> Errand | None:
         """Take what is to be done beside the exchanges, if anything may be done now; a look is under way from here."""
-        if self._looks and not self.is_looking:  # first: jobs' questions may never end, and looks are seldom
-            self.is_looking = True
+        # By turns: jobs' questions may never end, and looks that are refused are made again and again.
+        if self._looks and not self.is_looking and not (self._errands and self._looked_last):
+            self.is_looking = self._looked_last = True
             return self._looks.popleft()
+        self._looked_last = False
         return self._errands.popleft() if self._errands else None
 
     def looked(self) -> None:

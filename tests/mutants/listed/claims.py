@@ -104,8 +104,8 @@ CLAIMS = (
         "two looks at once",
         "under a held snapshot both lanes step over dead rows, and jobs wait for seconds",
         "worker/desk.py",
-        "        if self._looks and not self.is_looking:",
-        "        if self._looks:",
+        "        if self._looks and not self.is_looking and",
+        "        if self._looks and",
         (f"{_CLAIMING}test_looks_that_take_long_leave_a_lane_to_the_jobs",),
     ),
     Mutant(

@@ -73,12 +73,20 @@ DESK = (
         "jobs' questions go before looks",
         "as long as handlers ask, no worker's loss is found, no stray and no queue",
         "worker/desk.py",
-        "        if self._looks and not self.is_looking:  # first",
-        "        if self._looks and not self.is_looking and not self._errands:  # first",
+        "not self.is_looking and not (self._errands and self._looked_last)",
+        "not self.is_looking and not self._errands",
         (
             "tests/worker/test_questions.py::test_questions_that_never_end_hold_up_no_rescue",
             f"{_DESK}test_of_looks_that_may_take_long_one_is_under_way_at_a_time",
         ),
+    ),
+    Mutant(
+        "looks go before jobs' questions, always",
+        "while they are refused, and made again, nobody is answered",
+        "worker/desk.py",
+        "not self.is_looking and not (self._errands and self._looked_last)",
+        "not self.is_looking",
+        (f"{_DESK}test_looks_and_questions_go_by_turns",),
     ),
     Mutant(
         "jobs whose outcome was on its way aren't among what was lost with a lease",
