@@ -12,7 +12,6 @@ import pytest_asyncio
 
 from perdure import App, Context  # noqa: TC001 - a task's annotation is evaluated
 from perdure.store import calls, leases
-from perdure.store.calls import Call
 from perdure.worker import reporting
 from perdure.worker.rescuer import rescue
 from perdure.worker.seldom import Seldom
@@ -118,32 +117,6 @@ async def test_a_worker_that_is_back_takes_back_what_was_counted_for_jobs_whose_
         while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
             await asyncio.sleep(0.01)
     await asyncio.wait_for(scene.again.wait(), 15)
-
-
-async def test_a_worker_that_is_back_takes_back_the_lapse_of_a_job_whose_row_is_locked_as_soon_as_it_isnt(
-    scene: Scene, migrated_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker, names, table = scene.worker, scene.worker.names, scene.table
-    lost, other = worker.worker_id, uuid.uuid4()
-    assert lost is not None
-    tried, forgive = asyncio.Event(), leases.forgive
-
-    def noted(*arguments: Any) -> Call[int]:
-        call = forgive(*arguments)
-        return Call(call.statement, call.parameters, lambda rows: (tried.set(), call.read(rows))[1])
-
-    monkeypatch.setattr(leases, "forgive", noted)
-    worker.claimer.open = False  # until it has another lease
-    await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
-    await rescue(table, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
-    assert await scene.lapses() == 1
-    async with await psycopg.AsyncConnection.connect(migrated_database) as holder:
-        await holder.execute("select from background_tasks.jobs where id = %s for update", [scene.job.id])
-        worker._heartbeat.hurry()
-        await asyncio.wait_for(tried.wait(), 15)
-    async with asyncio.timeout(15):
-        while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
-            await asyncio.sleep(0.01)
 
 
 async def test_what_a_worker_that_is_back_has_rescued_is_found_though_its_claims_have_passed_its_place_by(

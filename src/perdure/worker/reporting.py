@@ -18,7 +18,7 @@ from perdure.worker.rescuer import rescue
 from perdure.worker.seldom import Seldom
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from psycopg import AsyncConnection
@@ -45,20 +45,11 @@ async def report_again(worker: Worker, worker_id: UUID) -> None:
         rescue_own = functools.partial(rescue, names=names, lost=lost, holder=worker_id, limits_of=worker.limits_of)
         await _on_lane(worker, functools.partial(rescue_own, ever_reported=True, seldom=Seldom()))
         if ids:
-            await _forgive(worker, lost, ids)
+            await _on_lane(worker, functools.partial(calls.run, call=leases.forgive(names, lost, ids)))
         worker.claimer.look_everywhere()  # they are at their old places, which claims may have passed by already
         worker.lost.pop(lost, None)
     worker.wake()
     await _revive(worker)
-
-
-async def _forgive(worker: Worker, lost: UUID, ids: Sequence[int]) -> None:
-    """Take back what others have counted. Bounded: whoever has a row locked may do so for long."""
-    forgive = leases.forgive(worker.names, lost, ids)
-    for _ in range(_LOOKS):
-        if not await _on_lane(worker, functools.partial(calls.run, call=forgive)):
-            return
-        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 async def _revive(worker: Worker) -> None:

@@ -303,16 +303,6 @@ LEASES = (
         ("tests/worker/test_reporting.py::test_a_worker_that_is_back_takes_back_what_others_have_counted_meanwhile",),
     ),
     Mutant(
-        "a lapse whose row is locked isn't taken back",
-        "a worker that is alive is blamed for good",
-        "worker/reporting.py",
-        "        if not await _on_lane(worker, functools.partial(calls.run, call=forgive)):\n            return\n",
-        "        await _on_lane(worker, functools.partial(calls.run, call=forgive))\n        return\n",
-        (
-            "tests/worker/test_reporting.py::test_a_worker_that_is_back_takes_back_the_lapse_of_a_job_whose_row_is_locked_as_soon_as_it_isnt",
-        ),
-    ),
-    Mutant(
         "a lapse that counts whatever was persisted",
         "a job that gets further each time fails for its workers",
         "core/decide.py",
