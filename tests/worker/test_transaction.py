@@ -284,11 +284,13 @@ async def test_a_frozen_block_holds_locks_no_longer_than_a_lease(app: App) -> No
             row = await (await connection.execute("show idle_in_transaction_session_timeout")).fetchone()
             assert row is not None
             inside = row[0]
-        async with ctx.transaction() as connection:
-            pass
-        row = await (await connection.execute("show idle_in_transaction_session_timeout")).fetchone()
-        assert row is not None
-        return f"{inside} {row[0]}"
+            pid = connection.info.backend_pid
+        while True:  # until the pool lends the same one again; outside of it, it isn't ours
+            async with app.pool.connection() as connection:
+                row = await (await connection.execute("show idle_in_transaction_session_timeout")).fetchone()
+                if connection.info.backend_pid == pid:
+                    assert row is not None
+                    return f"{inside} {row[0]}"
 
     async with app.worker():
         assert await (await task.start()).result(timeout=10) == "30s 0"
