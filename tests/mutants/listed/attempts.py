@@ -239,7 +239,7 @@ ATTEMPTS = (
         "        elif endings.is_refused(attempt, error):",
         "        elif endings.is_refused(attempt, error) and reason is not None:",
         (
-            "tests/worker/test_races.py::test_an_attempt_whose_commit_is_refused_by_a_clock_that_was_ahead_for_a_moment_spends_no_retry",
+            "tests/worker/test_refused_commits.py::test_an_attempt_whose_commit_is_refused_by_a_clock_that_was_ahead_for_a_moment_spends_no_retry",
         ),
     ),
     Mutant(

@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 __all__ = ["SUSPECTS"]
 
 _RACES = "tests/worker/test_races.py::"
+_REFUSED = "tests/worker/test_refused_commits.py::"
 _SLOTS = "tests/worker/test_slots.py::"
 
 SUSPECTS = (
@@ -16,7 +17,7 @@ SUSPECTS = (
         "store/migrations/001_jobs.sql",
         "case when current_setting('transaction_isolation') like 'read %' then 'PD001' else 'PD002' end",
         "'PD001'",
-        (f"{_RACES}test_a_commit_whose_isolation_sees_an_old_lease_is_a_raise_like_any_other",),
+        (f"{_REFUSED}test_a_commit_whose_isolation_sees_an_old_lease_is_a_raise_like_any_other",),
     ),
     Mutant(
         "whatever comes after a refused commit gives the job back",
@@ -24,7 +25,7 @@ SUSPECTS = (
         "worker/endings.py",
         "    return attempt.refused is not None and any(leaf is attempt.refused for leaf in _leaves(error))",
         "    return attempt.refused is not None",
-        (f"{_RACES}test_an_attempt_is_given_back_by_what_its_refused_commit_has_raised_and_by_nothing_else",),
+        (f"{_REFUSED}test_an_attempt_is_given_back_by_what_its_refused_commit_has_raised_and_by_nothing_else",),
     ),
     Mutant(
         "a refused commit in a task group is a raise",
@@ -32,7 +33,7 @@ SUSPECTS = (
         "worker/endings.py",
         "any(leaf is attempt.refused for leaf in _leaves(error))",
         "error is attempt.refused",
-        (f"{_RACES}test_an_attempt_is_given_back_by_what_its_refused_commit_has_raised_and_by_nothing_else",),
+        (f"{_REFUSED}test_an_attempt_is_given_back_by_what_its_refused_commit_has_raised_and_by_nothing_else",),
     ),
     Mutant(
         "a full queue of notifications is a refusal",
