@@ -1,12 +1,16 @@
-"""The search for strays by itself: what it lets go, and what may be on its way here."""
+"""The search for strays: what it lets go, what may be on its way here, and how often it looks."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from perdure import App, Context
+from perdure.store import calls
 from perdure.store.leases import Stray
 from perdure.store.settles import Finish, PutBack
 from perdure.store.sql import names_of
@@ -14,6 +18,10 @@ from perdure.worker.strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import psycopg
+
+    from perdure.store.calls import Call
 
 STRAY = Stray(7, 1, 0, cancel_requested=False)
 
@@ -86,3 +94,57 @@ async def test_a_job_that_came_here_during_the_look_is_no_stray() -> None:
     worker.during_the_look = lambda: worker.known.add(7)
     await strays.run_once()
     assert worker.let_go == []
+
+
+async def test_a_job_that_came_here_and_ended_during_the_look_is_no_stray() -> None:
+    worker = Worker()
+    strays = Strays(cast("Any", worker))
+    strays.arrived([cast("Any", worker.stray)])  # no look is under way: it says nothing
+    await strays.run_once()
+    worker.during_the_look = lambda: strays.arrived([cast("Any", worker.stray)])
+    await strays.run_once()
+    assert worker.let_go == []
+
+
+async def test_a_look_that_takes_claims_for_strays_isnt_repeated_at_once() -> None:
+    worker = Worker()
+    strays = Strays(cast("Any", worker))
+    again_seconds = await strays.run_once()
+    worker.during_the_look = lambda: strays.arrived([cast("Any", worker.stray)])
+    assert again_seconds < 1 < worker.lease_seconds / 3 == await strays.run_once()
+
+
+async def test_a_busy_worker_seldom_searches_for_strays(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking, running, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    sights: list[list[Stray]] = []
+    rests_seconds: asyncio.Queue[float] = asyncio.Queue()
+    run_once = Strays.run_once
+
+    async def look_long(connection: psycopg.AsyncConnection[Any], call: Call[list[Stray]]) -> list[Stray]:
+        looking.set()
+        await running.wait()
+        sights.append(await calls.run(connection, call))
+        ended.set()
+        await job.result(timeout=30)
+        return sights[-1]
+
+    async def remember_rest(strays: Strays) -> float:
+        rest_seconds = await run_once(strays)
+        if sights:
+            rests_seconds.put_nowait(rest_seconds)
+        return rest_seconds
+
+    @app.task("job")
+    async def task(ctx: Context[None, None]) -> None:
+        running.set()
+        await ended.wait()
+
+    monkeypatch.setattr("perdure.worker.strays.calls", SimpleNamespace(run=look_long))
+    monkeypatch.setattr(Strays, "run_once", remember_rest)
+    async with app.worker() as worker:
+        worker.claims_uncertain()  # else the first look comes after a third of the lease
+        await asyncio.wait_for(looking.wait(), 30)
+        job = await task.start(None)
+        await job.result(timeout=30)
+        assert await rests_seconds.get() >= worker.lease_seconds / 3
+        assert [stray.id for stray in sights[0]] == [job.id]

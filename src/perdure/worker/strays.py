@@ -18,9 +18,10 @@ from perdure.worker.pace import rest_seconds
 from perdure.worker.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
+    from perdure.store.claims import Claimed
     from perdure.store.leases import Stray
     from perdure.store.sql import Names
     from perdure.worker.desk import Desk
@@ -62,6 +63,12 @@ class Strays(Service):
         super().__init__()
         self._owner = owner
         self._seen: dict[Stray, float] = {}
+        self._arrived: set[int] | None = None
+
+    def arrived(self, jobs: Iterable[Claimed]) -> None:
+        """These are in hand: a look that is under way doesn't take them for strays, though they may have ended by then."""
+        if self._arrived is not None:
+            self._arrived.update(job.id for job in jobs)
 
     async def run_once(self) -> float:
         """Look once; put back what was seen before."""
@@ -71,14 +78,7 @@ class Strays(Service):
             self._seen.clear()
             return owner.lease_seconds / 3
         looked_at_seconds = asyncio.get_running_loop().time()
-        known = sorted({*owner.executor.known_ids(), *owner.desk.ids()})
-        call = leases.strays(owner.names, worker_id, known)
-        found: list[Stray]
-        found, took_seconds = await owner.desk.look(
-            lambda connection: calls.run(connection, call), what="search for strays"
-        )
-        known_now = {*owner.executor.known_ids(), *owner.desk.ids()}
-        strays = [stray for stray in found if stray.id not in known_now]
+        strays, took_seconds = await self._look(worker_id)
         for stray in strays:
             first_seen_at_seconds = self._seen.get(stray)
             if first_seen_at_seconds is not None and self._none_under_way_since(first_seen_at_seconds):
@@ -87,6 +87,24 @@ class Strays(Service):
         if strays:
             return _AGAIN_SECONDS
         return rest_seconds(took_seconds, least=owner.lease_seconds / 3, most=_LONGEST_SLEEP_SECONDS)
+
+    async def _look(self, worker_id: UUID) -> tuple[list[Stray], float]:
+        """Return what is held and wasn't known before, during or after the look; and how long that took, in seconds."""
+        owner = self._owner
+        call = leases.strays(owner.names, worker_id, sorted(self._known()))
+        found: list[Stray]
+        self._arrived = arrived = set()
+        try:
+            found, took_seconds = await owner.desk.look(
+                lambda connection: calls.run(connection, call), what="search for strays"
+            )
+        finally:
+            self._arrived = None
+        known = self._known() | arrived
+        return [stray for stray in found if stray.id not in known], took_seconds
+
+    def _known(self) -> set[int]:
+        return {*self._owner.executor.known_ids(), *self._owner.desk.ids()}
 
     def _let_go(self, stray: Stray) -> None:
         if stray.cancel_requested:

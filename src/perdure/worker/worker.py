@@ -166,6 +166,7 @@ class Worker:
         """Start what was claimed, unless its lease has been lost meanwhile: then it is rescued."""
         if worker_id != self._worker_id:
             return
+        self._strays.arrived(jobs)
         if self.stopping:
             self.executor.put_back(jobs)
         else:
