@@ -29,6 +29,7 @@ def describe(server: Server) -> dict[str, Any]:
             "cores": os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / _GIB),
             "system": f"{platform.system()} {platform.release()}",
+            "data_on": server.file_system(),
             "load": round(os.getloadavg()[0], 1),
         },
         "python": platform.python_version(),

@@ -83,7 +83,7 @@ def headline(results: Results) -> str:
             f"{settings['history_scale']:g} of the long history; PostgreSQL {head['postgresql']}, "
             f"Python {head['python']}, {settings['loop']}; "
             f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, {machine['system']}, "
-            f"load at the beginning {machine['load']}."
+            f"data on {machine['data_on']}, load at the beginning {machine['load']}."
         ),
         "",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",

@@ -70,6 +70,9 @@ COMPARED = (
     Row("pinned snapshot, first 10 s of 60: jobs/s", "pinned", "first_per_second", "perdure 1000"),
     Row("pinned snapshot, last 10 s of 60: jobs/s", "pinned", "last_per_second", "perdure 1000"),
     Row("pinned snapshot, last of first", "pinned", "last_of_first", "perdure 1000", digits=2),
+    Row("the same minute without the snapshot, last 10 s: jobs/s", "pinned", "free_last_per_second", "perdure 1000"),
+    Row("… last of first", "pinned", "free_last_of_first", "perdure 1000", digits=2),
+    Row("the whole minute with the snapshot, of that without", "pinned", "held_of_free", "perdure 1000", digits=2),
 )
 
 OURS = (

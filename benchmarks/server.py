@@ -1,9 +1,13 @@
-"""A server of our own to measure on: default durability, data in a temporary folder that goes with this process."""
+"""A server of our own to measure on: default durability, data in a temporary folder that goes with this process.
+
+On a disk, so that a commit waits for it as anywhere; `TMPDIR=/dev/shm` measures without.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -102,11 +106,11 @@ class Server:
 
     def wal_bytes(self) -> int:
         """Return how much write-ahead log there has been."""
-        return self._value("select (pg_current_wal_insert_lsn() - '0/0')::bigint")
+        return int(self._value("select (pg_current_wal_insert_lsn() - '0/0')::bigint"))
 
     def commits(self, database: Database) -> int:
         """Return how many transactions have been committed in a database, a few seconds ago at the latest."""
-        return self._value("select xact_commit from pg_stat_database where datname = %s", database.name)
+        return int(self._value("select xact_commit from pg_stat_database where datname = %s", database.name))
 
     def backends_cpu_seconds(self, database: Database) -> float:
         """Return the CPU time of the processes that serve a database's connections now."""
@@ -114,23 +118,29 @@ class Server:
             rows = connection.execute("select pid from pg_stat_activity where datname = %s", [database.name]).fetchall()
         return sum(cpu_seconds(pid) for (pid,) in rows)
 
+    def file_system(self) -> str:
+        """Return the kind of file system that its data are on, such as "ext4"; "tmpfs" is memory."""
+        data = Path(self._value("show data_directory")).resolve()
+        mounts = [mount for mount in psutil.disk_partitions(all=True) if data.is_relative_to(mount.mountpoint)]
+        return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else "unknown"
+
     def version(self) -> str:
         """Return PostgreSQL's version."""
         with psycopg.connect(self.dsn) as connection:
             number = connection.info.server_version
         return f"{number // 10000}.{number % 10000}"
 
-    def _value(self, query: str, *parameters: Any) -> int:
+    def _value(self, query: str, *parameters: Any) -> Any:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             row = connection.execute(query.encode(), parameters or None).fetchone()
         assert row is not None  # noqa: S101 - such queries always have a row
-        return int(row[0])
+        return row[0]
 
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """Start PostgreSQL."""
-    run = TestRun.begin()
+    run = TestRun.begin(in_memory=False)
     try:
         yield run.new_cluster("bench", wheel_binaries(), SETTINGS)
     finally:

@@ -24,29 +24,44 @@ _LOOK_SECONDS = 0.005
 
 
 async def pinned(bench: Bench, contender: Contender) -> Figures:
-    """Keep a backlog for a minute: what is done in the first ten seconds, and in the last."""
+    """Keep a backlog for a minute: what is done in the first ten seconds, and in the last.
+
+    And once more without the snapshot: a server that works as fast as it can gets slower all the same, as its buffers
+    fill and its first checkpoint comes.
+    """
+    held, least = await _minute(bench, contender, holds=True)
+    free, _ = await _minute(bench, contender, holds=False)
+    return {
+        "first_per_second": held[0],
+        "last_per_second": held[-1],
+        "last_of_first": held[-1] / max(1.0, held[0]),
+        "free_last_per_second": free[-1],
+        "free_last_of_first": free[-1] / max(1.0, free[0]),
+        "held_of_free": sum(held) / max(1.0, sum(free)),
+        "least_backlog": least,
+        **{f"window_{number}_per_second": rate for number, rate in enumerate(held, 1)},
+        **{f"free_window_{number}_per_second": rate for number, rate in enumerate(free, 1)},
+    }
+
+
+async def _minute(bench: Bench, contender: Contender, *, holds: bool) -> tuple[list[float], int]:
+    """Return the jobs per second of each window, and the least backlog."""
     window_seconds = max(0.3, _SECONDS * bench.scale) / _WINDOWS
     async with (
         bench.database(contender.side) as database,
         bench.producer(contender, database) as producer,
         await psycopg.AsyncConnection.connect(database.dsn) as pin,
     ):
-        await pin.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
-        await pin.execute("select count(*) from pg_class")
+        if holds:
+            await pin.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            await pin.execute("select count(*) from pg_class")
         await producer.call("start_many", count=_BACKLOG)
         await database.settle_down()
         async with bench.workers(contender, database) as workers:
             await workers.go()
             await workers.reach(1)
             marks, least = await _keep_busy(producer, workers, window_seconds)
-    rates = [(now - then) / window_seconds for then, now in pairwise(marks)]
-    return {
-        "first_per_second": rates[0],
-        "last_per_second": rates[-1],
-        "last_of_first": rates[-1] / max(1.0, rates[0]),
-        "least_backlog": least,
-        **{f"window_{number}_per_second": rate for number, rate in enumerate(rates, 1)},
-    }
+    return [(now - then) / window_seconds for then, now in pairwise(marks)], least
 
 
 async def _keep_busy(producer: Child, workers: Workers, window_seconds: float) -> tuple[list[int], int]:

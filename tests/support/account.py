@@ -78,14 +78,15 @@ class Account:
         return self.run(["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)]).returncode == 0
 
 
-def public_folder(prefix: str) -> Path:
+def public_folder(prefix: str, *, in_memory: bool = True) -> Path:
     """Make a temporary folder that the servers' user can reach, with a path that leaves room for a socket's name.
 
-    In memory where there is enough of it: on a busy disk the 300 files of a database take ten times as long.
-    `TMPDIR` overrules that.
+    In memory where there is enough of it, and it isn't refused: on a busy disk the 300 files of a database take ten
+    times as long. `TMPDIR` overrules that.
     """
     account = Account.of_servers()
-    for base in dict.fromkeys([*_memory(), tempfile.gettempdir(), "/tmp", "/var/tmp"]):  # noqa: S108 - as above
+    memory = _memory() if in_memory else []
+    for base in dict.fromkeys([*memory, tempfile.gettempdir(), "/tmp", "/var/tmp"]):  # noqa: S108 - as above
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
         folder.chmod(0o755)
         if len(os.fsencode(folder)) <= _LONGEST_FOLDER and account.can_enter(folder):

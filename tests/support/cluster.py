@@ -86,9 +86,9 @@ class TestRun:
         self._owner_lock: int | None = None
 
     @classmethod
-    def begin(cls) -> TestRun:
+    def begin(cls, *, in_memory: bool = True) -> TestRun:
         """Make the folder and own it: what lives in it is stopped and removed when this process ends."""
-        run = cls(public_folder("perdure-tests-"))
+        run = cls(public_folder("perdure-tests-", in_memory=in_memory))
         (run.folder / "guards.lock").touch()
         run._owner_lock = os.open(run.folder / "owner.lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(run._owner_lock, fcntl.LOCK_EX)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from perdure import App, Context
+from perdure import App, Context  # noqa: TC001 - a task's annotation is evaluated
 from perdure.store import calls
 from perdure.store.leases import Stray
 from perdure.store.settles import Finish, PutBack

@@ -66,7 +66,7 @@ class Strays(Service):
         self._arrived: set[int] | None = None
 
     def arrived(self, jobs: Iterable[Claimed]) -> None:
-        """These are in hand: a look that is under way doesn't take them for strays, though they may have ended by then."""
+        """These are in hand: a look that is under way doesn't take them for strays, even if they end before it."""
         if self._arrived is not None:
             self._arrived.update(job.id for job in jobs)
 
@@ -93,7 +93,8 @@ class Strays(Service):
         owner = self._owner
         call = leases.strays(owner.names, worker_id, sorted(self._known()))
         found: list[Stray]
-        self._arrived = arrived = set()
+        arrived: set[int] = set()
+        self._arrived = arrived
         try:
             found, took_seconds = await owner.desk.look(
                 lambda connection: calls.run(connection, call), what="search for strays"

@@ -260,7 +260,7 @@ CLAIMS = (
     ),
     Mutant(
         "what came here and ended during the look is a stray",
-        "under load the search is repeated every half second, and costs a third of the throughput while a snapshot is held",
+        "a busy worker searches every half second: a third of its throughput while a snapshot is held",
         "worker/strays.py",
         "        known = self._known() | arrived\n",
         "        known = self._known()\n",
@@ -268,7 +268,7 @@ CLAIMS = (
     ),
     Mutant(
         "what comes here isn't told to the search for strays",
-        "under load the search is repeated every half second, and costs a third of the throughput while a snapshot is held",
+        "a busy worker searches every half second: a third of its throughput while a snapshot is held",
         "worker/worker.py",
         "        self._strays.arrived(jobs)\n",
         "",
