@@ -43,13 +43,14 @@ class Worker:
         self.known: set[int] = set()
         self.running: dict[int, Any] = {}
         self.during_the_look: Callable[[], None] = lambda: None
+        self.look_seconds = 0.0
         self.let_go: list[PutBack | Finish] = []
         self.desk = self.executor = self
 
     async def look(self, _work: object, *, what: str) -> tuple[list[Stray], float]:
         assert what == "search for strays"
         self.during_the_look()
-        return [self.stray], 0.0
+        return [self.stray], self.look_seconds
 
     def ids(self) -> set[int]:
         return set()
@@ -112,6 +113,13 @@ async def test_a_look_that_takes_claims_for_strays_isnt_repeated_at_once() -> No
     again_seconds = await strays.run_once()
     worker.during_the_look = lambda: strays.arrived([cast("Any", worker.stray)])
     assert again_seconds < 1 < worker.lease_seconds / 3 == await strays.run_once()
+
+
+async def test_a_look_that_costs_much_comes_seldom() -> None:
+    worker = Worker()
+    worker.known.add(7)
+    worker.look_seconds = 0.2
+    assert await Strays(cast("Any", worker)).run_once() == pytest.approx(200)
 
 
 async def test_a_busy_worker_seldom_searches_for_strays(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,13 @@ __all__ = ["rest_seconds"]
 _SHARE = 0.01
 
 
-def rest_seconds(took_seconds: float, *, least: float, most: float) -> float:
+def rest_seconds(took_seconds: float, *, least: float, most: float, share: float = _SHARE) -> float:
     """Return how long to wait after a look that took so long.
 
     Args:
         took_seconds: How long it took.
         least: How long to wait, in seconds, however little it took.
         most: How long to wait, in seconds, however long it took.
+        share: What part of the time such looks may take.
     """
-    return min(most, max(least, took_seconds / _SHARE))
+    return min(most, max(least, took_seconds / share))

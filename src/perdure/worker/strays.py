@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Strays", "StraysOwner"]
 
 _AGAIN_SECONDS = 0.5
-# Whoever loses the answer to a claim says so: then it is looked for at once.
+# Whoever loses the answer to a claim says so: then it is looked for at once. The rest is a net below that, for which a
+# look that costs much is dear: of each page of the dead it reads, the server may have to write a whole image to its log.
+_SHARE = 0.001
 _LONGEST_SLEEP_SECONDS = 300.0
 
 
@@ -86,7 +88,8 @@ class Strays(Service):
         self._seen = {stray: self._seen.get(stray, looked_at_seconds) for stray in strays}
         if strays:
             return _AGAIN_SECONDS
-        return rest_seconds(took_seconds, least=owner.lease_seconds / 3, most=_LONGEST_SLEEP_SECONDS)
+        least_seconds = owner.lease_seconds / 3
+        return rest_seconds(took_seconds, least=least_seconds, most=_LONGEST_SLEEP_SECONDS, share=_SHARE)
 
     async def _look(self, worker_id: UUID) -> tuple[list[Stray], float]:
         """Return what is held and wasn't known before, during or after the look; and how long that took, in seconds."""

@@ -267,6 +267,14 @@ CLAIMS = (
         ("tests/worker/test_strays.py::test_a_look_that_takes_claims_for_strays_isnt_repeated_at_once",),
     ),
     Mutant(
+        "a dear search for strays comes as often as any look",
+        "while a snapshot is held the server writes an image of each dead page to its log, again and again",
+        "worker/strays.py",
+        "_SHARE = 0.001\n",
+        "_SHARE = 0.01\n",
+        ("tests/worker/test_strays.py::test_a_look_that_costs_much_comes_seldom",),
+    ),
+    Mutant(
         "what comes here isn't told to the search for strays",
         "a busy worker searches every half second: a third of its throughput while a snapshot is held",
         "worker/worker.py",
