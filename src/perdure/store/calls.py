@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from psycopg import AsyncCursor, Cursor
+from psycopg.pq import PipelineStatus
 from psycopg.rows import tuple_row
 
 from perdure.store import arrays
@@ -52,7 +53,7 @@ async def _run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     cursor = AsyncCursor(connection, row_factory=tuple_row)  # of the client only: there is nothing to close
     arrays.register(cursor)
     await cursor.execute(call.statement, call.parameters, binary=True)
-    return call.read(await cursor.fetchall() if cursor.rownumber is not None else [])
+    return call.read(await cursor.fetchall() if _has_rows(cursor) else [])
 
 
 def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
@@ -60,4 +61,12 @@ def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
     cursor = Cursor(connection, row_factory=tuple_row)  # as above
     arrays.register(cursor)
     cursor.execute(call.statement, call.parameters, binary=True)
-    return call.read(cursor.fetchall() if cursor.rownumber is not None else [])
+    return call.read(cursor.fetchall() if _has_rows(cursor) else [])
+
+
+def _has_rows(cursor: AsyncCursor[Any] | Cursor[Any]) -> bool:
+    """Whether there is something to fetch: in a pipeline, which only the caller's connection may be in, there is.
+
+    There the answer isn't known before it is fetched. All that runs on a connection of the caller's answers with rows.
+    """
+    return cursor.rownumber is not None or cursor.connection.pgconn.pipeline_status != PipelineStatus.OFF

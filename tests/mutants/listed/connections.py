@@ -8,6 +8,7 @@ __all__ = ["CONNECTIONS"]
 
 _CONNECTIONS = "tests/acceptance/test_app_connections.py::"
 _OPENING = "tests/acceptance/test_app_opening.py::"
+_PIPELINES = "tests/acceptance/test_client_pipelines.py::"
 
 CONNECTIONS = (
     Mutant(
@@ -86,5 +87,16 @@ CONNECTIONS = (
         "            began_seconds = time.monotonic()\n            return await calls.run(connection, call)\n",
         "            return await calls.run(connection, call)\n",
         ("tests/worker/test_sweeps.py::test_a_scan_that_took_long_isnt_made_again_soon_even_if_it_has_failed",),
+    ),
+    Mutant(
+        "the answers of a pipeline aren't waited for",
+        "a start raises, and its job is stored all the same",
+        "store/calls.py",
+        "return cursor.rownumber is not None or cursor.connection.pgconn.pipeline_status != PipelineStatus.OFF",
+        "return cursor.rownumber is not None",
+        (
+            f"{_PIPELINES}test_in_a_pipeline_all_is_answered_and_stored_once",
+            f"{_PIPELINES}test_in_a_sync_pipeline_all_is_answered_and_stored_once",
+        ),
     ),
 )
