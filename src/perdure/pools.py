@@ -6,6 +6,8 @@ just now is trusted, as long as no other connection turns out to be broken.
 
 The trial also tells whether a pooler is in between: then nothing is prepared, since another may get the session.
 
+Whoever had a connection may have set other rows and cursors for itself: it gets psycopg's own again when it comes back.
+
 Whoever starts job after job gets the same connection each time: the async pool keeps the last one that came back aside,
 as long as nobody waits for one. psycopg_pool's own way costs a lone start more than its statement does in the client.
 """
@@ -18,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, AsyncCursor, AsyncServerCursor, Connection, Cursor, ServerCursor
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from perdure.store.links import cut_after, cut_after_blocking
@@ -112,7 +115,8 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
             self._waiting_here -= 1
 
     async def putconn(self, conn: AsyncConnection[Any]) -> None:
-        """Take a connection back."""
+        """Take a connection back, with psycopg's rows and cursors as it was lent."""
+        conn.row_factory, conn.cursor_factory, conn.server_cursor_factory = tuple_row, AsyncCursor, AsyncServerCursor
         self._trust.update(conn)
         if (
             self._aside is None
@@ -199,7 +203,8 @@ class TriedBlockingPool(ConnectionPool[Connection[Any]]):
                 return connection
 
     def putconn(self, conn: Connection[Any]) -> None:
-        """Take a connection back."""
+        """Take a connection back, with psycopg's rows and cursors as it was lent."""
+        conn.row_factory, conn.cursor_factory, conn.server_cursor_factory = tuple_row, Cursor, ServerCursor
         self._trust.update(conn)
         super().putconn(conn)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from perdure.store.sessions import WorkerConnection
+from perdure.store.sessions import WorkerConnection, session_is_ours, session_is_ours_blocking
 
 if TYPE_CHECKING:
     from tests.store.workbench import Workbench
@@ -32,6 +32,21 @@ async def test_what_the_dsn_says_of_time_outs_is_kept_to(bench: Workbench, store
         settings = lane.info.get_parameters()
     assert settings | theirs == settings
     assert settings["keepalives_count"] == "3"  # ours, of which the dsn says nothing
+
+
+async def test_whose_the_session_is_is_told_whatever_rows_and_cursors_its_connection_has(store_dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(store_dsn, row_factory=refuse, autocommit=True) as own:
+        own.cursor_factory = psycopg.AsyncRawCursor
+        assert await session_is_ours(own)
+    with psycopg.connect(store_dsn, row_factory=refuse, autocommit=True) as same:
+        same.cursor_factory = psycopg.RawCursor
+        assert session_is_ours_blocking(same)
+
+
+def refuse(_cursor: object) -> Any:
+    """Make rows of no answer."""
+    message = "these rows are for nobody else"
+    raise TypeError(message)
 
 
 async def frozen(lane: WorkerConnection, bench: Workbench) -> None:

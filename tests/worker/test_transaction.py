@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from perdure import App, Context, JobState, LeaseLost
+from perdure import App, Context, JobState, LeaseLost, blocking
 from perdure.errors import MisuseError
 from perdure.store import transactions
 from perdure.transaction import Transaction
@@ -294,3 +294,86 @@ async def test_a_frozen_block_holds_locks_no_longer_than_a_lease(app: App) -> No
 
     async with app.worker():
         assert await (await task.start()).result(timeout=10) == "30s 0"
+
+
+def refuse(_cursor: object) -> Any:
+    """Make rows of no answer."""
+    message = "these rows are for nobody else"
+    raise TypeError(message)
+
+
+class OwnCursor(psycopg.AsyncCursor[Any]):
+    """A cursor that a handler wants."""
+
+
+class OwnServerCursor(psycopg.AsyncServerCursor[Any]):
+    """The same on the server."""
+
+
+class OwnBlockingCursor(psycopg.Cursor[Any]):
+    """The sync one."""
+
+
+class OwnBlockingServerCursor(psycopg.ServerCursor[Any]):
+    """The same on the server."""
+
+
+@pytest_asyncio.fixture
+async def narrow_app(migrated_database: str) -> AsyncIterator[App]:
+    """An app that has one connection for all, and retries nothing."""
+    scheduling = {"scheduler_retry_count": 0, "polling_delay": 0.2}
+    async with App(migrated_database, scheduling=scheduling, execution={"max_connections": 1}) as app:
+        yield app
+
+
+async def test_rows_and_cursors_that_a_handler_sets_on_its_connection_are_its_own(
+    narrow_app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @narrow_app.task("sets")
+    async def sets(ctx: Context[None, None]) -> int:
+        async with ctx.transaction() as connection:
+            connection.cursor_factory, connection.server_cursor_factory = OwnCursor, OwnServerCursor
+            connection.row_factory = refuse
+            return connection.info.backend_pid
+
+    @narrow_app.task("reads")
+    async def reads(ctx: Context[None, None]) -> int:
+        async with ctx.transaction() as connection:
+            assert (connection.cursor_factory, connection.server_cursor_factory) == (
+                psycopg.AsyncCursor,
+                psycopg.AsyncServerCursor,
+            )
+            assert await (await connection.execute("select 1, 2")).fetchone() == (1, 2)
+            return connection.info.backend_pid
+
+    async with narrow_app.worker():
+        first = await (await sets.start()).result(timeout=20)
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 0.0)  # so it is tried before it is lent
+        assert await (await reads.start()).result(timeout=20) == first
+
+
+async def test_rows_and_cursors_that_a_def_handler_sets_on_its_connection_are_its_own(
+    narrow_app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @narrow_app.task("sets")
+    def sets(ctx: blocking.Context[None, None]) -> int:
+        with ctx.transaction() as connection:
+            connection.cursor_factory, connection.server_cursor_factory = OwnBlockingCursor, OwnBlockingServerCursor
+            connection.row_factory = refuse
+            return connection.info.backend_pid
+
+    @narrow_app.task("reads")
+    def reads(ctx: blocking.Context[None, None]) -> int:
+        with ctx.transaction() as connection:
+            assert (connection.cursor_factory, connection.server_cursor_factory) == (
+                psycopg.Cursor,
+                psycopg.ServerCursor,
+            )
+            assert connection.execute("select 1, 2").fetchone() == (1, 2)
+            return connection.info.backend_pid
+
+    async with narrow_app.worker():
+        first = await (await sets.start()).result(timeout=20)
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 0.0)
+        job = await asyncio.to_thread(narrow_app.blocking.start, reads, None)
+        assert await job.result(timeout=20) == first

@@ -11,8 +11,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from psycopg import IsolationLevel
+from psycopg import AsyncCursor, Cursor, IsolationLevel
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from perdure.store.links import CONNECT_SECONDS, cut_after, not_for_ever
 
@@ -75,15 +76,20 @@ def _settle(
 
 
 async def session_is_ours(connection: AsyncConnection[Any]) -> bool:
-    """Whether no pooler is in between, which gives its clients ids of processes that are of its own making."""
-    row = await (await connection.execute(_BACKEND, prepare=False)).fetchone()
-    return row == (connection.info.backend_pid,)
+    """Whether no pooler is in between, which gives its clients ids of processes that are of its own making.
+
+    Asked by a cursor of our own: those who have had the connection may have given it other rows and cursors.
+    """
+    cursor = AsyncCursor(connection, row_factory=tuple_row)
+    await cursor.execute(_BACKEND, prepare=False)
+    return await cursor.fetchone() == (connection.info.backend_pid,)
 
 
 def session_is_ours_blocking(connection: Connection[Any]) -> bool:
     """As `session_is_ours`, of a sync connection."""
-    row = connection.execute(_BACKEND, prepare=False).fetchone()
-    return row == (connection.info.backend_pid,)
+    cursor = Cursor(connection, row_factory=tuple_row)
+    cursor.execute(_BACKEND, prepare=False)
+    return cursor.fetchone() == (connection.info.backend_pid,)
 
 
 class WorkerConnection(psycopg.AsyncConnection[Any]):

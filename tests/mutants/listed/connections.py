@@ -9,6 +9,7 @@ __all__ = ["CONNECTIONS"]
 _CONNECTIONS = "tests/acceptance/test_app_connections.py::"
 _OPENING = "tests/acceptance/test_app_opening.py::"
 _PIPELINES = "tests/acceptance/test_client_pipelines.py::"
+_TRANSACTION = "tests/worker/test_transaction.py::"
 
 CONNECTIONS = (
     Mutant(
@@ -97,6 +98,43 @@ CONNECTIONS = (
         (
             f"{_PIPELINES}test_in_a_pipeline_all_is_answered_and_stored_once",
             f"{_PIPELINES}test_in_a_sync_pipeline_all_is_answered_and_stored_once",
+        ),
+    ),
+    Mutant(
+        "a handler's rows and cursors stay on its connection",
+        "other handlers get other rows than they ask for",
+        "pools.py",
+        "        conn.row_factory, conn.cursor_factory, conn.server_cursor_factory = tuple_row, AsyncCursor, "
+        "AsyncServerCursor\n",
+        "",
+        (f"{_TRANSACTION}test_rows_and_cursors_that_a_handler_sets_on_its_connection_are_its_own",),
+    ),
+    Mutant(
+        "a def handler's rows and cursors stay on its connection",
+        "other handlers get other rows than they ask for",
+        "pools.py",
+        "        conn.row_factory, conn.cursor_factory, conn.server_cursor_factory = tuple_row, Cursor, ServerCursor\n",
+        "",
+        (f"{_TRANSACTION}test_rows_and_cursors_that_a_def_handler_sets_on_its_connection_are_its_own",),
+    ),
+    Mutant(
+        "a connection is tried by whatever cursor it has",
+        "what somebody has set on it is raised by a later start, or is taken for a pooler",
+        "store/sessions.py",
+        "cursor = AsyncCursor(connection, row_factory=tuple_row)",
+        "cursor = connection.cursor()",
+        (
+            "tests/store/test_sessions.py::test_whose_the_session_is_is_told_whatever_rows_and_cursors_its_connection_has",
+        ),
+    ),
+    Mutant(
+        "a sync connection is tried by whatever cursor it has",
+        "what somebody has set on it is raised by a later start, or is taken for a pooler",
+        "store/sessions.py",
+        "cursor = Cursor(connection, row_factory=tuple_row)",
+        "cursor = connection.cursor()",
+        (
+            "tests/store/test_sessions.py::test_whose_the_session_is_is_told_whatever_rows_and_cursors_its_connection_has",
         ),
     ),
 )
