@@ -13,7 +13,7 @@ from psycopg import AsyncCursor, Cursor
 from psycopg.pq import PipelineStatus
 from psycopg.rows import tuple_row
 
-from perdure.store import arrays
+from perdure.store import arrays, refusals
 from perdure.store.sessions import WorkerConnection
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ async def run(connection: AsyncConnection[Any], call: Call[T]) -> T:
 async def _run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     cursor = AsyncCursor(connection, row_factory=tuple_row)  # of the client only: there is nothing to close
     arrays.register(cursor)
-    await cursor.execute(call.statement, call.parameters, binary=True)
+    with refusals.encodable(connection):
+        await cursor.execute(call.statement, call.parameters, binary=True)
     return call.read(await cursor.fetchall() if _has_rows(cursor) else [])
 
 
@@ -60,7 +61,8 @@ def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
     """Run a call on a sync connection, in whatever transaction that is in."""
     cursor = Cursor(connection, row_factory=tuple_row)  # as above
     arrays.register(cursor)
-    cursor.execute(call.statement, call.parameters, binary=True)
+    with refusals.encodable(connection):
+        cursor.execute(call.statement, call.parameters, binary=True)
     return call.read(cursor.fetchall() if _has_rows(cursor) else [])
 
 

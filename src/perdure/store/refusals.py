@@ -5,13 +5,20 @@ PostgreSQL quotes what it refuses, in its details the whole row: "Failing row co
 
 from __future__ import annotations
 
-from typing import Final
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from perdure.config.dsn import hide_passwords
+from perdure.errors import PayloadRefused
 
-__all__ = ["for_log", "is_full_queue", "is_refusal", "reason"]
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from psycopg import BaseConnection
+
+__all__ = ["encodable", "for_log", "is_full_queue", "is_refusal", "reason"]
 
 # Cardinality, data, integrity, program limits, errors that PL/pgSQL raises, internal errors: the same entry meets them
 # again. All other classes come and go with the server's state: resources, locks, shutdowns, rights, a standby.
@@ -26,6 +33,26 @@ def is_refusal(error: psycopg.Error) -> bool:
     if error.sqlstate is None:  # psycopg itself: it can't send or read a value
         return isinstance(error, psycopg.DataError | psycopg.ProgrammingError)
     return error.sqlstate.startswith(_REFUSALS) and not is_full_queue(error)
+
+
+@contextlib.contextmanager
+def encodable(connection: BaseConnection[Any]) -> Generator[None]:
+    """Send texts; say what is wrong where the connection's encoding lacks a character of theirs.
+
+    Raises:
+        PayloadRefused: It does, and nothing was sent.
+    """
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        if connection.info.encoding == "utf-8":
+            raise  # it is no text: half of a surrogate pair
+        encoding = connection.info.parameter_status("client_encoding")
+        message = (
+            f"{error.object[error.start]!r} can't be sent over this connection, whose client_encoding is {encoding}; "
+            "use one whose client_encoding is UTF8: its dsn says which it is, or PGCLIENTENCODING, or SET"
+        )
+        raise PayloadRefused(message) from error
 
 
 def is_full_queue(error: psycopg.Error) -> bool:

@@ -9,6 +9,7 @@ __all__ = ["CONNECTIONS"]
 _CONNECTIONS = "tests/acceptance/test_app_connections.py::"
 _OPENING = "tests/acceptance/test_app_opening.py::"
 _PIPELINES = "tests/acceptance/test_client_pipelines.py::"
+_ENCODINGS = "tests/acceptance/test_client_encodings.py::"
 _TRANSACTION = "tests/worker/test_transaction.py::"
 
 CONNECTIONS = (
@@ -135,6 +136,17 @@ CONNECTIONS = (
         "cursor = connection.cursor()",
         (
             "tests/store/test_sessions.py::test_whose_the_session_is_is_told_whatever_rows_and_cursors_its_connection_has",
+        ),
+    ),
+    Mutant(
+        "what an encoding can't hold is the driver's error",
+        "who catches what perdure raises doesn't catch it, and isn't told what to do",
+        "store/refusals.py",
+        'if connection.info.encoding == "utf-8":',
+        "if connection.info.encoding:",
+        (
+            f"{_ENCODINGS}test_what_the_callers_connection_cant_hold_is_refused_and_not_stored",
+            f"{_ENCODINGS}test_what_the_callers_sync_connection_cant_hold_is_refused_and_not_stored",
         ),
     ),
 )
