@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import PoolTimeout
 
 from perdure.cancelling import held
-from perdure.errors import LeaseLost, MisuseError
+from perdure.errors import LeaseLost, MisuseError, PayloadRefused
 from perdure.failpoints import reach
 from perdure.store import running, settles, transactions
 
@@ -181,6 +181,10 @@ class Transaction(_Base):
             reach("transaction.unsent")
             await transactions.commit(connection, last)
             reach("transaction.committed")
+        except PayloadRefused:  # nothing was sent
+            await self._roll_back()
+            self._undo()
+            raise
         except psycopg.Error as error:
             if connection.closed and await self._has_landed(entry):
                 self._attempt.wrote(entry)
@@ -259,6 +263,10 @@ class BlockingTransaction(_Base):
             reach("transaction.unsent")
             transactions.commit_blocking(connection, last)
             reach("transaction.committed")
+        except PayloadRefused:  # nothing was sent
+            self._roll_back()
+            self._undo()
+            raise
         except psycopg.Error as error:
             if connection.closed and self._has_landed(entry):
                 self._attempt.wrote(entry)

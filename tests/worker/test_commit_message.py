@@ -14,6 +14,7 @@ import pytest
 
 import perdure.blocking  # noqa: TC001 - read off the handlers' annotations
 from perdure import App, Context  # noqa: TC001
+from perdure.errors import PayloadRefused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,7 @@ async def test_the_fence_and_the_commit_are_one_message_of_a_thread_too(app: App
     assert_one_message(trace)
 
 
+CANT_HOLD = "'日' can't be sent over this connection, whose client_encoding is LATIN1"
 HOSTILE = "'); drop table x; -- \\' \\\\ % %(id)s %s $1 $$ é € \u2028 \U0001f600 \n\t'' \""
 
 
@@ -90,6 +92,36 @@ async def test_the_texts_of_a_checkpoint_are_quoted(app: App, setting: str) -> N
         await job.result(timeout=20)
     await job.refresh()
     assert job.execution_metadata == Text(hostile)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_checkpoint_that_the_encoding_cant_hold_is_refused_and_rolled_back_with_its_rows(
+    app: App, *, in_thread: bool
+) -> None:
+    insert = b"set local client_encoding = latin1; insert into effects values (1)"
+    async with app.pool.connection() as connection:
+        await connection.execute("create table effects (n int)")
+
+    @app.task("awaits")
+    async def awaits(ctx: Context[None, Text]) -> str:
+        with pytest.raises(PayloadRefused, match=CANT_HOLD):  # noqa: PT012 - the block is what is tested
+            async with ctx.transaction() as connection:
+                await connection.execute(insert)
+                ctx.execution_metadata.text = "日本"
+        return ctx.execution_metadata.text
+
+    @app.task("blocks")
+    def blocks(ctx: perdure.blocking.Context[None, Text]) -> str:
+        with pytest.raises(PayloadRefused, match=CANT_HOLD), ctx.transaction() as connection:  # noqa: PT012 - as above
+            connection.execute(insert)
+            ctx.execution_metadata.text = "日本"
+        return ctx.execution_metadata.text
+
+    async with app.worker():
+        job = await (blocks if in_thread else awaits).start(None, Text("before"))
+        assert await job.result(timeout=20) == "before"
+    async with app.pool.connection() as connection:
+        assert await (await connection.execute("select from effects")).fetchall() == []
 
 
 @pytest.mark.parametrize("encoding", ["utf8", "latin1"])

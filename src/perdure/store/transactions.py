@@ -16,6 +16,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import Escaping, ExecStatus
 from psycopg.rows import tuple_row
 
+from perdure.store import refusals
 from perdure.store.sessions import time_out_milliseconds
 
 if TYPE_CHECKING:
@@ -47,12 +48,17 @@ def begin_blocking(connection: Connection[Any], *, idle_seconds: float) -> None:
 
 
 async def commit(connection: AsyncConnection[Any], given: Sequence[Call[Any]]) -> None:
-    """Run calls, of whose answers nothing is wanted, and commit; the transaction is open still when one fails."""
+    """Run calls, of whose answers nothing is wanted, and commit; the transaction is open still when one fails.
+
+    Raises:
+        PayloadRefused: The connection's encoding can't hold a text of theirs; nothing was sent.
+    """
     text = _text(connection, given)
     if text is None:
         statement, parameters = _together(given)
-        async with AsyncClientCursor(connection, row_factory=tuple_row) as cursor:
-            await cursor.execute(statement, parameters, prepare=False)
+        with refusals.encodable(connection):
+            async with AsyncClientCursor(connection, row_factory=tuple_row) as cursor:
+                await cursor.execute(statement, parameters, prepare=False)
         return
     async with connection.lock:
         await connection.wait(_send(connection, text))
@@ -63,7 +69,7 @@ def commit_blocking(connection: Connection[Any], given: Sequence[Call[Any]]) -> 
     text = _text(connection, given)
     if text is None:
         statement, parameters = _together(given)
-        with ClientCursor(connection, row_factory=tuple_row) as cursor:
+        with refusals.encodable(connection), ClientCursor(connection, row_factory=tuple_row) as cursor:
             cursor.execute(statement, parameters, prepare=False)
         return
     with connection.lock:

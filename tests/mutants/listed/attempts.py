@@ -67,6 +67,14 @@ ATTEMPTS = (
         (f"{_COMMIT}test_the_texts_of_a_checkpoint_are_quoted",),
     ),
     Mutant(
+        "a checkpoint that the encoding can't hold stays",
+        "a checkpoint claims rows that were rolled back",
+        "transaction.py",
+        "except PayloadRefused:  # nothing was sent\n            await self._roll_back()\n            self._undo()\n",
+        "except PayloadRefused:\n            await self._roll_back()\n",
+        (f"{_COMMIT}test_a_checkpoint_that_the_encoding_cant_hold_is_refused_and_rolled_back_with_its_rows",),
+    ),
+    Mutant(
         "no time-out in a block",
         "a frozen process holds the locks of the user's rows for ever",
         "store/transactions.py",
