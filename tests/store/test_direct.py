@@ -164,7 +164,8 @@ async def test_text_that_cant_be_sent_is_refused_not_cut(
 
 async def test_a_connection_of_another_encoding_is_the_cursors(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.execute("set client_encoding = 'latin1'")
-    assert await direct.run(connection, _call(b"select %(text)s::text", text="é")) == [("é",)]
+    call = _call(b"select %(text)s::text, length(%(text)s::text)", text="é")
+    assert await direct.run(connection, call) == [("é", 1)]  # bytes that are only passed on would come back the same
 
 
 async def test_one_without_prepared_statements_is_the_cursors(connection: psycopg.AsyncConnection[Any]) -> None:
