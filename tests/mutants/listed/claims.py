@@ -206,8 +206,8 @@ CLAIMS = (
         "what was claimed under a lost lease is begun",
         "a handler runs that nobody stops, beside the next attempt",
         "worker/worker.py",
-        "        if worker_id != self._worker_id:\n            return\n        if self.stopping:",
-        "        if self.stopping:",
+        "        if worker_id != self._worker_id:\n            return\n        self._strays.arrived(jobs)\n",
+        "        self._strays.arrived(jobs)\n",
         ("tests/worker/test_slots.py::test_what_was_claimed_under_a_lease_that_is_lost_isnt_begun",),
     ),
     Mutant(
