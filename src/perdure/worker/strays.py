@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Strays", "StraysOwner"]
 
 _AGAIN_SECONDS = 0.5
-# Whoever loses the answer to a claim says so: then it is looked for at once. The rest is a net below that, and a look that
-# costs much is dear for it: of each page of the dead it reads, the server may have to write an image to its log.
+# Whoever loses the answer to a claim says so: then it is looked for at once. The rest is a net below that, for which no
+# look may cost much: of each page of the dead that one reads, the server may have to write an image to its log.
 _SHARE = 0.001
 _LONGEST_SLEEP_SECONDS = 300.0
 
