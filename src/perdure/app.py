@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from perdure.blocking import Blocking
+from perdure.cancelling import held
 from perdure.classes import define, mark
 from perdure.client import Client
 from perdure.config import load
@@ -170,13 +171,16 @@ class App(Operating):
             self._opened += 1
 
     async def close(self) -> None:
-        """Close what `open` opened, once it is closed as often as it was opened."""
+        """Close what `open` opened, once it is closed as often as it was opened.
+
+        A cancellation doesn't break that off, and is raised afterwards: nobody could close later what it would leave.
+        """
         async with self._opening:
             if self._opened == 0:
                 return
             self._opened -= 1
             if self._opened == 0:
-                await self._close()
+                await held(self._close())
 
     async def __aenter__(self) -> Self:
         """Open the app."""
@@ -279,7 +283,7 @@ class App(Operating):
             if self._server is not None:
                 await self._migrate(self.dsn)
         except BaseException:
-            await self._close()
+            await held(self._close())
             raise
 
     async def _close(self) -> None:

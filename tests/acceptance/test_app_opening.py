@@ -12,7 +12,37 @@ import pytest
 
 from perdure import App, JobQuery
 from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated
-from tests.support.clients import Approved, Meta, define
+from tests.support.clients import Approved, Hands, Meta, define
+
+SESSIONS = "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+LISTENERS = f"{SESSIONS} and query ilike 'listen %%'"  # %% is a %
+
+
+class StandInServer:
+    """What of an embedded server an app uses; its database is another's."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+async def cancel_until_done(task: asyncio.Task[None]) -> None:
+    """Cancel a task that has begun with each turn of the event loop, and make sure that it tells so in the end."""
+    await asyncio.sleep(0)
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+
+
+async def until(hands: Hands, statement: str, *, finds: bool) -> None:
+    """Wait until a statement finds something, or nothing."""
+    async with asyncio.timeout(20):
+        while bool(hands.sql(statement)) is not finds:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
 
 
 async def test_an_app_that_is_not_open_says_so(migrated_database: str) -> None:
@@ -133,6 +163,47 @@ async def test_opening_at_once_from_many_places_opens_once(migrated_database: st
         assert app.pool is pool
     await app.close()
     assert pool.closed
+
+
+async def test_a_close_closes_all_however_often_it_is_cancelled(migrated_database: str, hands: Hands) -> None:
+    app = App(migrated_database)
+    task = define(app)
+    await app.open()
+    await asyncio.to_thread(app.blocking.start, task, Meta("a"))
+    job = await task.start(Meta("b"))
+    waiting = asyncio.create_task(job.result())
+    await until(hands, f"select 1 from background_tasks.jobs where awaited and id = {job.id}", finds=True)
+    await until(hands, LISTENERS, finds=True)
+    await cancel_until_done(asyncio.create_task(app.close()))
+    with pytest.raises(MisuseError, match=r"the app (was closed|isn't open)"):
+        async with asyncio.timeout(20):
+            await waiting
+    await until(hands, SESSIONS, finds=False)
+    async with app:
+        await job.refresh()
+
+
+async def test_an_opening_leaves_nothing_open_however_often_it_is_cancelled(
+    migrated_database: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, is_migrating = StandInServer(migrated_database), asyncio.Event()
+
+    async def migrate(*_: Any) -> None:
+        is_migrating.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.delenv("PERDURE_DSN", raising=False)
+    monkeypatch.setattr("perdure.embedded.acquire", lambda: server)
+    app = App()
+    monkeypatch.setattr(app, "_migrate", migrate)
+    opening = asyncio.create_task(app.open())
+    async with asyncio.timeout(20):
+        await is_migrating.wait()
+    connections = list(app.pool._pool)  # held, lest they be closed since nobody has them any more
+    assert connections
+    await cancel_until_done(opening)
+    assert server.is_closed
+    await until(hands, SESSIONS, finds=False)
 
 
 async def test_without_a_database_opening_says_so_in_a_line() -> None:

@@ -45,6 +45,22 @@ CONNECTIONS = (
         (f"{_OPENING}test_a_program_ends_that_has_not_closed_its_app_though_its_pool_was_growing",),
     ),
     Mutant(
+        "a close can be broken off by a cancellation",
+        "its connections stay open, who waits for a result waits for ever, and nobody can close it later",
+        "app.py",
+        "            if self._opened == 0:\n                await held(self._close())\n",
+        "            if self._opened == 0:\n                await self._close()\n",
+        (f"{_OPENING}test_a_close_closes_all_however_often_it_is_cancelled",),
+    ),
+    Mutant(
+        "what a failed opening closes can be broken off by a cancellation",
+        "the embedded server has a user until the process ends",
+        "app.py",
+        "        except BaseException:\n            await held(self._close())\n",
+        "        except BaseException:\n            await self._close()\n",
+        (f"{_OPENING}test_an_opening_leaves_nothing_open_however_often_it_is_cancelled",),
+    ),
+    Mutant(
         "the limit of calls is looked at once",
         "a call that begins beside another may wait for ever for a frozen server",
         "store/links.py",
