@@ -175,6 +175,8 @@ class App(Operating):
 
         A cancellation doesn't break that off, and is raised afterwards: nobody could close later what it would leave.
         """
+        if self._client.is_orphaned:
+            self._opening = asyncio.Lock()  # the old one may belong to the event loop that has ended
         async with self._opening:
             if self._opened == 0:
                 return
@@ -287,11 +289,21 @@ class App(Operating):
             raise
 
     async def _close(self) -> None:
-        await self._client.close()
-        await asyncio.to_thread(self._blocking_pool.close)
+        try:
+            if self._client.is_orphaned:
+                self._client.forget()
+            else:
+                await self._client.close()
+        finally:
+            await asyncio.to_thread(self._close_blocking)
+
+    def _close_blocking(self) -> None:
         server, self._server = self._server, None
-        if server is not None:
-            await asyncio.to_thread(server.close)
+        try:
+            self._blocking_pool.close()
+        finally:
+            if server is not None:
+                server.close()
 
     async def _migrate(self, dsn: str, *, with_roles: bool = False) -> list[Migration]:
         # Apart from the pool: migrating makes settings of its connection, and may take long.

@@ -113,6 +113,51 @@ async def test_an_app_that_was_not_closed_can_be_opened_in_the_next_event_loop(
     assert len([job async for job in app.jobs(JobQuery(names=["unclosed"]))]) == 2
 
 
+ORPHANED = """
+import asyncio, sys
+import perdure.embedded
+from perdure import App, Context
+
+class Server:
+    url = sys.argv[1]
+
+    def close(self) -> None:
+        print("the server is let go")
+
+async def migrate(*_) -> None: ...
+
+perdure.embedded.acquire = Server
+app = App()
+app._migrate = migrate
+
+async def at_once(*calls) -> None:
+    await asyncio.gather(*(call() for call in calls))
+
+asyncio.run(at_once(app.open, app.open))
+list(app.blocking.jobs())
+pool = app.blocking_pool()
+asyncio.run(at_once(app.close, app.close, app.close))
+assert pool.closed
+
+async def use() -> None:
+    async with app:
+        assert [job async for job in app.jobs()] == []
+
+asyncio.run(use())
+"""
+
+
+async def test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PERDURE_DSN", raising=False)
+    command = [sys.executable, "-c", ORPHANED, migrated_database]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(50):
+        said, _ = await process.communicate()
+    assert (process.returncode, said.decode()) == (0, "the server is let go\n" * 2)
+
+
 GROWING = """
 import asyncio, sys
 from perdure import App, Context
@@ -204,6 +249,28 @@ async def test_an_opening_leaves_nothing_open_however_often_it_is_cancelled(
     await cancel_until_done(opening)
     assert server.is_closed
     await until(hands, SESSIONS, finds=False)
+
+
+async def test_what_else_is_open_is_closed_even_if_the_pool_could_not_be(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = StandInServer(migrated_database)
+    monkeypatch.delenv("PERDURE_DSN", raising=False)
+    monkeypatch.setattr("perdure.embedded.acquire", lambda: server)
+    app = App()
+    await app.open()
+    close = app._client.close
+
+    async def close_and_fail() -> None:
+        await close()
+        raise OSError("no such socket")  # noqa: EM101, TRY003 - whatever it may be
+
+    monkeypatch.setattr(app._client, "close", close_and_fail)
+    pool = await asyncio.to_thread(app.blocking_pool)
+    with pytest.raises(OSError, match="no such socket"):
+        await app.close()
+    assert pool.closed
+    assert server.is_closed
 
 
 async def test_without_a_database_opening_says_so_in_a_line() -> None:

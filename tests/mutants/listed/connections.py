@@ -61,6 +61,31 @@ CONNECTIONS = (
         (f"{_OPENING}test_an_opening_leaves_nothing_open_however_often_it_is_cancelled",),
     ),
     Mutant(
+        "a pool that can't be closed keeps the rest open",
+        "the embedded server has a user until the process ends",
+        "app.py",
+        "        finally:\n            await asyncio.to_thread(self._close_blocking)\n",
+        "        finally:\n            pass\n        await asyncio.to_thread(self._close_blocking)\n",
+        (f"{_OPENING}test_what_else_is_open_is_closed_even_if_the_pool_could_not_be",),
+    ),
+    Mutant(
+        "the pool of an event loop that has ended is closed in the next",
+        "who closes gets a cancellation, and the embedded server has a user until the process ends",
+        "app.py",
+        "            if self._client.is_orphaned:\n                self._client.forget()\n            else:\n"
+        "                await self._client.close()\n",
+        "            await self._client.close()\n",
+        (f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
+    ),
+    Mutant(
+        "closes wait for a lock of an event loop that has ended",
+        "one of them raises that it is another's",
+        "app.py",
+        "            self._opening = asyncio.Lock()  # the old one may",
+        "            pass  # the old one may",
+        (f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
+    ),
+    Mutant(
         "the limit of calls is looked at once",
         "a call that begins beside another may wait for ever for a frozen server",
         "store/links.py",
