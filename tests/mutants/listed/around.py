@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 __all__ = ["AROUND"]
 
 _RESULTS = "tests/acceptance/test_client_results.py::"
+_LATE = "tests/acceptance/test_client_results_late.py::"
 
 AROUND = (
     Mutant(
@@ -33,6 +34,22 @@ AROUND = (
         "                    await self._ask(job_id)\n                    row = await self._rows.of(job_id)",
         "                    row = await self._rows.of(job_id)\n                    await self._ask(job_id)",
         (f"{_RESULTS}test_an_end_just_before_the_asking_is_seen",),
+    ),
+    Mutant(
+        "the look when the time is over has no limit",
+        "who waits for five seconds waits for a minute, as long as a table is locked",
+        "waiting.py",
+        "            async with asyncio.timeout(limit_seconds):\n",
+        "            async with asyncio.timeout(None):\n",
+        (f"{_LATE}test_who_waits_for_a_locked_table_is_told_when_the_time_is_over",),
+    ),
+    Mutant(
+        "an error of the look when the time is over is raised as it is",
+        "who waits for some time and gets no result is told of what nobody promised",
+        "waiting.py",
+        "        except NO_ANSWER as error:\n",
+        "        except MissingRight as error:\n",
+        (f"{_LATE}test_an_error_of_the_last_look_is_told_as_no_answer",),
     ),
     Mutant(
         "the end of an awaited job isn't told",
