@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from perdure.blocking import Blocking
+from perdure.cancelling import held
 from perdure.classes import define, mark
 from perdure.client import Client
 from perdure.config import load
@@ -170,13 +171,18 @@ class App(Operating):
             self._opened += 1
 
     async def close(self) -> None:
-        """Close what `open` opened, once it is closed as often as it was opened."""
+        """Close what `open` opened, once it is closed as often as it was opened.
+
+        A cancellation doesn't break that off, and is raised afterwards: nobody could close later what it would leave.
+        """
+        if self._client.is_orphaned:
+            self._opening = asyncio.Lock()  # the old one may belong to the event loop that has ended
         async with self._opening:
             if self._opened == 0:
                 return
             self._opened -= 1
             if self._opened == 0:
-                await self._close()
+                await held(self._close())
 
     async def __aenter__(self) -> Self:
         """Open the app."""
@@ -279,15 +285,25 @@ class App(Operating):
             if self._server is not None:
                 await self._migrate(self.dsn)
         except BaseException:
-            await self._close()
+            await held(self._close())
             raise
 
     async def _close(self) -> None:
-        await self._client.close()
-        await asyncio.to_thread(self._blocking_pool.close)
+        try:
+            if self._client.is_orphaned:
+                self._client.forget()
+            else:
+                await self._client.close()
+        finally:
+            await asyncio.to_thread(self._close_blocking)
+
+    def _close_blocking(self) -> None:
         server, self._server = self._server, None
-        if server is not None:
-            await asyncio.to_thread(server.close)
+        try:
+            self._blocking_pool.close()
+        finally:
+            if server is not None:
+                server.close()
 
     async def _migrate(self, dsn: str, *, with_roles: bool = False) -> list[Migration]:
         # Apart from the pool: migrating makes settings of its connection, and may take long.

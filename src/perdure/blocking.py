@@ -5,7 +5,8 @@ Thin: the verbs are those of `verbs`, run on sync connections. In an `async def`
 
 from __future__ import annotations
 
-import time
+import math
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -13,12 +14,14 @@ from psycopg import AsyncConnection, Connection
 
 from perdure.classes import BlockingBackgroundTask as BackgroundTask
 from perdure.classes import task_of
-from perdure.connections import explained
+from perdure.connections import ANSWER_SECONDS, explained
 from perdure.context import BlockingContext as Context
 from perdure.errors import JobNotFoundError, MisuseError
+from perdure.polling import look_until_ended
 from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
 from perdure.store import calls, direct
+from perdure.store.links import cut_after_blocking
 from perdure.verbs import Together
 from perdure.verbs.checking import Place
 
@@ -47,8 +50,6 @@ X = TypeVar("X")
 R = TypeVar("R")
 E = TypeVar("E")
 T = TypeVar("T")
-
-_FIRST_LOOK_SECONDS = 0.02
 
 
 class Blocking:
@@ -287,34 +288,21 @@ class Blocking:
         return job
 
     def result(self, job: Job[M, X, R, E], timeout: float | timedelta | None = None) -> R:
-        """Wait until a job has ended, by polling, and return its result or raise as `Job.result` does."""
+        """Wait until a job has ended, and return its result or raise as `Job.result` does.
+
+        It polls, every half second at least. A first look that fails raises `DatabaseUnavailable`; later ones are made
+        again.
+        """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        ends_at_seconds = None if seconds is None else time.monotonic() + seconds
-        wait_seconds = _FIRST_LOOK_SECONDS
-        while not self._has_ended(job):
-            if ends_at_seconds is not None:
-                wait_seconds = min(wait_seconds, ends_at_seconds - time.monotonic())
-                if wait_seconds <= 0:
-                    break
-            time.sleep(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, self._polling_seconds)
-        if not job.is_certain:
-            self.refresh(job)
+        look_until_ended(job, self._read, seconds, polling_seconds=self._polling_seconds)
         return job.ended_result(seconds)
 
     def close(self) -> None:
         """Close the connections, which open again when they are needed; closing the app closes them too."""
         self._close()
 
-    def _read(self, job_id: int) -> JobRow | None:
-        return self._drive("read a job", self._verbs.read(job_id))
-
-    def _has_ended(self, job: Job[Any, Any, Any, Any]) -> bool:
-        row = self._read(job.id)
-        if row is None and not job.is_certain:
-            return False  # the transaction that it was started in may be open
-        job.show(row)
-        return job.state.is_final
+    def _read(self, job_id: int, limit_seconds: float = math.inf) -> JobRow | None:
+        return _drive(self._verbs.read(job_id), lambda step: self._run("read a job", step, None, limit_seconds))
 
     def _store(
         self, batches: Batches[M, X, R, E], metadata: Iterable[M], own: Connection[Any] | None
@@ -326,12 +314,17 @@ class Blocking:
     def _drive(self, purpose: str, verb: Verb[T], own: Connection[Any] | None = None) -> T:
         return _drive(verb, lambda step: self._run(purpose, step, own))
 
-    def _run(self, purpose: str, step: Step, own: Connection[Any] | None) -> Any:
+    def _run(self, purpose: str, step: Step, own: Connection[Any] | None, limit_seconds: float = math.inf) -> Any:
         if own is None:
-            with self._connection(purpose) as connection:
+            with self._connection(purpose) as connection, _limited(connection, limit_seconds):
                 return _run_step(connection, step, direct.run_blocking)
         with explained(purpose):
             return _run_step(own, step, calls.run_blocking)
+
+
+def _limited(connection: Connection[Any], limit_seconds: float) -> AbstractContextManager[None]:
+    """Break the connection when an answer takes longer: sooner than the pool would, which has a limit of its own."""
+    return cut_after_blocking(connection, limit_seconds) if limit_seconds < ANSWER_SECONDS else nullcontext()
 
 
 def _run_step(connection: Connection[Any], step: Step, run: Callable[[Connection[Any], Call[Any]], Any]) -> Any:

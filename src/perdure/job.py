@@ -56,6 +56,9 @@ class JobSource(Protocol):
         """Wait until the job has ended (or is gone), and read it; the job as it stands when the time is over.
 
         A job that `may_appear` isn't gone as long as it hasn't been there.
+
+        Raises:
+            TimeoutError: The time is over, and the database doesn't tell how the job stands.
         """
         ...
 
@@ -281,13 +284,17 @@ class Job(Generic[M, X, R, E]):
         Raises:
             JobFailed: The job failed; its `error` is the job's.
             JobCancelled: The job was cancelled.
-            TimeoutError: The job hasn't ended in this time. It goes on.
+            TimeoutError: The job hasn't ended in this time, or the database doesn't tell. It goes on.
             JobNotFoundError: It has been deleted, or the transaction that it was started in wasn't committed in time.
             PayloadUndecodable: Its result doesn't fit the task's type.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         if not self.state.is_final:
-            self.show(await self._source.read_ended(self.id, seconds, may_appear=not self._is_certain))
+            try:
+                row = await self._source.read_ended(self.id, seconds, may_appear=not self._is_certain)
+            except TimeoutError as error:
+                raise self.unanswered(seconds) from error
+            self.show(row)
         return self.ended_result(seconds)
 
     def ended_result(self, waited_seconds: float | None) -> R:
@@ -306,6 +313,14 @@ class Job(Generic[M, X, R, E]):
         kind, verb = (JobCancelled, "was cancelled") if self.state is JobState.CANCELLED else (JobFailed, "failed")
         message = f"job {self.id} ({self.name}) {verb}" + ("" if error is None else f": {_shortened(str(error))}")
         raise kind(message, job_id=self.id, error=error)
+
+    def unanswered(self, waited_seconds: float | None) -> TimeoutError:
+        """Return the error of a wait at whose end the database didn't tell how the job stands."""
+        message = (
+            f"job {self.id} ({self.name}) has not ended within {waited_seconds} s, as far as is known: the database "
+            f"didn't answer in time; it was {self.state} when this handle was last read"
+        )
+        return TimeoutError(message)
 
     def show(self, row: JobRow | None) -> None:
         """Show a row that was read anew.

@@ -10,9 +10,11 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
+import psycopg
+
 from perdure.cancelling import cancel_and_wait
 from perdure.core.states import JobState
-from perdure.errors import MissingRight, MisuseError
+from perdure.errors import DatabaseUnavailable, MissingRight, MisuseError
 from perdure.gathering import Gathered
 from perdure.store import jobs
 from perdure.store.notify import job_id_of
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
     from perdure.store.notify import Listener
     from perdure.store.sql import Names
 
-__all__ = ["Waiters"]
+__all__ = ["NO_ANSWER", "Waiters", "last_look_seconds"]
+
+NO_ANSWER: Final = (DatabaseUnavailable, psycopg.OperationalError)
+"""What a look at a job raises when the database is away, or is kept from answering: by a lock, say."""
 
 _log = logging.getLogger("perdure")
 _PURPOSE = "result"
@@ -36,6 +41,7 @@ _APPEARING_SECONDS: Final = 0.5
 """How long the commit of a job that somebody waits for may go unnoticed."""
 _SHORTEST_LOCKED_SECONDS: Final = 0.002
 _LONGEST_LOCKED_SECONDS: Final = 0.1
+_LAST_LOOK_SECONDS: Final = 0.5, 1.0
 
 
 class _Waiter:
@@ -93,6 +99,9 @@ class Waiters:
             timeout_seconds: How long to wait at most; None waits for ever.
             may_appear: Whether it may not be there yet: it was started in a transaction that may be open. Nobody tells
                 when that is committed, so it is looked for with each poll.
+
+        Raises:
+            TimeoutError: The time is over, and the database doesn't tell how the job stands.
         """
         waiter = _Waiter(is_there=not may_appear)
         self._waiters_of.setdefault(job_id, []).append(waiter)
@@ -118,9 +127,9 @@ class Waiters:
                     if waiter.is_over(row):
                         return row
         except TimeoutError:
-            if not limit.expired():
+            if timeout_seconds is None or not limit.expired():
                 raise
-            return await self._rows.of(job_id)
+            return await self._last_look(job_id, last_look_seconds(timeout_seconds))
         finally:
             self._leave(job_id, waiter)
 
@@ -135,6 +144,14 @@ class Waiters:
         for job_id in self._waiters_of:
             self._tell(job_id)
         await self._listener.stop()
+
+    async def _last_look(self, job_id: int, limit_seconds: float) -> JobRow | None:
+        """Read a job when the time is over: behind a look that is stuck, or at a database that is away, in vain."""
+        try:
+            async with asyncio.timeout(limit_seconds):
+                return await self._rows.of(job_id)
+        except NO_ANSWER as error:
+            raise TimeoutError(str(error)) from error
 
     async def _ask(self, job_id: int) -> None:
         """Ask to be told of a job's end: again and again while somebody has its row locked."""
@@ -201,3 +218,9 @@ class Waiters:
                 continue
             for job_id in (*finished, *self._not_there_yet()):
                 self._tell(job_id)
+
+
+def last_look_seconds(timeout_seconds: float) -> float:
+    """How long the look at a job may take that is made when the time is over: less where little time was given."""
+    shortest, longest = _LAST_LOOK_SECONDS
+    return min(longest, max(shortest, timeout_seconds))

@@ -12,7 +12,37 @@ import pytest
 
 from perdure import App, JobQuery
 from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated
-from tests.support.clients import Approved, Meta, define
+from tests.support.clients import Approved, Hands, Meta, define
+
+SESSIONS = "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+LISTENERS = f"{SESSIONS} and query ilike 'listen %%'"  # %% is a %
+
+
+class StandInServer:
+    """What of an embedded server an app uses; its database is another's."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+async def cancel_until_done(task: asyncio.Task[None]) -> None:
+    """Cancel a task that has begun with each turn of the event loop, and make sure that it tells so in the end."""
+    await asyncio.sleep(0)
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+
+
+async def until(hands: Hands, statement: str, *, finds: bool) -> None:
+    """Wait until a statement finds something, or nothing."""
+    async with asyncio.timeout(20):
+        while bool(hands.sql(statement)) is not finds:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
 
 
 async def test_an_app_that_is_not_open_says_so(migrated_database: str) -> None:
@@ -83,6 +113,51 @@ async def test_an_app_that_was_not_closed_can_be_opened_in_the_next_event_loop(
     assert len([job async for job in app.jobs(JobQuery(names=["unclosed"]))]) == 2
 
 
+ORPHANED = """
+import asyncio, sys
+import perdure.embedded
+from perdure import App, Context
+
+class Server:
+    url = sys.argv[1]
+
+    def close(self) -> None:
+        print("the server is let go")
+
+async def migrate(*_) -> None: ...
+
+perdure.embedded.acquire = Server
+app = App()
+app._migrate = migrate
+
+async def at_once(*calls) -> None:
+    await asyncio.gather(*(call() for call in calls))
+
+asyncio.run(at_once(app.open, app.open))
+list(app.blocking.jobs())
+pool = app.blocking_pool()
+asyncio.run(at_once(app.close, app.close, app.close))
+assert pool.closed
+
+async def use() -> None:
+    async with app:
+        assert [job async for job in app.jobs()] == []
+
+asyncio.run(use())
+"""
+
+
+async def test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PERDURE_DSN", raising=False)
+    command = [sys.executable, "-c", ORPHANED, migrated_database]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(50):
+        said, _ = await process.communicate()
+    assert (process.returncode, said.decode()) == (0, "the server is let go\n" * 2)
+
+
 GROWING = """
 import asyncio, sys
 from perdure import App, Context
@@ -133,6 +208,69 @@ async def test_opening_at_once_from_many_places_opens_once(migrated_database: st
         assert app.pool is pool
     await app.close()
     assert pool.closed
+
+
+async def test_a_close_closes_all_however_often_it_is_cancelled(migrated_database: str, hands: Hands) -> None:
+    app = App(migrated_database)
+    task = define(app)
+    await app.open()
+    await asyncio.to_thread(app.blocking.start, task, Meta("a"))
+    job = await task.start(Meta("b"))
+    waiting = asyncio.create_task(job.result())
+    await until(hands, f"select 1 from background_tasks.jobs where awaited and id = {job.id}", finds=True)
+    await until(hands, LISTENERS, finds=True)
+    await cancel_until_done(asyncio.create_task(app.close()))
+    with pytest.raises(MisuseError, match=r"the app (was closed|isn't open)"):
+        async with asyncio.timeout(20):
+            await waiting
+    await until(hands, SESSIONS, finds=False)
+    async with app:
+        await job.refresh()
+
+
+async def test_an_opening_leaves_nothing_open_however_often_it_is_cancelled(
+    migrated_database: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, is_migrating = StandInServer(migrated_database), asyncio.Event()
+
+    async def migrate(*_: Any) -> None:
+        is_migrating.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.delenv("PERDURE_DSN", raising=False)
+    monkeypatch.setattr("perdure.embedded.acquire", lambda: server)
+    app = App()
+    monkeypatch.setattr(app, "_migrate", migrate)
+    opening = asyncio.create_task(app.open())
+    async with asyncio.timeout(20):
+        await is_migrating.wait()
+    connections = list(app.pool._pool)  # held, lest they be closed since nobody has them any more
+    assert connections
+    await cancel_until_done(opening)
+    assert server.is_closed
+    await until(hands, SESSIONS, finds=False)
+
+
+async def test_what_else_is_open_is_closed_even_if_the_pool_could_not_be(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = StandInServer(migrated_database)
+    monkeypatch.delenv("PERDURE_DSN", raising=False)
+    monkeypatch.setattr("perdure.embedded.acquire", lambda: server)
+    app = App()
+    await app.open()
+    close = app._client.close
+
+    async def close_and_fail() -> None:
+        await close()
+        raise OSError("no such socket")  # noqa: EM101, TRY003 - whatever it may be
+
+    monkeypatch.setattr(app._client, "close", close_and_fail)
+    pool = await asyncio.to_thread(app.blocking_pool)
+    with pytest.raises(OSError, match="no such socket"):
+        await app.close()
+    assert pool.closed
+    assert server.is_closed
 
 
 async def test_without_a_database_opening_says_so_in_a_line() -> None:

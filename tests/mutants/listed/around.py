@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 __all__ = ["AROUND"]
 
 _RESULTS = "tests/acceptance/test_client_results.py::"
+_LATE = "tests/acceptance/test_client_results_late.py::"
 
 AROUND = (
     Mutant(
@@ -33,6 +34,54 @@ AROUND = (
         "                    await self._ask(job_id)\n                    row = await self._rows.of(job_id)",
         "                    row = await self._rows.of(job_id)\n                    await self._ask(job_id)",
         (f"{_RESULTS}test_an_end_just_before_the_asking_is_seen",),
+    ),
+    Mutant(
+        "the look when the time is over has no limit",
+        "who waits for five seconds waits for a minute, as long as a table is locked",
+        "waiting.py",
+        "            async with asyncio.timeout(limit_seconds):\n",
+        "            async with asyncio.timeout(None):\n",
+        (f"{_LATE}test_who_waits_for_a_locked_table_is_told_when_the_time_is_over",),
+    ),
+    Mutant(
+        "an error of the look when the time is over is raised as it is",
+        "who waits for some time and gets no result is told of what nobody promised",
+        "waiting.py",
+        "        except NO_ANSWER as error:\n",
+        "        except MissingRight as error:\n",
+        (f"{_LATE}test_an_error_of_the_last_look_is_told_as_no_answer",),
+    ),
+    Mutant(
+        "a look without an event loop has the pool's limit alone",
+        "a thread that waits for five seconds waits for a minute, as long as a table is locked",
+        "blocking.py",
+        "if limit_seconds < ANSWER_SECONDS else nullcontext()",
+        "if limit_seconds < 0 else nullcontext()",
+        (f"{_LATE}test_a_thread_that_waits_for_a_locked_table_is_told_when_the_time_is_over",),
+    ),
+    Mutant(
+        "no later look is made where one has failed",
+        "a thread that waits for a result doesn't survive a broken connection",
+        "polling.py",
+        "            if is_first:\n                raise\n",
+        "            raise\n",
+        (f"{_LATE}test_a_thread_that_waits_survives_a_broken_connection",),
+    ),
+    Mutant(
+        "a thread that waits is told of a failed look when the time is over",
+        "who waits for some time and gets no result is told of what nobody promised",
+        "polling.py",
+        "                raise job.unanswered(timeout_seconds) from error\n",
+        "                raise\n",
+        (f"{_LATE}test_a_thread_that_waits_is_told_when_the_time_is_over_and_the_database_away",),
+    ),
+    Mutant(
+        "a thread that waits looks as seldom as a worker may",
+        "with notifications for the workers, that may be once a day",
+        "polling.py",
+        ", polling_seconds, _LONGEST_WAIT_SECONDS)",
+        ", polling_seconds)",
+        (f"{_LATE}test_a_thread_that_waits_looks_often_whatever_the_polling_delay",),
     ),
     Mutant(
         "the end of an awaited job isn't told",

@@ -1,0 +1,165 @@
+"""Results that don't come in time: since the database doesn't answer, or is away, or nobody looks soon enough."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from perdure import App
+from perdure.blocking import Blocking
+from perdure.errors import DatabaseUnavailable
+from tests.support.clients import Hands, Imported, Meta, define
+
+if TYPE_CHECKING:
+    from tests.support.cluster import Cluster
+
+UNANSWERED = r"has not ended within {} s, as far as is known: the database didn't answer in time; it was pending"
+LOCK = "lock table background_tasks.jobs in access exclusive mode"
+LOCKED_SECONDS = 20
+"""Far longer than any of those who wait here want to."""
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Tells when who waits without an event loop has looked."""
+    read, event = Blocking._read, threading.Event()
+
+    def read_and_tell(self: Blocking, job_id: int, limit_seconds: float = math.inf) -> Any:
+        row = read(self, job_id, limit_seconds)
+        event.set()
+        return row
+
+    monkeypatch.setattr(Blocking, "_read", read_and_tell)
+    return event
+
+
+async def test_who_waits_for_a_locked_table_is_told_when_the_time_is_over(task: Any, own: Any) -> None:
+    job = await task.start(Meta("riga"))
+    await own.execute(LOCK)
+    async with asyncio.timeout(LOCKED_SECONDS):
+        for timeout in (0, 0.2):
+            with pytest.raises(TimeoutError, match=UNANSWERED.format(timeout)):
+                await job.result(timeout=timeout)
+    await own.rollback()
+    with pytest.raises(TimeoutError, match=r"within 0 s; it is pending"):
+        await job.result(timeout=0)
+
+
+async def test_who_waits_for_a_frozen_server_is_told_when_the_time_is_over(private_cluster: Cluster) -> None:
+    async with App(private_cluster.dsn(private_cluster.create_database())) as app:
+        task = define(app)
+        await app.migrate()
+        job = await task.start(Meta("riga"))
+        private_cluster.freeze()
+        try:
+            async with asyncio.timeout(LOCKED_SECONDS):
+                with pytest.raises(TimeoutError, match=UNANSWERED.format(0.2)):
+                    await job.result(timeout=0.2)
+        finally:
+            private_cluster.thaw()
+
+
+async def test_a_job_of_which_the_database_tells_nothing_is_not_said_to_be_missing(
+    app: App, task: Any, own: Any
+) -> None:
+    job = await task.start(Meta("riga"), connection=own)
+    await own.execute(LOCK)
+    async with asyncio.timeout(LOCKED_SECONDS):
+        with pytest.raises(TimeoutError, match=UNANSWERED.format(0)):
+            await job.result(timeout=0)
+        with pytest.raises(TimeoutError, match=UNANSWERED.format(0)):
+            await asyncio.to_thread(app.blocking.result, job, 0)
+    assert not job.is_certain
+
+
+async def test_an_error_of_the_last_look_is_told_as_no_answer(migrated_database: str, own: Any) -> None:
+    joint = "&" if "?" in migrated_database else "?"
+    async with App(f"{migrated_database}{joint}options=-c%20lock_timeout%3D100ms") as app:
+        job = await define(app).start(Meta("riga"))
+        await own.execute(LOCK)
+        with pytest.raises(TimeoutError, match=UNANSWERED.format(0)):
+            await job.result(timeout=0)
+        with pytest.raises(TimeoutError, match=UNANSWERED.format(0)):
+            await asyncio.to_thread(app.blocking.result, job, 0)
+        await own.rollback()
+
+
+# --- without an event loop ---
+
+
+async def test_a_thread_that_waits_for_a_locked_table_is_told_when_the_time_is_over(
+    app: App, task: Any, own: Any, looked: threading.Event
+) -> None:
+    job = await task.start(Meta("riga"))
+    waiting = asyncio.create_task(asyncio.to_thread(app.blocking.result, job, 3))
+    assert await asyncio.to_thread(looked.wait, 20)
+    await own.execute(LOCK)
+    async with asyncio.timeout(LOCKED_SECONDS):
+        with pytest.raises(TimeoutError, match=UNANSWERED.format(3)):
+            await waiting
+        with pytest.raises(TimeoutError, match=UNANSWERED.format(0.2)):
+            await asyncio.to_thread(app.blocking.result, job, 0.2)
+
+
+async def test_a_thread_that_waits_survives_a_broken_connection(
+    app: App,
+    task: Any,
+    hands: Hands,
+    looked: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 3600.0)  # so that a look meets it
+    job = await task.start(Meta("riga"))
+    waiting = asyncio.create_task(asyncio.to_thread(app.blocking.result, job, 60))
+    assert await asyncio.to_thread(looked.wait, 20)
+    hands.sql(
+        "select pg_terminate_backend(pid, 20000) from pg_stat_activity "
+        "where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    with hands.connection.transaction():  # the end and the result are seen together
+        hands.end(job, 6, result='{"rows": 5}')
+    assert await waiting == Imported(5)
+    assert f"waiting for job {job.id}: DatabaseUnavailable: read a job: the connection" in caplog.text
+
+
+async def test_a_thread_that_waits_is_told_when_the_time_is_over_and_the_database_away(
+    private_cluster: Cluster, looked: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with App(private_cluster.dsn(private_cluster.create_database())) as app:
+        task = define(app)
+        await app.migrate()
+        job = await task.start(Meta("riga"))
+        monkeypatch.setattr("perdure.connections.WAIT_SECONDS", 0.1)
+        waiting = asyncio.create_task(asyncio.to_thread(app.blocking.result, job, 3))
+        assert await asyncio.to_thread(looked.wait, 20)
+        private_cluster.stop("immediate")
+        with pytest.raises(TimeoutError, match=UNANSWERED.format(3)):
+            await waiting
+        with pytest.raises(DatabaseUnavailable):  # the first look tells at once
+            await asyncio.to_thread(app.blocking.result, job, 60)
+
+
+def test_a_thread_that_waits_looks_often_whatever_the_polling_delay(
+    migrated_database: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(migrated_database, scheduling={"polling_delay": timedelta(days=1)})
+    job = app.blocking.start(define(app), Meta("riga"))
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 20:
+            hands.end(job, 6, result='{"rows": 5}')
+
+    monkeypatch.setattr("perdure.polling.sleep", wait)
+    try:
+        assert app.blocking.result(job) == Imported(5)
+    finally:
+        app.blocking.close()
+    assert max(waits) <= 1
