@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from psycopg import AsyncConnection, Connection
+from psycopg.pq import TransactionStatus
 
 from perdure.classes import BlockingBackgroundTask as BackgroundTask
 from perdure.classes import task_of
@@ -330,6 +331,8 @@ def _limited(connection: Connection[Any], limit_seconds: float) -> AbstractConte
 def _run_step(connection: Connection[Any], step: Step, run: Callable[[Connection[Any], Call[Any]], Any]) -> Any:
     if not isinstance(step, Together):
         return run(connection, step)
+    if connection.info.transaction_status != TransactionStatus.IDLE:  # the caller's
+        return _drive(step.verb, lambda inner: _run_step(connection, inner, run))
     with connection.transaction():
         connection.execute(step.setting)
         return _drive(step.verb, lambda inner: _run_step(connection, inner, run))

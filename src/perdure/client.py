@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import AsyncConnection, Connection
+from psycopg.pq import TransactionStatus
 
 from perdure.connections import Pool, explained
 from perdure.errors import JobNotFoundError, MisuseError
@@ -272,6 +273,8 @@ class Client:
 async def _run_step(connection: AsyncConnection[Any], step: Step, run: RunCall) -> Any:
     if not isinstance(step, Together):
         return await run(connection, step)
+    if connection.info.transaction_status != TransactionStatus.IDLE:  # the caller's
+        return await _drive(step.verb, lambda inner: _run_step(connection, inner, run))
     async with connection.transaction():
         await connection.execute(step.setting)
         return await _drive(step.verb, lambda inner: _run_step(connection, inner, run))

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import PoolClosed, PoolTimeout
 
+from perdure.cancelling import held
 from perdure.config.dsn import hide_passwords
 from perdure.errors import DatabaseUnavailable, MissingRight, MisuseError, SchemaOutdated, ServerTooOld
 from perdure.pools import TriedBlockingPool, TriedPool
@@ -89,7 +90,7 @@ class Pool:
             # Waited for: so whoever opens hears of what is wrong.
             await self.pool.open(wait=True, timeout=WAIT_SECONDS)
         except BaseException as error:
-            await self.pool.close()
+            await held(self.pool.close())
             if isinstance(error, PoolTimeout):
                 raise _unreachable(error) from error
             raise

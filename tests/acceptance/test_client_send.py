@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -22,6 +23,7 @@ from perdure import (
     WokenBy,
 )
 from perdure.errors import DefinitionError, MisuseError, PayloadRefused, PayloadTooLarge
+from perdure.verbs import sending
 from tests.support.clients import (
     Approved,
     Hands,
@@ -275,3 +277,27 @@ def test_code_that_does_not_await_sends_as_well(migrated_database: str, hands: H
         assert json.dumps([event["type"] for _, _, event in hands.sql(EVENTS)]) == '["Approved", "Rejected"]'
     finally:
         app.blocking.close()
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+@pytest.mark.parametrize("autocommit", [False, True], ids=["in a transaction", "in autocommit"])
+async def test_a_job_that_a_query_finds_is_held_until_the_event_is_stored(
+    app: App, task: Any, hands: Hands, monkeypatch: pytest.MonkeyPatch, *, sync: bool, autocommit: bool
+) -> None:
+    job = await task.start(Meta("riga"))
+    make, held = sending.jobs.send, []
+
+    def make_while_held(*arguments: Any, **options: Any) -> Any:
+        held.append(hands.sql("select id from background_tasks.jobs for update skip locked") == [])
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(sending, "jobs", SimpleNamespace(hold=sending.jobs.hold, send=make_while_held))
+    query, event = JobQuery(metadata={"shop": "riga"}), Approved("ann")
+    if sync:
+        with psycopg.connect(app.dsn, autocommit=autocommit) as connection:
+            answer = await asyncio.to_thread(app.blocking.send, task, query, event, connection=connection)
+    else:
+        async with await psycopg.AsyncConnection.connect(app.dsn, autocommit=autocommit) as own:
+            answer = await task.send(query, event, connection=own)
+    assert (answer, held) == (Sent(job.id), [True])
+    assert len(hands.sql(EVENTS)) == 1

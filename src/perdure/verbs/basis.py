@@ -27,6 +27,8 @@ X = TypeVar("X")
 class Together(Generic[T]):
     """A part of a verb that is one transaction, in which each statement sees what was committed before it.
 
+    In the caller's transaction, where there is one already, it is a part of that.
+
     Attributes:
         verb: Its steps; what it raises undoes them.
         setting: The statement that the transaction begins with.

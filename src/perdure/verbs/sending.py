@@ -50,8 +50,7 @@ class Sending(Looking):
         if JobState.from_code(found[0].state).is_final:
             return JobEnded(self.job(found[0]))
         sending = self._send_held(task, query, found[0].id, data, in_callers_transaction=in_callers_transaction)
-        # In the caller's transaction it is one with whatever else is done there.
-        answer: SendAnswer | None = (yield from sending) if in_callers_transaction else (yield Together(sending))
+        answer: SendAnswer | None = yield Together(sending)
         return answer
 
     def _send_held(

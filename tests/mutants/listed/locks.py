@@ -23,6 +23,14 @@ LOCKS = (
         ),
     ),
     Mutant(
+        "who is found for an event isn't held until that is stored",
+        "an event goes to a job that its query doesn't name any more",
+        "client.py",
+        "    async with connection.transaction():\n        await connection.execute(step.setting)\n",
+        "    if True:\n",
+        ("tests/acceptance/test_client_send.py::test_a_job_that_a_query_finds_is_held_until_the_event_is_stored",),
+    ),
+    Mutant(
         "a sender without a lock",
         "a suspension and an event pass each other by: the job sleeps for ever",
         _SCHEMA,
