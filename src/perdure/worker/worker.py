@@ -95,6 +95,7 @@ class Worker:
         self.desk = Desk()
         self.condition = Condition()
         self.claimer = Claimer(concurrency=self._slots(), batch_size=scheduling.batch_size, queues=self.queues)
+        self._strays = Strays(self)
         self.stopping = False
         self.is_draining = False
         self.ready = asyncio.Event()
@@ -239,7 +240,6 @@ class Worker:
             on_lost=self._on_lost,
             condition=self.condition,
         )
-        self._strays = Strays(self)
         self._rescuer = Rescuer(self)
         self._cancels = Cancels(self)
         self._services = (Poller(self), self._rescuer, Housekeeper(self), self._strays, self._cancels)
