@@ -75,6 +75,7 @@ def test_it_kills_at_the_time_that_is_named(processes: Processes) -> None:
 
 def test_it_freezes_once(processes: Processes) -> None:
     process = processes.python("-c", _REACHES, env={"PERDURE_FAILPOINTS": "batch.committed=stop"})
+    process.wait_for_line("^failpoint")  # what it has said is read apart from how it stands
     process.wait_until_frozen()
     assert process.output.splitlines() == ["failpoint batch.committed: stop"]
     process.thaw()
