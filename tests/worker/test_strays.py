@@ -15,6 +15,7 @@ from perdure.store.leases import Stray
 from perdure.store.settles import Finish, PutBack
 from perdure.store.sql import names_of
 from perdure.worker.strays import Strays
+from tests.support.jobs import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +123,20 @@ async def test_a_look_that_costs_much_comes_seldom() -> None:
     assert await Strays(cast("Any", worker)).run_once() == pytest.approx(200)
 
 
+async def test_after_a_lost_answer_it_is_looked_for_until_it_cant_land_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker()
+    worker.known.add(7)
+    worker.look_seconds = 0.2
+    strays = Strays(cast("Any", worker))
+    strays.suspect()
+    assert await strays.run_once() == pytest.approx(20)
+    later_seconds = asyncio.get_running_loop().time() + 2 * worker.lease_seconds
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: later_seconds)
+    assert await strays.run_once() == pytest.approx(200)
+
+
 async def test_a_busy_worker_seldom_searches_for_strays(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     looking, running, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
     sights: list[list[Stray]] = []
@@ -134,6 +149,7 @@ async def test_a_busy_worker_seldom_searches_for_strays(app: App, monkeypatch: p
         sights.append(await calls.run(connection, call))
         ended.set()
         await job.result(timeout=30)
+        await until(lambda: not (worker.in_hand or worker.desk.ids()), "the worker has forgotten it")
         return sights[-1]
 
     async def remember_rest(strays: Strays) -> float:

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["Strays", "StraysOwner"]
 
 _AGAIN_SECONDS = 0.5
-# Whoever loses the answer to a claim says so: then it is looked for at once. The rest is a net below that, for which no
-# look may cost much: of each page of the dead that one reads, the server may have to write an image to its log.
+# Whoever loses the answer to a claim says so. For so many leases it may still land, and is looked for.
+_SUSPICIOUS_LEASES = 2
+# Otherwise the search is a net below that, for which no look may cost much: of each page of the dead that one reads,
+# the server may have to write an image to its log.
 _SHARE = 0.001
+_SUSPICIOUS_SHARE = 0.01
 _LONGEST_SLEEP_SECONDS = 300.0
 
 
@@ -66,6 +69,13 @@ class Strays(Service):
         self._owner = owner
         self._seen: dict[Stray, float] = {}
         self._arrived: set[int] | None = None
+        self._suspicious_until_seconds = 0.0
+
+    def suspect(self) -> None:
+        """A claim's answer was lost: look now, and go on looking until it has landed or never will."""
+        now_seconds = asyncio.get_running_loop().time()
+        self._suspicious_until_seconds = now_seconds + _SUSPICIOUS_LEASES * self._owner.lease_seconds
+        self.poke()
 
     def arrived(self, jobs: Iterable[Claimed]) -> None:
         """These are in hand: a look that is under way doesn't take them for strays, even if they end before it."""
@@ -88,8 +98,9 @@ class Strays(Service):
         self._seen = {stray: self._seen.get(stray, looked_at_seconds) for stray in strays}
         if strays:
             return _AGAIN_SECONDS
+        share = _SUSPICIOUS_SHARE if looked_at_seconds < self._suspicious_until_seconds else _SHARE
         least_seconds = owner.lease_seconds / 3
-        return rest_seconds(took_seconds, least=least_seconds, most=_LONGEST_SLEEP_SECONDS, share=_SHARE)
+        return rest_seconds(took_seconds, least=least_seconds, most=_LONGEST_SLEEP_SECONDS, share=share)
 
     async def _look(self, worker_id: UUID) -> tuple[list[Stray], float]:
         """Return what is held and wasn't known before, during or after the look; and how long that took, in seconds."""

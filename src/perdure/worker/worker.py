@@ -187,8 +187,8 @@ class Worker:
         self._gave_back = self._gave_back or (self.stopping and bool(entries))
 
     def claims_uncertain(self) -> None:
-        """A claim's answer was lost: look for strays soon."""
-        self._strays.poke()
+        """A claim's answer was lost: look for strays."""
+        self._strays.suspect()
 
     def lane_connected(self) -> None:
         """There may be due jobs; and after a reconnect another database, on which the lease isn't good."""

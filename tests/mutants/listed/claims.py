@@ -267,6 +267,14 @@ CLAIMS = (
         ("tests/worker/test_strays.py::test_a_look_that_takes_claims_for_strays_isnt_repeated_at_once",),
     ),
     Mutant(
+        "a claim whose answer was lost is looked for once",
+        "it lands after that look, and the job is stuck for minutes",
+        "worker/strays.py",
+        "        share = _SUSPICIOUS_SHARE if looked_at_seconds < self._suspicious_until_seconds else _SHARE\n",
+        "        share = _SHARE\n",
+        ("tests/worker/test_strays.py::test_after_a_lost_answer_it_is_looked_for_until_it_cant_land_any_more",),
+    ),
+    Mutant(
         "a dear search for strays comes as often as any look",
         "while a snapshot is held the server writes an image of each dead page to its log, again and again",
         "worker/strays.py",
