@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest_asyncio
 
 from perdure import App, Context
+from perdure.worker.floors import Floors
 from perdure.worker.lane import Lane
 from tests.support.jobs import until
 
@@ -131,6 +132,12 @@ async def test_what_a_lost_lease_has_looked_at_tells_nothing_under_the_new_one(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send, lost = Lane._send, list[Any]()
+    tell, told = Floors.looked_everywhere, list[Floors]()
+
+    def telling(floors: Floors, began_at_seconds: float, now_seconds: float) -> None:
+        if now_seconds - began_at_seconds >= 60:
+            told.append(floors)
+        tell(floors, began_at_seconds, now_seconds)
 
     async def losing(lane: Lane, calls: dict[str, Any]) -> list[Any]:
         answers = await send(lane, calls)
@@ -146,12 +153,11 @@ async def test_what_a_lost_lease_has_looked_at_tells_nothing_under_the_new_one(
 
     began = False
     monkeypatch.setattr(Lane, "_send", losing)
+    monkeypatch.setattr(Floors, "looked_everywhere", telling)
     async with app.worker() as worker:
         await until(lambda: worker.claimer.sleeping, "it sleeps")
         old, began = worker.claimer.floors, True
         worker.claimer.look_everywhere()
         worker.wake()
-        await until(
-            lambda: bool(lost) and not any(lane._floors is old for lane in worker.lanes), "the old look is over"
-        )
-        assert worker.claimer.floors.everywhere_in_seconds(asyncio.get_running_loop().time()) < 30
+        await until(lambda: bool(told), "the old look is over")
+        assert told == [old]
