@@ -52,7 +52,7 @@ def test_a_page_gets_tables_whose_ratios_are_the_medians_of_the_rounds_ratios(tm
     rates = {"perdure": (50, 30, 100), "bare": (100, 100, 100), "pgqueuer": (10, 10, 10), "dbos": (1, 1, 1)}
     head = {
         "at": "today",
-        "machine": {"processor": "one", "cores": 2, "memory_gib": 1, "system": "Linux", "load": 0},
+        "machine": {"processor": "one", "cores": 2, "memory_gib": 1, "system": "Linux", "data_on": "ext4", "load": 0},
         "python": "3.13",
         "postgresql": "18",
         "postgresql_settings": {},
