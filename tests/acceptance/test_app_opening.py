@@ -12,6 +12,7 @@ import pytest
 
 from perdure import App, JobQuery
 from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated
+from perdure.pools import TriedPool
 from tests.support.clients import Approved, Hands, Meta, define
 
 SESSIONS = "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
@@ -248,6 +249,26 @@ async def test_an_opening_leaves_nothing_open_however_often_it_is_cancelled(
     assert connections
     await cancel_until_done(opening)
     assert server.is_closed
+    await until(hands, SESSIONS, finds=False)
+
+
+async def test_a_pool_leaves_nothing_open_however_often_its_opening_is_cancelled(
+    migrated_database: str, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_pool, connections, is_open = TriedPool.open, list[Any](), asyncio.Event()
+
+    async def open_and_stay(pool: TriedPool, **options: Any) -> None:
+        await open_pool(pool, **options)
+        connections.extend(pool._pool)  # held, lest they be closed since nobody has them any more
+        is_open.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(TriedPool, "open", open_and_stay)
+    opening = asyncio.create_task(App(migrated_database).open())
+    async with asyncio.timeout(20):
+        await is_open.wait()
+    assert connections
+    await cancel_until_done(opening)
     await until(hands, SESSIONS, finds=False)
 
 

@@ -56,6 +56,14 @@ CONNECTIONS = (
         (f"{_OPENING}test_a_close_closes_all_however_often_it_is_cancelled",),
     ),
     Mutant(
+        "a pool whose opening is cancelled again and again stays open",
+        "its connections are nobody's, until the server is full of them",
+        "connections.py",
+        "            await held(self.pool.close())\n",
+        "            await self.pool.close()\n",
+        (f"{_OPENING}test_a_pool_leaves_nothing_open_however_often_its_opening_is_cancelled",),
+    ),
+    Mutant(
         "what a failed opening closes can be broken off by a cancellation",
         "the embedded server has a user until the process ends",
         "app.py",
