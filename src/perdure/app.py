@@ -311,14 +311,14 @@ class App(Operating):
             return await migrate.migrate(connection, self.names, with_roles=with_roles)
 
     @contextlib.contextmanager
-    def _blocking_connection(self, purpose: str) -> Generator[Connection[Any]]:
+    def _blocking_connection(self, purpose: str, limit_seconds: float) -> Generator[Connection[Any]]:
         if self._server is None and self.config.dsn is None:
             message = (
                 f"{purpose}: without a dsn, the embedded database runs while the app is open: `async with app:`; "
                 "or give the app a dsn, or this call a connection="
             )
             raise MisuseError(message)
-        with self._blocking_pool.connection(self.dsn, purpose) as connection:
+        with self._blocking_pool.connection(self.dsn, purpose, limit_seconds) as connection:
             yield connection
 
 

@@ -6,7 +6,6 @@ Thin: the verbs are those of `verbs`, run on sync connections. In an `async def`
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -15,14 +14,13 @@ from psycopg.pq import TransactionStatus
 
 from perdure.classes import BlockingBackgroundTask as BackgroundTask
 from perdure.classes import task_of
-from perdure.connections import ANSWER_SECONDS, explained
+from perdure.connections import explained
 from perdure.context import BlockingContext as Context
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.polling import look_until_ended
 from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
 from perdure.store import calls, direct
-from perdure.store.links import cut_after_blocking
 from perdure.verbs import Together
 from perdure.verbs.checking import Place
 
@@ -59,12 +57,12 @@ class Blocking:
     def __init__(
         self,
         verbs: Verbs,
-        connection: Callable[[str], AbstractContextManager[Connection[Any]]],
+        connection: Callable[[str, float], AbstractContextManager[Connection[Any]]],
         close: Callable[[], None],
         *,
         polling_seconds: float,
     ) -> None:
-        """Run verbs on connections that `connection` lends for a purpose."""
+        """Run verbs on connections that `connection` lends for a purpose, and for so many seconds at most."""
         self._verbs = verbs
         self._connection = connection
         self._close = close
@@ -317,15 +315,10 @@ class Blocking:
 
     def _run(self, purpose: str, step: Step, own: Connection[Any] | None, limit_seconds: float = math.inf) -> Any:
         if own is None:
-            with self._connection(purpose) as connection, _limited(connection, limit_seconds):
+            with self._connection(purpose, limit_seconds) as connection:
                 return _run_step(connection, step, direct.run_blocking)
         with explained(purpose):
             return _run_step(own, step, calls.run_blocking)
-
-
-def _limited(connection: Connection[Any], limit_seconds: float) -> AbstractContextManager[None]:
-    """Break the connection when an answer takes longer: sooner than the pool would, which has a limit of its own."""
-    return cut_after_blocking(connection, limit_seconds) if limit_seconds < ANSWER_SECONDS else nullcontext()
 
 
 def _run_step(connection: Connection[Any], step: Step, run: Callable[[Connection[Any], Call[Any]], Any]) -> Any:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +23,7 @@ from perdure.cancelling import held
 from perdure.config.dsn import hide_passwords
 from perdure.errors import DatabaseUnavailable, MissingRight, MisuseError, SchemaOutdated, ServerTooOld
 from perdure.pools import TriedBlockingPool, TriedPool
-from perdure.store.links import Limits, Watch, not_for_ever
+from perdure.store.links import Limits, Watch, cut_after_blocking, not_for_ever
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -148,7 +150,7 @@ class Lent:
         try:
             self._connection = await pool.pool.getconn()
         except (PoolTimeout, PoolClosed) as error:
-            raise _no_connection(self._purpose, pool.max_connections, error) from error
+            raise _no_connection(self._purpose, pool.max_connections, WAIT_SECONDS, error) from error
         pool.limits.begin(self._connection, ANSWER_SECONDS)
         return self._connection
 
@@ -202,18 +204,27 @@ class BlockingPool:
                 self._finalizer()
 
     @contextlib.contextmanager
-    def connection(self, dsn: str, purpose: str) -> Generator[Connection[Any]]:
-        """Lend a connection, as `Pool.connection` does."""
+    def connection(self, dsn: str, purpose: str, limit_seconds: float = math.inf) -> Generator[Connection[Any]]:
+        """Lend a connection, as `Pool.connection` does.
+
+        `limit_seconds` is for the wait and the block together, where that is sooner than the limits of any call.
+        """
         pool = self.pool(dsn)
+        limit_at_seconds, wait_seconds = time.monotonic() + limit_seconds, min(limit_seconds, WAIT_SECONDS)
         try:
-            connection = pool.getconn()
+            connection = pool.getconn(wait_seconds)
         except (PoolTimeout, PoolClosed) as error:
-            raise _no_connection(purpose, self.max_connections, error) from error
+            raise _no_connection(purpose, self.max_connections, wait_seconds, error) from error
         try:
-            with explained(purpose, connection), self._watch.over(connection, ANSWER_SECONDS):
+            with explained(purpose, connection), self._limited(connection, limit_at_seconds - time.monotonic()):
                 yield connection
         finally:
             pool.putconn(connection)
+
+    def _limited(self, connection: Connection[Any], seconds: float) -> contextlib.AbstractContextManager[None]:
+        if seconds < ANSWER_SECONDS:
+            return cut_after_blocking(connection, seconds)
+        return self._watch.over(connection, ANSWER_SECONDS)
 
 
 def _close_here(pool: TriedBlockingPool, process_id: int) -> None:
@@ -274,11 +285,13 @@ def _unreachable(error: Exception) -> DatabaseUnavailable:
     return DatabaseUnavailable(f"no connection to the database: {_line(error)}")
 
 
-def _no_connection(purpose: str, max_connections: int, error: Exception) -> DatabaseUnavailable | MisuseError:
+def _no_connection(
+    purpose: str, max_connections: int, wait_seconds: float, error: Exception
+) -> DatabaseUnavailable | MisuseError:
     if isinstance(error, PoolClosed):
         return MisuseError(f"{purpose}: the app is closed")
     return DatabaseUnavailable(
-        f"{purpose}: no connection within {WAIT_SECONDS:g} s: the database is away, or all {max_connections} "
+        f"{purpose}: no connection within {wait_seconds:.3g} s: the database is away, or all {max_connections} "
         "connections (execution.max_connections) are in use; inside ctx.transaction(), pass its own: connection=…"
     )
 

@@ -191,7 +191,8 @@ class TriedBlockingPool(ConnectionPool[Connection[Any]]):
             if self._trust.covers(connection):
                 return connection
             try:
-                with cut_after_blocking(connection, _TRIAL_SECONDS):
+                # Who waits in a thread can't be told that the time is over: so the trial ends with it.
+                with cut_after_blocking(connection, min(_TRIAL_SECONDS, until_seconds - time.monotonic())):
                     if not session_is_ours_blocking(connection):
                         connection.prepare_threshold = None
             except psycopg.OperationalError:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from perdure import App
 from perdure.blocking import Blocking
 from perdure.errors import DatabaseUnavailable
+from perdure.pools import _TRIAL_SECONDS
 from tests.support.clients import Hands, Imported, Meta, define
 
 if TYPE_CHECKING:
@@ -143,6 +145,27 @@ async def test_a_thread_that_waits_is_told_when_the_time_is_over_and_the_databas
             await waiting
         with pytest.raises(DatabaseUnavailable):  # the first look tells at once
             await asyncio.to_thread(app.blocking.result, job, 60)
+
+
+@pytest.mark.parametrize("fault", ["stopped", "frozen"])
+async def test_a_thread_that_begins_to_wait_while_nobody_answers_is_told_when_the_time_is_over(
+    private_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 0.0)  # each connection is tried, in vain
+    async with App(private_cluster.dsn(private_cluster.create_database())) as app:
+        task = define(app)
+        await app.migrate()
+        job = await task.start(Meta("riga"))
+        await asyncio.to_thread(app.blocking.refresh, job)
+        private_cluster.freeze() if fault == "frozen" else private_cluster.stop("immediate")
+        try:
+            began_at_seconds = monotonic()
+            with pytest.raises(TimeoutError, match=UNANSWERED.format(0.2)):
+                await asyncio.to_thread(app.blocking.result, job, 0.2)
+            waited_seconds = monotonic() - began_at_seconds
+        finally:
+            private_cluster.thaw() if fault == "frozen" else private_cluster.start()
+    assert waited_seconds < _TRIAL_SECONDS
 
 
 def test_a_thread_that_waits_looks_often_whatever_the_polling_delay(
