@@ -182,13 +182,17 @@ def _worker(scene: Scene, which: Any) -> Any:
 
 
 def check(scene: Scene, case: Case) -> str | None:
-    """Try the case; returns what is wrong with the outcome, None when nothing is."""
-    scene.sql(case.spoil or "select 1")
-    before = scene.bench.rows()
+    """Try the case; returns what is wrong with the outcome, None when nothing is.
+
+    The write's transaction has begun before the scene is spoiled: what has come to be since counts all the same.
+    """
+    answer: Any = None
     try:
-        answer = scene.bench.run(_call(scene, case.write, case.change))
+        with scene.bench.writer.transaction():
+            scene.sql(case.spoil or "select 1")
+            before = scene.bench.rows()
+            answer = scene.bench.run(_call(scene, case.write, case.change), scene.bench.writer)
     except psycopg.Error as error:
-        answer = None
         if case.write != "fence" or error.sqlstate != "PD001":
             raise
     changed = scene.bench.changes(before)

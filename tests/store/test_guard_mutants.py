@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.store.workbench import Workbench
 
 _TOKEN = re.compile(r"[();]|\b(?:where|and|or|then|returning|order by|limit|on)\b")
+_LEASE = "lease_until > clock_timestamp()"
 _NO_GUARDS = {
     # Whom a write notifies.
     ("retry", "lapsed_at is null"),
@@ -86,12 +87,25 @@ def _mutants() -> list[tuple[str, int, str]]:
 def test_a_write_needs_its_condition(bench: Workbench, write: str, place: int, condition: str) -> None:
     text = _text(bench.names, write)
     begin, end = conditions(text)[place]
-    mutant, changed = f"{text[:begin]} true {text[end:]}", bench.names
-    if write == "fence":
-        bench.connection.execute(mutant.encode())
-    else:
+    assert _is_noticed(bench, write, f"{text[:begin]} true {text[end:]}"), (
+        f"no case of guard_cases.py notices that {write}.sql has lost the condition {condition!r}"
+    )
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if _LEASE in _text(names_of(SCHEMA), write)])
+def test_a_write_asks_for_its_lease_by_the_present_time(bench: Workbench, write: str) -> None:
+    text = _text(bench.names, write)
+    assert _is_noticed(bench, write, text.replace(_LEASE, "lease_until > now()")), (
+        f"no case of guard_cases.py notices that {write}.sql asks for the lease as of its transaction's beginning"
+    )
+
+
+def _is_noticed(bench: Workbench, write: str, mutant: str) -> bool:
+    if write != "fence":
         changed = with_statement(bench.names, write, mutant.encode())
-    noticed = any(check(prepare(bench, changed), case) for case in CASES if case.write == write)
-    if write == "fence":
-        bench.connection.execute(text.encode())
-    assert noticed, f"no case of guard_cases.py notices that {write}.sql has lost the condition {condition!r}"
+        return any(check(prepare(bench, changed), case) for case in CASES if case.write == write)
+    bench.connection.execute(mutant.encode())
+    try:
+        return any(check(prepare(bench), case) for case in CASES if case.write == write)
+    finally:
+        bench.connection.execute(fence_function(bench.names).encode())

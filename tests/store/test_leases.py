@@ -98,6 +98,14 @@ def test_a_sweep_marks_only_leases_that_have_run_out(every_bench: Workbench) -> 
     assert _sweep(bench).lapsed == []
 
 
+def test_a_sweep_goes_by_the_present_time_however_long_ago_its_transaction_began(every_bench: Workbench) -> None:
+    bench, worker = every_bench, every_bench.register()
+    with bench.writer.transaction():
+        _run_out(bench, worker)
+        swept = bench.run(leases.sweep(bench.names, uuid.uuid4()), bench.writer)
+    assert swept.lapsed == [worker]
+
+
 def test_a_renewal_on_its_way_keeps_its_lease(every_bench: Workbench) -> None:
     bench, worker = every_bench, every_bench.register()
     bench.sql("update {s}.workers set lease_until = clock_timestamp() + interval '200 ms'")

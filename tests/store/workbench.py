@@ -7,6 +7,7 @@ import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
@@ -84,6 +85,11 @@ class Workbench:
         connection: Connection[Any] = psycopg.connect(self.dsn, autocommit=True, **parameters)
         self._opened.append(connection)
         return connection
+
+    @cached_property
+    def writer(self) -> Connection[Any]:
+        """A second connection, for what begins before something and ends after it."""
+        return self.connect()
 
     def run(self, call: Call[T], connection: Connection[Any] | None = None) -> T:
         """Run a call of the store."""
