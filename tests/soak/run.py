@@ -154,8 +154,10 @@ class Soak:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
         await self.crew.stop()
-        if self.crew.complaints:
-            raise InvariantBroken("\n".join(self.crew.complaints))
+        left = await self.observer.left_over(self.lease_seconds)
+        wrong = [*self.crew.complaints, *(f"left of the workers, that have all ended: {session}" for session in left)]
+        if wrong:
+            raise InvariantBroken("\n".join(wrong))
         verdict = judge(self._samples)
         self._tell(verdict)
         return verdict

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
+from tests.support.history import journal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.history.values import Session
+
 __all__ = ["Look", "Observer", "Sizes", "Waiting"]
 
+_LEAVING_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
 _LIVE = ("jobs", "workers", "bands")
 _KEPT = ("finished_jobs", "steps", "attempts", "events")  # events that weren't read are kept with their job
 
@@ -62,6 +70,7 @@ class Observer:
     def __init__(self, dsn: str, schema_name: str) -> None:
         """Observe a database."""
         self._dsn = dsn
+        self._schema_name = schema_name
         self._schema = f'"{schema_name}"'
         self.spoilt: list[int] = []
 
@@ -135,6 +144,14 @@ class Observer:
             chosen = [pid for (pid,) in found if random.random() < chance]
             connection.execute("select pg_terminate_backend(pid) from unnest(%s::int[]) as pid", [chosen])
             return len(chosen)
+
+    async def left_over(self, lease_seconds: float) -> list[Session]:
+        """Return what is left of the workers, once all have ended: the server takes a moment to notice one's death."""
+        gives_up_at = time.monotonic() + _LEAVING_SECONDS + lease_seconds
+        with self._connection() as connection:
+            while (left := journal.read_sessions(connection, self._schema_name)) and time.monotonic() < gives_up_at:  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_SECONDS)
+        return left
 
     def _waiting(self, connection: psycopg.Connection[Any]) -> list[Waiting]:
         """Find those in whose next act somebody has to do something; not those that an event should have woken."""

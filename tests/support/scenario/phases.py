@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tests.support.scenario.crew import Crew
     from tests.support.scenario.observer import Observer
 
-__all__ = ["LOOK_SECONDS", "Struck", "rest", "spoil", "under"]
+__all__ = ["Struck", "rest", "spoil", "under"]
 
-LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.1
 _GIVES_UP_SECONDS = 60.0
 _SPOILT = [
     ("nobody.knows", '{"n": 1}', "{}"),
@@ -78,4 +78,4 @@ async def rest(observer: Observer, client: Client) -> None:
                 written, changed_at = look.written, time.monotonic()
             for waiting in look.waiting:
                 await client.ask(waiting.verb, waiting.job, waiting.task)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(_LOOK_SECONDS)

@@ -10,14 +10,12 @@ import time
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from perdure import App
 from tests.support.history import History, Recorder, Rules, collect, journal, violations
 from tests.support.scenario.clients import Client
 from tests.support.scenario.crew import Crew
 from tests.support.scenario.observer import Observer
-from tests.support.scenario.phases import LOOK_SECONDS, rest, spoil, under
+from tests.support.scenario.phases import rest, spoil, under
 from tests.support.scenario.tasks import define
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.history.lines import Fault
-    from tests.support.history.values import Session
     from tests.support.processes import Processes
     from tests.support.scenario.phases import Struck
     from tests.support.scenario.tasks import Tasks
@@ -35,7 +32,6 @@ __all__ = ["Scenario", "draw_settings", "rules_of"]
 _SCHEMA = "background_tasks"
 _PACE_SECONDS = 0.04
 _SLACK_SECONDS = 30.0
-_LEAVING_SECONDS = 10.0
 
 
 class Scenario:
@@ -128,7 +124,8 @@ class Scenario:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
         await self.crew.stop()
-        history = collect(self._dsn, self._folder, self._rules, sessions=await self._left_over())
+        left = await self.observer.left_over(self.lease_seconds)
+        history = collect(self._dsn, self._folder, self._rules, sessions=left)
         self._assert_holds(history)
         return history
 
@@ -155,14 +152,6 @@ class Scenario:
         async with asyncio.TaskGroup() as group:
             for client in clients:
                 group.create_task(run(client))
-
-    async def _left_over(self) -> list[Session]:
-        """Return what is left of the workers; the server takes a moment to notice that one was killed."""
-        with psycopg.connect(self._dsn, autocommit=True) as connection:
-            gives_up_at = time.monotonic() + _LEAVING_SECONDS + self.lease_seconds
-            while (left := journal.read_sessions(connection, _SCHEMA)) and time.monotonic() < gives_up_at:  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_SECONDS)
-        return left
 
     def _assert_holds(self, history: History) -> None:
         wrong = [*self.crew.complaints, *violations(history)]
