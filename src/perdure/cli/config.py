@@ -28,7 +28,8 @@ _NO_DSN = "none: the embedded PostgreSQL in ./.perdure"
 @click.argument("target", metavar="[MODULE:APP]", required=False)
 @click.option(
     "--file",
-    type=click.Path(path_type=Path),
+    type=Path,
+    metavar="PATH",
     help="Settings file (.toml or .json) instead of ./perdure.toml or ./pyproject.toml.",
 )
 @output_option
