@@ -7,6 +7,7 @@ import uuid
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import psycopg
 import pytest
 
 from perdure import App, Context  # noqa: TC001 - a task's annotation is evaluated
@@ -14,13 +15,12 @@ from perdure.store import calls
 from perdure.store.leases import Stray
 from perdure.store.settles import Finish, PutBack
 from perdure.store.sql import names_of
+from perdure.worker import inquiry
 from perdure.worker.strays import Strays
 from tests.support.jobs import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import psycopg
 
     from perdure.store.calls import Call
 
@@ -172,3 +172,33 @@ async def test_a_busy_worker_seldom_searches_for_strays(app: App, monkeypatch: p
         await job.result(timeout=30)
         assert await rests_seconds.get() >= worker.lease_seconds / 3
         assert [stray.id for stray in sights[0]] == [job.id]
+
+
+async def test_what_is_claimed_is_no_stray_while_it_is_asked_what_became_of_an_outcome_beside_it(
+    app: App, migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    running, may_end = asyncio.Event(), asyncio.Event()
+
+    @app.task("job")
+    async def task(ctx: Context[None, None]) -> None:
+        begun.append(ctx.id)
+        running.set()
+        await may_end.wait()
+
+    async def look_twice_and_inquire(*arguments: Any) -> None:
+        for _ in range(2):
+            await worker._strays.run_once()
+        await inquiry.inquire(*arguments)
+
+    monkeypatch.setattr("perdure.worker.lane.inquire", look_twice_and_inquire)
+    async with app.worker(concurrency=1) as worker:
+        await task.start(None)
+        await asyncio.wait_for(running.wait(), 30)
+        with psycopg.connect(migrated_database, autocommit=True) as connection:  # its outcome will find no row
+            connection.execute("update background_tasks.jobs set claim = claim + 1")
+        second = await task.start(None)
+        may_end.set()
+        await second.result(timeout=30)
+    assert begun.count(second.id) == 1
+    assert len(await app.history(second.id)) == 1

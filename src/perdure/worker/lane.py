@@ -215,7 +215,13 @@ class Lane:
             self.exchange_began_at_seconds = None
 
     async def _exchange(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
-        self.exchange_began_at_seconds = asyncio.get_running_loop().time()
+        try:
+            await self._send_and_sort(worker_id, batch, want, sleeping)
+        finally:
+            self.exchange_began_at_seconds = None  # only here: until it is taken, what is claimed is on its way
+
+    async def _send_and_sort(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
+        began_at_seconds = self.exchange_began_at_seconds = asyncio.get_running_loop().time()
         self._pokes_at_claim = self._claimer.pokes
         self._floors = self._claimer.floors  # the lease's: when the answer comes there may be another, with its own
         self._looks_everywhere = False
@@ -225,7 +231,9 @@ class Lane:
                 reach_each(sent, "unsent")
                 answers = await self._send(sent)
             finally:
-                self._looked(self.exchange_began_at_seconds)
+                if self._looks_everywhere:  # others may, then; in vain it isn't done again at once either
+                    self._floors.looked_everywhere(began_at_seconds, asyncio.get_running_loop().time())
+                    self._desk.looked()
             reach_each(sent, "committed")
         except BaseException as error:
             self._claimer.release(want)
@@ -243,20 +251,12 @@ class Lane:
             # The database refuses, but is there: nothing of the exchange was done.
             await self._refused(worker_id, batch, error, is_alone=not want and sleeping is None)
             return
-        finally:
-            self.exchange_began_at_seconds = None
         self._has_exchanged, self._was_refused = True, False
         self._owner.condition.works(self.name)
         answered = dict(zip(sent, answers, strict=True))
         if answered.get("wake unread"):
             self._owner.wake()
         await self._sort_answers(worker_id, batch, want, sleeping, answered)
-
-    def _looked(self, began_at_seconds: float) -> None:
-        """Let others look, if this exchange has looked everywhere; in vain it isn't done again at once either."""
-        if self._looks_everywhere:
-            self._floors.looked_everywhere(began_at_seconds, asyncio.get_running_loop().time())
-            self._desk.looked()
 
     async def _refused(self, worker_id: UUID, batch: Batch, error: psycopg.Error, *, is_alone: bool) -> None:
         """Find the entry that is refused, so that it doesn't hold up its neighbours; or wait until the server heals.
