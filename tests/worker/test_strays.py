@@ -89,6 +89,20 @@ async def test_a_job_whose_claim_may_be_on_its_way_here_is_no_stray() -> None:
     assert worker.let_go == [PutBack(7, 1)]
 
 
+async def test_a_job_that_an_exchange_has_claimed_which_began_while_the_look_waited_is_no_stray() -> None:
+    worker = Worker()
+    strays = Strays(cast("Any", worker))
+
+    def begin_exchange() -> None:
+        worker.lanes[1].exchange_began_at_seconds = asyncio.get_running_loop().time()
+
+    worker.during_the_look = begin_exchange
+    await strays.run_once()
+    worker.during_the_look = lambda: None
+    await strays.run_once()
+    assert worker.let_go == []
+
+
 async def test_a_job_that_came_here_during_the_look_is_no_stray() -> None:
     worker = Worker()
     strays = Strays(cast("Any", worker))

@@ -37,15 +37,11 @@ async def inquire(
     """Look at the rows of writes that found none, and see to each.
 
     Raises:
-        psycopg.Error: The rows can't be read; the writes are at the desk again.
+        psycopg.Error: The rows can't be read; nothing was seen to.
     """
     ids = {pending.entry.id for pending in unwritten.persists}
     ids |= {entry.id for entry in unwritten.settles} | {entry.id for entry in unwritten.returns}
-    try:
-        rows = await calls.run(connection, settles.settlement(names, sorted(ids)))
-    except BaseException:
-        desk.return_batch(unwritten)
-        raise
+    rows = await calls.run(connection, settles.settlement(names, sorted(ids)))
     for pending in unwritten.persists:
         _see_to_persist(desk, worker_id, pending, rows.get(pending.entry.id))
     for entry in unwritten.settles:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
@@ -242,10 +243,7 @@ class Lane:
             if want:
                 self._owner.claims_uncertain()
             if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.closed:
-                if worker_id == self._owner.worker_id:
-                    self._desk.return_batch(batch)
-                else:
-                    batch.fail_persists()  # nothing of a lost lease is written again
+                self._give_back(worker_id, batch)
                 self._desk.wake()  # the other lane, which may have left all that to this one
                 raise
             # The database refuses, but is there: nothing of the exchange was done.
@@ -257,6 +255,12 @@ class Lane:
         if answered.get("wake unread"):
             self._owner.wake()
         await self._sort_answers(worker_id, batch, want, sleeping, answered)
+
+    def _give_back(self, worker_id: UUID, batch: Batch) -> None:
+        if worker_id == self._owner.worker_id:
+            self._desk.return_batch(batch)
+        else:
+            batch.fail_persists()  # nothing of a lost lease is written again
 
     async def _refused(self, worker_id: UUID, batch: Batch, error: psycopg.Error, *, is_alone: bool) -> None:
         """Find the entry that is refused, so that it doesn't hold up its neighbours; or wait until the server heals.
@@ -274,18 +278,14 @@ class Lane:
         if len(parts) == 1 and is_alone:
             condemn(batch, error, self._desk)
             return
-        while parts:
-            part = parts.pop(0)
-            try:
-                await self._exchange(worker_id, part, 0, None)
-            except BaseException:
-                for rest in parts:
-                    self._desk.return_batch(rest)
-                raise
-            if self._was_refused:  # for another reason meanwhile
-                for rest in parts:
-                    self._desk.return_batch(rest)
-                return
+        try:
+            while parts:
+                await self._exchange(worker_id, parts.pop(0), 0, None)
+                if self._was_refused:  # for another reason meanwhile
+                    return
+        finally:
+            for rest in parts:
+                self._give_back(worker_id, rest)
 
     def _calls(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> dict[str, Call[Any]]:  # noqa: FBT001
         names = self._owner.names
@@ -321,10 +321,9 @@ class Lane:
         with cut_after(connection, self._owner.lease_seconds):
             if len(sent) == 1:
                 return [await direct.run(connection, call) for call in sent.values()]
-            if connection.session_is_ours:
-                return await _in_one_trip(connection, sent)
-            async with connection.transaction_of_its_own():
-                return await _in_one_trip(connection, sent)
+            # In one trip; as one transaction, which behind a pooler has to be begun by itself.
+            async with nullcontext() if connection.session_is_ours else connection.transaction_of_its_own():
+                return await direct.run_all(connection, [*sent.values()], lambda: reach_each(sent, "uncommitted"))
 
     async def _sort_answers(
         self,
@@ -343,8 +342,12 @@ class Lane:
             unwritten = self._take_note(batch, answers)
             if unwritten:
                 assert self._connection is not None  # noqa: S101 - narrows the type
-                with cut_after(self._connection, self._owner.lease_seconds):
-                    await inquire(self._connection, self._owner.names, self._desk, worker_id, unwritten)
+                try:
+                    with cut_after(self._connection, self._owner.lease_seconds):
+                        await inquire(self._connection, self._owner.names, self._desk, worker_id, unwritten)
+                except BaseException:
+                    self._give_back(worker_id, unwritten)
+                    raise
         finally:
             if "bands" in answers:
                 self._claimer.bands_are(answers["bands"])
@@ -392,8 +395,3 @@ class Lane:
         self._looks.after_left_out(self._floors, left_out=claims.left_out)
         if len(claims.jobs) < want and not self._looks_everywhere:
             self._looks.everywhere(self._floors)
-
-
-async def _in_one_trip(connection: WorkerConnection, sent: dict[str, Call[Any]]) -> list[Any]:
-    """Run the statements of an exchange, as one transaction."""
-    return await direct.run_all(connection, list(sent.values()), lambda: reach_each(sent, "uncommitted"))

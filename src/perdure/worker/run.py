@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.cancelling import cancel_and_wait
 from perdure.errors import DatabaseUnavailable
 from perdure.version import __version__
-from perdure.worker.checking import check
+from perdure.worker.borrowing import check
 from perdure.worker.vitals import Vitals
 
 if TYPE_CHECKING:

@@ -89,8 +89,9 @@ class Strays(Service):
         if worker_id is None:
             self._seen.clear()
             return owner.lease_seconds / 3
-        looked_at_seconds = asyncio.get_running_loop().time()
         strays, took_seconds = await self._look(worker_id)
+        # Afterwards: an exchange that began while the look waited or was made may have claimed what it saw.
+        looked_at_seconds = asyncio.get_running_loop().time()
         for stray in strays:
             first_seen_at_seconds = self._seen.get(stray)
             if first_seen_at_seconds is not None and self._none_under_way_since(first_seen_at_seconds):

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import platform
 import time
 from typing import TYPE_CHECKING, Self
 
-import psycopg
-
 from perdure.attempt import StopReason
 from perdure.cancelling import cancel_and_wait, held
-from perdure.errors import PerdureError
 from perdure.failpoints import reach
-from perdure.store import calls, leases
+from perdure.store import leases
 from perdure.store.notify import Listener
 from perdure.version import __version__
+from perdure.worker.borrowing import check, wake_others
 from perdure.worker.cancels import Cancels
-from perdure.worker.checking import check
 from perdure.worker.claimer import Claimer
 from perdure.worker.condition import Condition
 from perdure.worker.desk import Desk
@@ -292,7 +288,7 @@ class Worker:
         await cancel_and_wait([*self._lane_tasks, *self._short_tasks])
         self.desk.close()
         if self._gave_back:
-            await self._wake_others()
+            await wake_others(self.app)
         await asyncio.to_thread(self._heartbeat.stop)
         await cancel_and_wait([self._turning])
 
@@ -334,12 +330,6 @@ class Worker:
 
     def _has_exchange_under_way(self) -> bool:
         return any(lane.exchange_began_at_seconds is not None for lane in self._lanes)
-
-    async def _wake_others(self) -> None:
-        """Tell other workers of the jobs that this one has given back; without it they find them by polling."""
-        with contextlib.suppress(psycopg.Error, PerdureError):
-            async with self.app.pool.connection(timeout=_FLUSH_LOOK_SECONDS * 10) as connection:
-                await calls.run(connection, leases.wake(self.names))
 
     # ---- the lease
 

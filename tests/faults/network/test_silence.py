@@ -15,7 +15,7 @@ import pytest
 
 import perdure.blocking
 from perdure import App, Context, JobState
-from perdure.errors import DatabaseUnavailable
+from perdure.errors import DatabaseUnavailable, LeaseLost
 from tests.support.jobs import until
 from tests.support.marks import mark
 from tests.support.proxy import Weather
@@ -226,6 +226,74 @@ async def test_a_stop_in_a_black_hole_ends_with_the_lease_and_says_what_is_left(
         await app.close()
         assert "stopped without the database" in caplog.text or "has lost its lease" in caplog.text
         assert (await other.job(job.id)).state is JobState.RUNNING  # its lease lapses, and another worker has it
+
+
+async def test_a_stop_waits_but_a_moment_for_a_silent_connection_over_which_it_would_wake_others(proxy: Proxy) -> None:
+    app = _app(proxy.dsn)
+    begun = asyncio.Event()
+
+    @app.task("lasts")
+    async def lasts(ctx: Context[None, None]) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with app, app.worker() as worker:
+        job = await lasts.start()
+        await asyncio.wait_for(begun.wait(), 30)
+        proxy.swallow(b"pg_notify")
+        await asyncio.wait_for(worker.stop(), 40)
+        assert proxy.broken.is_set()
+        await job.refresh()
+        assert job.state is JobState.PENDING
+
+
+async def test_a_connection_that_is_silent_while_the_schema_is_checked_keeps_no_worker_from_its_start(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.worker.borrowing._CHECK_SECONDS", 0.5)
+    app = _app(proxy.dsn)
+    async with app:
+        proxy.swallow(b"has_table_privilege")
+        with pytest.raises(DatabaseUnavailable, match="while its schema was checked"):
+            await asyncio.wait_for(app.worker().start(), 40)
+        assert proxy.broken.is_set()
+        async with app.worker() as worker:
+            assert worker.worker_id is not None
+
+
+async def test_who_persists_is_told_of_the_lost_lease_though_it_is_just_asked_why_the_row_was_not_found(
+    proxy: Proxy,
+) -> None:
+    app = _app(proxy.dsn)
+    persisting = asyncio.Event()
+    told: asyncio.Queue[BaseException] = asyncio.Queue()
+
+    @app.task("t")
+    async def task(ctx: Context[None, Place]) -> None:
+        if ctx.attempt == 1:
+            persisting.set()
+            await locked.wait()
+            try:
+                await ctx.persist()
+            except BaseException as error:
+                told.put_nowait(error)
+                raise
+
+    locked = asyncio.Event()
+    async with app, app.worker() as worker:
+        job = await task.start()
+        await asyncio.wait_for(persisting.wait(), 30)
+        async with await psycopg.AsyncConnection.connect(proxy.direct_dsn) as own:
+            await own.execute("select from background_tasks.jobs where id = %s for update", [job.id])
+            proxy.swallow(mark("settlement"))
+            locked.set()
+            await asyncio.wait_for(proxy.broken.wait(), 30)
+            proxy.weather = SILENT  # and nothing can be had any more
+            await until(lambda: worker.worker_id is None, "the lease is lost")
+            assert isinstance(await asyncio.wait_for(told.get(), 30), LeaseLost)
+            assert worker.worker_id is None
+        proxy.weather = Weather()
+        await job.result(timeout=40)
 
 
 async def test_a_pooled_connection_that_is_silent_is_not_lent(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

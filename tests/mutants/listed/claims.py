@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import Edit, Mutant
 
 __all__ = ["CLAIMS"]
 
@@ -10,6 +10,7 @@ _CLAIMING = "tests/worker/test_claiming.py::"
 _FLOORS = "tests/unit/test_floors.py::"
 _LOOKS = "tests/worker/test_looks.py::"
 _POLL = "tests/faults/test_pooler.py::test_without_notifications_everything_is_found_by_polling"
+_STRAYS = "tests/worker/test_strays.py::"
 
 CLAIMS = (
     Mutant(
@@ -240,7 +241,7 @@ CLAIMS = (
         "worker/strays.py",
         "            if first_seen_at_seconds is not None and self._none_under_way_since(first_seen_at_seconds):",
         "            if first_seen_at_seconds != -1.0:",
-        ("tests/worker/test_strays.py::test_a_job_is_a_stray_when_it_was_seen_twice",),
+        (f"{_STRAYS}test_a_job_is_a_stray_when_it_was_seen_twice",),
     ),
     Mutant(
         "strays are let go while their claim may be on its way",
@@ -248,7 +249,32 @@ CLAIMS = (
         "worker/strays.py",
         "if first_seen_at_seconds is not None and self._none_under_way_since(first_seen_at_seconds):",
         "if first_seen_at_seconds is not None:",
-        ("tests/worker/test_strays.py::test_a_job_whose_claim_may_be_on_its_way_here_is_no_stray",),
+        (f"{_STRAYS}test_a_job_whose_claim_may_be_on_its_way_here_is_no_stray",),
+    ),
+    Mutant(
+        "a stray counts as seen before the look was waited for",
+        "what an exchange claims meanwhile is given back, and begun twice",
+        "worker/strays.py",
+        "        strays, took_seconds = await self._look(worker_id)\n",
+        "        looked_at_seconds = asyncio.get_running_loop().time()\n"
+        "        strays, took_seconds = await self._look(worker_id)\n",
+        (f"{_STRAYS}test_a_job_that_an_exchange_has_claimed_which_began_while_the_look_waited_is_no_stray",),
+        more=(
+            Edit(
+                "worker/strays.py",
+                "        looked_at_seconds = asyncio.get_running_loop().time()\n        for stray",
+                "        for stray",
+            ),
+        ),
+    ),
+    Mutant(
+        "an exchange is over when its answer is there",
+        "what it has claimed is given back, and begun twice, while an outcome beside it is asked about",
+        "worker/lane.py",
+        "        await self._sort_answers(worker_id, batch, want, sleeping, answered)\n",
+        "        self.exchange_began_at_seconds = None\n"
+        "        await self._sort_answers(worker_id, batch, want, sleeping, answered)\n",
+        (f"{_STRAYS}test_what_is_claimed_is_no_stray_while_it_is_asked_what_became_of_an_outcome_beside_it",),
     ),
     Mutant(
         "what came here during the look is a stray",
@@ -256,7 +282,7 @@ CLAIMS = (
         "worker/strays.py",
         "        return [stray for stray in found if stray.id not in known], took_seconds",
         "        return list(found), took_seconds",
-        ("tests/worker/test_strays.py::test_a_job_that_came_here_during_the_look_is_no_stray",),
+        (f"{_STRAYS}test_a_job_that_came_here_during_the_look_is_no_stray",),
     ),
     Mutant(
         "what came here and ended during the look is a stray",
@@ -264,7 +290,7 @@ CLAIMS = (
         "worker/strays.py",
         "        known = self._known() | arrived\n",
         "        known = self._known()\n",
-        ("tests/worker/test_strays.py::test_a_look_that_takes_claims_for_strays_isnt_repeated_at_once",),
+        (f"{_STRAYS}test_a_look_that_takes_claims_for_strays_isnt_repeated_at_once",),
     ),
     Mutant(
         "a claim whose answer was lost is looked for once",
@@ -272,7 +298,7 @@ CLAIMS = (
         "worker/strays.py",
         "        share = _SUSPICIOUS_SHARE if looked_at_seconds < self._suspicious_until_seconds else _SHARE\n",
         "        share = _SHARE\n",
-        ("tests/worker/test_strays.py::test_after_a_lost_answer_it_is_looked_for_until_it_cant_land_any_more",),
+        (f"{_STRAYS}test_after_a_lost_answer_it_is_looked_for_until_it_cant_land_any_more",),
     ),
     Mutant(
         "a dear search for strays comes as often as any look",
@@ -280,7 +306,7 @@ CLAIMS = (
         "worker/strays.py",
         "_SHARE = 0.001\n",
         "_SHARE = 0.01\n",
-        ("tests/worker/test_strays.py::test_a_look_that_costs_much_comes_seldom",),
+        (f"{_STRAYS}test_a_look_that_costs_much_comes_seldom",),
     ),
     Mutant(
         "what comes here isn't told to the search for strays",
@@ -288,7 +314,7 @@ CLAIMS = (
         "worker/worker.py",
         "        self._strays.arrived(jobs)\n",
         "",
-        ("tests/worker/test_strays.py::test_a_busy_worker_seldom_searches_for_strays",),
+        (f"{_STRAYS}test_a_busy_worker_seldom_searches_for_strays",),
     ),
     Mutant(
         "jobs that wait for code and are locked aren't revived",

@@ -9,6 +9,7 @@ __all__ = ["OUTCOMES"]
 _LOST = "tests/worker/test_lost_commit.py::"
 _REFUSED = "tests/worker/test_refusals.py::"
 _DESK = "tests/worker/test_desk.py::"
+_SILENCE = "tests/faults/network/test_silence.py::"
 
 OUTCOMES = (
     Mutant(
@@ -55,9 +56,17 @@ OUTCOMES = (
         "a batch whose answer was lost is forgotten",
         "outcomes are lost; their jobs run as long as their worker lives",
         "worker/lane.py",
-        "                if worker_id == self._owner.worker_id:\n                    self._desk.return_batch(batch)",
-        "                if worker_id is None:\n                    self._desk.return_batch(batch)",
+        "        if worker_id == self._owner.worker_id:\n            self._desk.return_batch(batch)",
+        "        if worker_id is None:\n            self._desk.return_batch(batch)",
         (f"{_LOST}test_an_exchange_whose_answer_is_lost_is_made_again_without_harm",),
+    ),
+    Mutant(
+        "what couldn't be asked about is written again under another lease",
+        "who persists isn't told that the lease is lost until there is another",
+        "worker/lane.py",
+        "                    self._give_back(worker_id, unwritten)\n",
+        "                    self._desk.return_batch(unwritten)\n",
+        (f"{_SILENCE}test_who_persists_is_told_of_the_lost_lease_though_it_is_just_asked_why_the_row_was_not_found",),
     ),
     Mutant(
         "a persist that has landed unheard is a lost lease",

@@ -11,6 +11,7 @@ _OUTCOMES = "tests/worker/test_outcomes.py::"
 _PROMISES = "tests/worker/test_promises.py::"
 _DEFECTS = "tests/acceptance/original_defects/test_original_defects_attempts.py::"
 _PROCESSES = "tests/worker/test_processes.py::"
+_SILENCE = "tests/faults/network/test_silence.py::"
 
 STOPS = (
     Mutant(
@@ -146,8 +147,24 @@ STOPS = (
         "others aren't told of what was given back",
         "it waits for their next poll",
         _WORKER,
-        "        if self._gave_back:\n            await self._wake_others()\n",
+        "        if self._gave_back:\n            await wake_others(self.app)\n",
         "",
         ("tests/worker/test_given_back.py::test_what_a_stop_gives_back_is_taken_at_once_by_another_worker",),
+    ),
+    Mutant(
+        "whoever tells them waits for the answer for ever",
+        "a stop hangs on one silent connection",
+        "worker/borrowing.py",
+        "            with cut_after(connection, _WAKE_SECONDS):",
+        "            with contextlib.nullcontext():",
+        (f"{_SILENCE}test_a_stop_waits_but_a_moment_for_a_silent_connection_over_which_it_would_wake_others",),
+    ),
+    Mutant(
+        "the check of the schema waits for its answer for ever",
+        "a worker's start hangs on one silent connection",
+        "worker/borrowing.py",
+        "            with cut_after(connection, _CHECK_SECONDS):",
+        "            with contextlib.nullcontext():",
+        (f"{_SILENCE}test_a_connection_that_is_silent_while_the_schema_is_checked_keeps_no_worker_from_its_start",),
     ),
 )
