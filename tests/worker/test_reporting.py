@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pytest
 
     from perdure import Job
+    from perdure.store.calls import Call
     from perdure.worker.worker import Worker
 
 LAPSE = "update background_tasks.workers set lapsed_at = clock_timestamp()"
@@ -93,6 +94,39 @@ async def test_a_worker_that_is_back_takes_back_what_others_have_counted_meanwhi
         while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
             await asyncio.sleep(0.01)
     await asyncio.wait_for(scene.again.wait(), 15)
+
+
+async def _until_none_is_counted(scene: Scene) -> None:
+    async with asyncio.timeout(15):
+        while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_job_that_is_locked_when_its_worker_reports_again_is_forgiven(
+    scene: Scene, migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its own next claim locks it."""
+    worker, names, table = scene.worker, scene.worker.names, scene.table
+    lost, other = worker.worker_id, uuid.uuid4()
+    assert lost is not None
+    looked, run = asyncio.Event(), calls.run
+
+    async def watched(connection: psycopg.AsyncConnection[Any], call: Call[Any]) -> Any:
+        answer = await run(connection, call)
+        if call.statement == names.statements["forgive"]:
+            looked.set()
+        return answer
+
+    monkeypatch.setattr(calls, "run", watched)
+    worker.claimer.open = False  # until it has another lease
+    await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
+    count = await rescue(table, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
+    assert (count, await scene.lapses()) == (1, 1)
+    async with await psycopg.AsyncConnection.connect(migrated_database) as holder:
+        await holder.execute("select from background_tasks.jobs for no key update")
+        worker._heartbeat.hurry()
+        await asyncio.wait_for(looked.wait(), 15)
+    await _until_none_is_counted(scene)
 
 
 async def test_a_worker_that_is_back_takes_back_what_was_counted_for_jobs_whose_outcome_was_on_its_way(

@@ -233,10 +233,13 @@ def lapsed_jobs(names: Names, worker: UUID, *, limit: int, skipped: Sequence[int
     return Call(names.statements["lapsed_jobs"], parameters, lambda rows: sorted(LapsedJob(*row) for row in rows))
 
 
-def forgive(names: Names, worker: UUID, ids: Sequence[int]) -> Call[None]:
-    """Take back the lapses that were counted against these jobs: the worker is alive after all."""
+def forgive(names: Names, worker: UUID, ids: Sequence[int]) -> Call[int]:
+    """Take back the lapses that were counted against these jobs: the worker is alive after all.
+
+    Answers how many of them somebody had locked for a moment: ask again.
+    """
     parameters = {"worker": worker, "ids": int8s(sorted(ids))}
-    return Call(names.statements["forgive"], parameters, lambda _rows: None)
+    return Call(names.statements["forgive"], parameters, lambda rows: int(rows[0][0]))
 
 
 def revive(names: Names, tasks: Sequence[str], *, limit: int) -> Call[Revived]:

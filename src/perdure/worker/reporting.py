@@ -45,11 +45,20 @@ async def report_again(worker: Worker, worker_id: UUID) -> None:
         rescue_own = functools.partial(rescue, names=names, lost=lost, holder=worker_id, limits_of=worker.limits_of)
         await _on_lane(worker, functools.partial(rescue_own, ever_reported=True, seldom=Seldom()))
         if ids:
-            await _on_lane(worker, functools.partial(calls.run, call=leases.forgive(names, lost, ids)))
+            await _forgive(worker, lost, ids)
         worker.claimer.look_everywhere()  # they are at their old places, which claims may have passed by already
         worker.lost.pop(lost, None)
     worker.wake()
     await _revive(worker)
+
+
+async def _forgive(worker: Worker, lost: UUID, ids: list[int]) -> None:
+    """Take back what was counted against these jobs. Bounded: somebody may have one locked for as long as he likes."""
+    forgive = leases.forgive(worker.names, lost, ids)
+    for _ in range(_LOOKS):
+        if not await _on_lane(worker, functools.partial(calls.run, call=forgive)):
+            return
+        await asyncio.sleep(_AGAIN_SECONDS)  # most are locked by this worker's own claim, for an exchange
 
 
 async def _revive(worker: Worker) -> None:

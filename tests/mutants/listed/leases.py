@@ -303,6 +303,14 @@ LEASES = (
         ("tests/worker/test_reporting.py::test_a_worker_that_is_back_takes_back_what_others_have_counted_meanwhile",),
     ),
     Mutant(
+        "a job that is locked isn't forgiven",
+        "a lapse stays counted that was none, since the worker's own next claim locks the job for a moment",
+        "worker/reporting.py",
+        "        if not await _on_lane(worker, functools.partial(calls.run, call=forgive)):\n            return\n",
+        "        await _on_lane(worker, functools.partial(calls.run, call=forgive))\n        return\n",
+        ("tests/worker/test_reporting.py::test_a_job_that_is_locked_when_its_worker_reports_again_is_forgiven",),
+    ),
+    Mutant(
         "a lapse that counts whatever was persisted",
         "a job that gets further each time fails for its workers",
         "core/decide.py",

@@ -137,16 +137,21 @@ class Model(Attempts, Clients):
             self.lock(job.id, UPDATE, tx)
         return found
 
-    def forgive(self, worker: Any, ids: Iterable[int]) -> None:
+    def forgive(self, worker: Any, ids: Iterable[int]) -> int:
         """forgive.sql."""
         self.tick()
-        for job_id in ids:
+        locked = 0
+        for job_id in set(ids):
             job = self.jobs.get(job_id)
-            if job is None or not self.is_free(job_id, NO_KEY_UPDATE, None):
+            if job is None:
+                continue
+            if not self.is_free(job_id, NO_KEY_UPDATE, None):
+                locked += 1
                 continue
             if job.lapses > 0 and (job.lapsed_worker == worker or "forgive" in self.broken):
                 self.touched.add(job_id)
                 job.lapses, job.lapsed_worker, job.suspect = job.lapses - 1, None, False
+        return locked
 
     def expire(self, *, error: bytes, last_error: bytes) -> int:
         """expire.sql."""

@@ -165,7 +165,8 @@ class Process(Rescues):
             try:
                 yield lambda lost=lost: model.remove(lost)
                 yield from self._rescue(lost, worker_id, ever_reported=True)
-                yield lambda lost=lost, ids=ids: model.forgive(lost, ids)
+                while (yield lambda lost=lost, ids=ids: model.forgive(lost, ids)):
+                    pass  # some are locked
             except Lost:
                 continue
             self.lost = [entry for entry in self.lost if entry[0] != lost]
