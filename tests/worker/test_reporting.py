@@ -18,7 +18,7 @@ from perdure.worker.seldom import Seldom
 from tests.support.jobs import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import pytest
 
@@ -39,6 +39,7 @@ class Scene:
         self.table = table
         self.again = asyncio.Event()
         self.end = asyncio.Event()
+        self.at_the_end: Callable[[Context[None, None]], Awaitable[None]] | None = None
 
     async def lapses(self) -> int:
         query = "select lapses from background_tasks.jobs where id = %s"
@@ -50,11 +51,14 @@ class Scene:
 @pytest_asyncio.fixture
 async def scene(app: App, migrated_database: str) -> AsyncIterator[Scene]:
     running, again, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    made: list[Scene] = []
 
     @app.task("t")
     async def task(ctx: Context[None, None]) -> None:
         (running if ctx.attempt == 1 else again).set()
         await end.wait()
+        if ctx.attempt == 1 and made[0].at_the_end is not None:
+            await made[0].at_the_end(ctx)
 
     async with (
         await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as table,
@@ -65,6 +69,7 @@ async def scene(app: App, migrated_database: str) -> AsyncIterator[Scene]:
         await worker._rescuer.stop()  # which might be the first to find its own loss, as any other worker's
         scene = Scene(worker, job, table)
         scene.again, scene.end = again, end
+        made.append(scene)
         await table.execute(LAPSE)
         yield scene
         end.set()
@@ -127,6 +132,29 @@ async def test_a_job_that_is_locked_when_its_worker_reports_again_is_forgiven(
         worker._heartbeat.hurry()
         await asyncio.wait_for(looked.wait(), 15)
     await _until_none_is_counted(scene)
+
+
+async def test_a_job_whose_attempt_found_the_loss_before_its_worker_is_forgiven(
+    scene: Scene,
+) -> None:
+    """The process was frozen, say, and the handler's next call is the first to look at the clock."""
+    worker, names, table = scene.worker, scene.worker.names, scene.table
+    lost, other = worker.worker_id, uuid.uuid4()
+    assert lost is not None
+
+    async def persist_too_late(ctx: Context[None, None]) -> None:
+        scene.end.clear()  # the next attempt waits
+        worker._heartbeat._valid_until_seconds = 0.0
+        await ctx.persist()
+
+    scene.at_the_end = persist_too_late
+    worker.claimer.open = False  # until it has another lease
+    await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
+    count = await rescue(table, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
+    assert (count, await scene.lapses()) == (1, 1)
+    scene.end.set()
+    await _until_none_is_counted(scene)
+    await asyncio.wait_for(scene.again.wait(), 15)
 
 
 async def test_a_worker_that_is_back_takes_back_what_was_counted_for_jobs_whose_outcome_was_on_its_way(

@@ -311,6 +311,14 @@ LEASES = (
         ("tests/worker/test_reporting.py::test_a_job_that_is_locked_when_its_worker_reports_again_is_forgiven",),
     ),
     Mutant(
+        "an attempt that finds the loss before its worker isn't remembered",
+        "its lapse stays counted, though the worker is alive",
+        "worker/executor.py",
+        "            if attempt.stop_reason is not StopReason.LEASE_LOST:\n                self._dropped",
+        "            if False:\n                self._dropped",
+        ("tests/worker/test_reporting.py::test_a_job_whose_attempt_found_the_loss_before_its_worker_is_forgiven",),
+    ),
+    Mutant(
         "a lapse that counts whatever was persisted",
         "a job that gets further each time fails for its workers",
         "core/decide.py",
