@@ -9,7 +9,7 @@ A cut comes where a client runs an armed statement, as text or by the name of wh
 | `unsynced` | the statement, but not the end of its transaction | nothing |
 | `after` | all | nothing |
 | `unready` | all | that the statement is done, not that its transaction is |
-| `late` | all, but only on `release` | nothing |
+| `late` | all, with what was sent in one batch before, but only on `release` | nothing |
 
 To `swallow` a statement makes its connection silent for ever, from there on, and leaves it alive.
 
@@ -43,6 +43,8 @@ LOST: frozenset[Cut] = frozenset({"before", "mid-frame", "unsynced"})
 """Those after which the server hasn't done it."""
 
 _LOOK_SECONDS = 0.02
+_DELIVERY_SECONDS = 60.0
+_OF_A_BATCH = frozenset({b"P", b"B", b"D", b"E", b"C"})
 
 
 @dataclass
@@ -84,6 +86,8 @@ class Proxy:
         weather_of: The same by application name.
         broken: Set once an armed statement has come.
         delivered: Set once the server has been sent it, if it is.
+        answered: Set once the server has dealt with what was held back, all of it.
+        answers: What it has answered to that: the tag of what is done, the SQLSTATE of what is refused.
     """
 
     def __init__(self, dsn: str, *, seed: int = 0) -> None:
@@ -94,6 +98,8 @@ class Proxy:
         self.broken = asyncio.Event()
         self.delivered = asyncio.Event()
         self.released = asyncio.Event()
+        self.answered = asyncio.Event()
+        self.answers: list[str] = []
         self._parts = urlsplit(dsn)
         self._armed: list[_Armed] = []
         self._server: asyncio.Server | None = None
@@ -110,8 +116,9 @@ class Proxy:
 
     def arm(self, statement: bytes, cut: Cut, *, skip: int = 0, whole: bool = False) -> None:
         """Cut the next connection that runs a statement with this text in it, or of just this, after `skip` others."""
-        for event in (self.broken, self.delivered, self.released):
+        for event in (self.broken, self.delivered, self.released, self.answered):
             event.clear()
+        self.answers = []
         self._armed.append(_Armed(statement, cut, skip, whole))
 
     def swallow(self, statement: bytes) -> None:
@@ -122,14 +129,30 @@ class Proxy:
         """Cut nothing that hasn't come yet."""
         self._armed.clear()
 
+    @property
+    def is_armed(self) -> bool:
+        """Whether something is to be cut that hasn't come yet."""
+        return bool(self._armed)
+
+    @property
+    def may_delay(self) -> bool:
+        """Whether one of those is to come late."""
+        return any(armed.cut == "late" for armed in self._armed)
+
     def release(self) -> None:
         """Deliver a message that was held back."""
         self.released.set()
 
+    async def deliver(self) -> list[str]:
+        """Deliver a message that was held back, and return what the server has answered: it is done, or refused."""
+        self.release()
+        await asyncio.wait_for(self.answered.wait(), _DELIVERY_SECONDS)
+        return self.answers
+
     def cut_all(self, application: str | None = None) -> None:
-        """Break every connection now, or those of one application."""
+        """Break every connection now, or those of one application; what is held back arrives all the same."""
         for connection in self._connections.values():
-            if application in {None, connection.application}:
+            if application in {None, connection.application} and not connection.is_late:
                 connection.abort()
 
     def cut_for(self, statement: bytes) -> Cut | None:
@@ -184,6 +207,7 @@ class _Connection:
     application: str = ""
     is_silent: bool = False
     cuts_at_ready: bool = False
+    is_late: bool = False
     is_swallowed: bool = False
     _statements: Statements = field(default_factory=Statements)
 
@@ -240,10 +264,12 @@ class _Connection:
             await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump_forth(self, line: _Line) -> None:
+        held = b""  # of a batch that may have to come late: then none of it comes before
         while True:
             try:
                 frame = await read_frame(self.client_in)
             except (asyncio.IncompleteReadError, OSError):
+                line.send(held)
                 await line.flush()  # what it had sent before it ended is under way
                 return
             statement = self._statements.run_by(frame)
@@ -252,16 +278,23 @@ class _Connection:
                 self.is_swallowed = True
                 self.proxy.broken.set()
             if cut in {None, "swallow"}:
-                line.send(frame.data)
+                if frame.kind in _OF_A_BATCH and self.proxy.may_delay:
+                    held += frame.data
+                else:
+                    line.send(held + frame.data)
+                    held = b""
                 continue
             assert cut is not None
+            if cut != "late":
+                line.send(held)
+                held = b""
             try:
-                await self._cut(cut, frame, line)
+                await self._cut(cut, frame, held, line)
             finally:
                 self.proxy.broken.set()
             return
 
-    async def _cut(self, cut: Cut, frame: Frame, line: _Line) -> None:
+    async def _cut(self, cut: Cut, frame: Frame, held: bytes, line: _Line) -> None:
         assert self.server_out is not None
         self.is_silent = cut != "unready"
         self.cuts_at_ready = cut == "unready"
@@ -277,8 +310,9 @@ class _Connection:
                 rest = await self._rest_of_batch(frame)
                 self.client_out.close()
                 self.proxy.broken.set()
+                self.is_late = True
                 await self.proxy.released.wait()
-                self.server_out.write(rest)
+                self.server_out.write(held + rest)
             case "unsynced":
                 rest = await self._rest_of_batch(frame)
                 self.server_out.write(b"" if frame.kind == b"Q" else rest[:-5])
@@ -304,7 +338,11 @@ class _Connection:
             except (asyncio.IncompleteReadError, OSError):
                 if not self.is_silent:
                     await line.flush()
+                if self.is_late:
+                    self.proxy.answered.set()
                 return
+            if self.is_late and self.proxy.released.is_set() and (answer := frame.answer()) is not None:
+                self.proxy.answers.append(answer)
             if frame.kind == b"Z" and self.cuts_at_ready:
                 await line.flush()
                 self.is_silent = True

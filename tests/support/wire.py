@@ -23,6 +23,15 @@ class Frame(NamedTuple):
     kind: bytes
     data: bytes
 
+    def answer(self) -> str | None:
+        """What a server says of a statement: the tag of one that is done, the SQLSTATE of one that is refused."""
+        body = self.data[5:]
+        if self.kind == b"C":
+            return body.rstrip(b"\0").decode()
+        if self.kind == b"E":
+            return next(field[1:].decode() for field in body.split(b"\0") if field.startswith(b"C"))
+        return None
+
 
 async def read_frame(reader: StreamReader) -> Frame:
     """Read a message.
