@@ -146,15 +146,9 @@ def stage(proxy: Proxy, tmp_path: Path) -> Stage:
 async def test_a_cut_breaks_nothing(stage: Stage, name: str) -> None:
     operation = OPERATIONS[name]
     async with stage.client() as client, stage.app:
-        for cut in [*cuts(name, both=False), *_late(name)] * count(push=1, nightly=4):
+        for cut in cuts(name, both=False) * count(push=1, nightly=4):
             await _cut_once(stage, client, operation, cut)
     stage.assert_holds()
-
-
-def _late(name: str) -> list[Cut]:
-    """What a worker writes may also arrive when nobody counts on it any more."""
-    writes = name in {"persist", "finish", "suspend", "retry", "fence and commit", "claim", "renewal"}
-    return ["late"] if writes else []
 
 
 async def _cut_once(stage: Stage, client: Client, operation: Operation, cut: Cut) -> None:
@@ -172,9 +166,6 @@ async def _cut_once(stage: Stage, client: Client, operation: Operation, cut: Cut
             await client.start(3, acts=operation.acts, threaded=operation.threaded)
         await _until_broken(stage, client)
         await stage.rest(client)
-        if cut == "late":
-            proxy.release()
-            await asyncio.wait_for(proxy.delivered.wait(), 10)
 
 
 async def _until_broken(stage: Stage, client: Client) -> None:

@@ -7,6 +7,7 @@ from tests.mutants.listed.cancels import CANCELS
 from tests.mutants.listed.claims import CLAIMS
 from tests.mutants.listed.connections import CONNECTIONS
 from tests.mutants.listed.desk import DESK
+from tests.mutants.listed.late import LATE
 from tests.mutants.listed.leases import LEASES
 from tests.mutants.listed.locks import LOCKS
 from tests.mutants.listed.looks import LOOKS
@@ -20,6 +21,7 @@ __all__ = ["MUTANTS"]
 
 MUTANTS = (
     *WRITES,
+    *LATE,
     *LOCKS,
     *LEASES,
     *CLAIMS,
