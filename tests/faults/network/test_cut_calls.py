@@ -15,6 +15,7 @@ from perdure import (
     App,
     CancelRequested,
     JobEnded,
+    JobQuery,
     JobState,
     NotFinal,
     NotSuspended,
@@ -146,12 +147,37 @@ async def test_send(proxy: Proxy, app: App, hands: Hands, cut: Cut) -> None:
 
 
 @every_cut
+@pytest.mark.parametrize("at", ["hold", "find", "send", "commit"])
+async def test_send_to_what_a_query_finds(proxy: Proxy, app: App, hands: Hands, cut: Cut, at: str) -> None:
+    task = app.tasks["orders.import"]
+    job = await suspended(task, hands)
+    query = JobQuery(metadata={"shop": "riga"})
+    await _cut(proxy, b"COMMIT" if at == "commit" else mark(at), cut, lambda: task.send(query, Approved("ann")))
+    stored = int(at == "commit" and cut not in LOST)
+    assert await app.unread_events(job.id) == stored
+    assert (await job.refresh()).state is (JobState.PROCEEDED if stored else JobState.SUSPENDED)
+    assert await task.send(query, Approved("ann")) == Sent(job.id)
+    assert await app.unread_events(job.id) == stored + 1
+
+
+@every_cut
 async def test_cancel(proxy: Proxy, app: App, cut: Cut) -> None:
     job = await app.tasks["orders.import"].start(Meta("riga"))
     await _cut(proxy, mark("cancel"), cut, lambda: app.cancel(job.id))
     assert (await job.refresh()).state is (JobState.PENDING if cut in LOST else JobState.CANCELLED)
     assert isinstance(await app.cancel(job.id), CancelRequested if cut in LOST else JobEnded)
     assert (await job.refresh()).state is JobState.CANCELLED
+
+
+@every_cut
+async def test_cancel_of_a_job_that_runs(proxy: Proxy, app: App, hands: Hands, cut: Cut) -> None:
+    job = await app.tasks["orders.import"].start(Meta("riga"))
+    hands.run(job)
+    await _cut(proxy, mark("request_cancel"), cut, lambda: app.cancel(job.id))
+    assert hands.column(job, "cancel_requested") is (cut not in LOST)
+    assert isinstance(await app.cancel(job.id), CancelRequested)
+    assert hands.column(job, "cancel_requested") is True
+    assert (await job.refresh()).state is JobState.RUNNING  # which its worker ends
 
 
 @every_cut
@@ -213,10 +239,14 @@ async def test_the_commit_of_a_migration(proxy: Proxy, cut: Cut, hands: Hands) -
 async def test_queries(proxy: Proxy, app: App, cut: Cut) -> None:
     job = await app.tasks["orders.import"].start(Meta("riga"))
     await _cut(proxy, b"where id = ", cut, job.refresh)
+    backwards = JobQuery(order="descending")
     await _cut(proxy, mark("list"), cut, lambda: _all(app))
+    await _cut(proxy, mark("list_descending"), cut, lambda: _all(app, backwards))
+    await _cut(proxy, mark("history"), cut, job.history)
+    await _cut(proxy, mark("unread_events"), cut, lambda: app.unread_events(job.id))
     assert (await job.refresh()).state is JobState.PENDING
-    assert await _all(app) == [job.id]
+    assert await _all(app) == await _all(app, backwards) == [job.id]
 
 
-async def _all(app: App) -> list[int]:
-    return [job.id async for job in app.jobs()]
+async def _all(app: App, query: JobQuery | None = None) -> list[int]:
+    return [job.id async for job in app.jobs(query)]

@@ -59,6 +59,8 @@ class Operation(NamedTuple):
 
 OPERATIONS = {
     "claim": Operation(mark("claim"), ()),
+    "bands": Operation(mark("bands"), ()),
+    "claim from the only band": Operation(mark("claim_band"), ()),
     "finish": Operation(mark("finish"), ()),
     "persist": Operation(mark("persist"), ("effect", "effect", "effect")),
     "persist of a thread": Operation(mark("persist"), ("effect", "effect"), threaded=True),
@@ -78,6 +80,7 @@ OPERATIONS = {
     "next event of a thread": Operation(mark("next_event"), ("wait",), threaded=True),
     "consumption of an event": Operation(mark("consume"), ("wait", "wait")),
     "suspend without an event": Operation(mark("wake_unread"), ("wait",)),
+    "settings of a session": Operation(mark("session")),
     "registration": Operation(mark("register_worker")),
     "renewal": Operation(mark("renew_lease"), ("work", "effect")),
     "falling asleep": Operation(mark("sleep")),
@@ -87,6 +90,7 @@ OPERATIONS = {
     "deferral": Operation(mark("defer"), kind="spoilt"),
     "put back": Operation(mark("put_back"), ("work",) * 20, kind="hoarded"),
 }
+RESCUES = ("sweep", "lapsed_jobs", "release", "commit")
 
 
 class Stage:
@@ -180,7 +184,7 @@ async def _until_broken(stage: Stage, client: Client) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("statement", ["sweep", "lapsed_jobs", "release", "commit"])
+@pytest.mark.parametrize("statement", RESCUES)
 async def test_a_rescue_that_is_cut_is_made_again(
     stage: Stage, processes: Processes, tmp_path: Path, statement: str
 ) -> None:

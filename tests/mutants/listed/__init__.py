@@ -6,6 +6,7 @@ from tests.mutants.listed.bands import BANDS
 from tests.mutants.listed.cancels import CANCELS
 from tests.mutants.listed.claims import CLAIMS
 from tests.mutants.listed.connections import CONNECTIONS
+from tests.mutants.listed.cuts import CUTS
 from tests.mutants.listed.desk import DESK
 from tests.mutants.listed.late import LATE
 from tests.mutants.listed.leases import LEASES
@@ -28,6 +29,7 @@ MUTANTS = (
     *BANDS,
     *LOOKS,
     *CONNECTIONS,
+    *CUTS,
     *OUTCOMES,
     *DESK,
     *ATTEMPTS,
