@@ -36,11 +36,6 @@ def _deaf_to_an_event(story: Story) -> None:
     story.events.append(Event(1, "e1", woke=False))
 
 
-def _slow_rescue(story: Story) -> None:
-    story.faults.append(Fault("SIGKILL", 10, at=0.5))
-    story.write(P, worker=None, lapses=1, rescued=True, at=40.0)
-
-
 def _result_never_came(story: Story) -> None:
     story.asks("await", "nothing")
 
@@ -158,10 +153,6 @@ def _events_out_of_order(story: Story) -> None:
     story.persist(seen=["e2", "e1"])
 
 
-def _proceed_without_trace(story: Story) -> None:
-    story.asks("proceed", "Proceeded")
-
-
 def _proceeded_unasked(story: Story) -> None:
     story.ends("suspends", S)
     story.write(G, woken_by=1)
@@ -201,7 +192,6 @@ BROKEN: list[tuple[str, Callable[[], Story], Callable[[Story], None], str]] = [
     ("I8", running, _overdue, "was due 994.0 s ago"),
     ("I8", running, _deaf_to_a_proceed, "suspended with a remembered proceed"),
     ("I8", running, _deaf_to_an_event, "an event that hasn't woken it"),
-    ("I8", running, _slow_rescue, "stayed with a dead worker for 39.5 s"),
     ("I8", completed, _result_never_came, "its result was awaited, and nothing came"),
     ("I8", completed, _result_of_another, "its result was awaited, and failed came"),
     ("I9", running, _retry_not_counted, "it became retrying (0, 0), which should be retrying (0, 1)"),
@@ -226,7 +216,6 @@ BROKEN: list[tuple[str, Callable[[], Story], Callable[[Story], None], str]] = [
     ("I10", completed, _event_refused_and_there, "refused (JobEnded), and is there"),
     ("I10", running, _event_made_up, "nobody has sent it"),
     ("I10", running, _events_out_of_order, "in the order ['e2', 'e1']"),
-    ("I10", completed, _proceed_without_trace, "1 proceeds were acknowledged, 0 applied, 0 remembered"),
     ("I10", running, _proceeded_unasked, "was proceeded 1 times, of 0"),
     ("I10", running, _suspended_against_a_proceed, "against a remembered proceed"),
     ("I10", running, _proceed_forgotten, "running to retrying: it forgot a proceed"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perdure import JobState
-from tests.support.history import Rules, violations
+from tests.support.history import violations
 from tests.support.history.lines import Called, Effect, Fault, Stepped
 from tests.support.history.story import FIRST, Story, completed, row_of, running, started
 
@@ -118,7 +118,7 @@ def _a_lost_commit() -> Story:
     """Its number is taken, by two; that is no progress, so the lapse after it counts."""
     story = running()
     story.write(R, checkpoint=2)
-    story.faults.append(Fault("SIGKILL", 10))
+    story.suffers("SIGKILL", at=1.5)
     story.write(P, worker=None, lapses=1, rescued=True, at=2.0)
     story.claim()
     story.ends("returns", C)
@@ -158,12 +158,3 @@ GOOD = [
 @pytest.mark.parametrize("build", GOOD)
 def test_a_good_history_breaks_nothing(build: Callable[[], Story]) -> None:
     assert violations(build().history()) == []
-
-
-def test_recovery_isnt_timed_where_the_rules_name_no_time() -> None:
-    story = running()
-    story.faults.append(Fault("SIGKILL", 10, at=0.5))
-    story.write(P, worker=None, lapses=1, rescued=True, at=4000.0)
-    story.claim()
-    story.ends("returns", C)
-    assert violations(story.history(Rules())) == []

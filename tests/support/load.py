@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from perdure.errors import PerdureError
-from tests.support.history import Recorder, Rules, collect, journal, violations
+from tests.support.history import Pulse, Recorder, Rules, collect, journal, violations
 from tests.support.history.lines import Answered, Asked, Fault
-from tests.support.load_app import RETRIES, Order, define
+from tests.support.load_app import POLLING_SECONDS, RETRIES, Order, define
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -62,6 +62,7 @@ class Load:
         self._folder.mkdir()
         self._processes = processes
         self._recorder = Recorder(self._folder, "client")
+        self._pulse = Pulse(lambda: self.dsn, self._folder)
         self._calls = 0
         self._keys = 0
 
@@ -83,6 +84,7 @@ class Load:
     async def starting(self) -> AsyncIterator[None]:
         """Start jobs as long as the block lasts, whatever becomes of each start."""
         over = asyncio.Event()
+        self._pulse.start()
         async with define(self.dsn) as app:
             client = asyncio.create_task(self._start_until(app, over))
             try:
@@ -146,9 +148,10 @@ class Load:
             if worker.is_running:
                 worker.terminate()
                 assert await worker.end(within_seconds=60) == 0, worker.output
+        await asyncio.to_thread(self._pulse.stop)
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             sessions = journal.read_sessions(connection, "background_tasks")
-        rules = Rules(scheduler_retry_count=RETRIES, max_retry_count=0)
+        rules = Rules(scheduler_retry_count=RETRIES, max_retry_count=0).timed(POLLING_SECONDS)
         return collect(self.dsn, self._folder, rules, sessions=sessions)
 
     async def _start_until(self, app: Any, over: asyncio.Event) -> None:

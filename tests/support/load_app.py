@@ -24,7 +24,9 @@ from tests.support.history.lines import Began, Effect, Ended
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["RETRIES", "Order", "Place", "define"]
+__all__ = ["POLLING_SECONDS", "RETRIES", "Order", "Place", "define"]
+
+POLLING_SECONDS = 0.2
 
 RETRIES = 10_000
 """How often an attempt may raise: a server that is away makes them raise."""
@@ -77,7 +79,11 @@ def define(dsn: str, recorder: Recorder | None = None, execution: dict[str, Any]
     """Make the app; one that only starts jobs needs no recorder."""
     app = App(
         dsn,
-        scheduling={"polling_delay": 0.2, "scheduler_retry_count": RETRIES, "scheduler_retry_delays": [0.1]},
+        scheduling={
+            "polling_delay": POLLING_SECONDS,
+            "scheduler_retry_count": RETRIES,
+            "scheduler_retry_delays": [0.1],
+        },
         execution={
             "shutdown_grace": 5,
             "cancel_grace": 2,

@@ -136,7 +136,8 @@ class Stage:
             scheduler_retry_count=scheduling["scheduler_retry_count"],
             max_retry_count=execution["max_retry_count"],
             max_lapses=execution["max_lapses"],
-        )
+            is_weathered=True,
+        ).timed(scheduling["polling_delay"])
         assert violations(collect(self.proxy.direct_dsn, self.folder, rules)) == []
 
 

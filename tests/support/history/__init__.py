@@ -10,6 +10,18 @@ from tests.support.history import journal
 from tests.support.history.checks import CHECKS, violations
 from tests.support.history.collect import collect, read_folder
 from tests.support.history.lines import Recorder, read_lines
+from tests.support.history.pulse import Pulse
 from tests.support.history.values import History, Rules
 
-__all__ = ["CHECKS", "History", "Recorder", "Rules", "collect", "journal", "read_folder", "read_lines", "violations"]
+__all__ = [
+    "CHECKS",
+    "History",
+    "Pulse",
+    "Recorder",
+    "Rules",
+    "collect",
+    "journal",
+    "read_folder",
+    "read_lines",
+    "violations",
+]

@@ -52,6 +52,7 @@ def collect(
             rows=journal.read_rows(connection, schema_name, after=after),
             unread=journal.read_unread(connection, schema_name, after=after),
             orders=journal.read_orders(connection),
+            leases=journal.read_leases(connection),
             sessions=sessions or [],
             ended_at=journal.database_seconds(connection),
             rules=rules,

@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 
 from perdure import JobState
 from perdure.core.history import AttemptEnding
-from tests.support.history.values import EffectRow, Event, Image, Row, Session, Worker
+from tests.support.history.values import EffectRow, Event, Image, LeaseImage, Row, Session, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,7 @@ __all__ = [
     "install",
     "read_effects",
     "read_images",
+    "read_leases",
     "read_orders",
     "read_rows",
     "read_sessions",
@@ -82,6 +83,21 @@ create table history.workers (
     at timestamptz not null default clock_timestamp()
 );
 
+create table history.leases (
+    number bigint generated always as identity,
+    worker uuid not null,
+    at timestamptz not null default clock_timestamp(),
+    until timestamptz not null,
+    seconds double precision not null,
+    concurrency int not null,
+    is_choosy boolean not null,
+    has_ended boolean not null
+);
+
+-- What watches the machine writes here, so that it notices a server that can't be written to.
+create table history.pulse (at timestamptz not null);
+insert into history.pulse values (clock_timestamp());
+
 -- No row is unique here: what is there twice is to be seen.
 create table history.effects (
     job bigint not null,
@@ -102,6 +118,17 @@ create table history.orders (key text not null);
 create function history.log_worker() returns trigger language plpgsql as $$
 begin
     insert into history.workers (worker, pid) values (new.id, new.pid);
+    return null;
+end
+$$;
+
+create function history.log_lease() returns trigger language plpgsql as $$
+declare
+    lease record := case when tg_op = 'DELETE' then old else new end;
+begin
+    insert into history.leases (worker, until, seconds, concurrency, is_choosy, has_ended)
+    values (lease.id, lease.lease_until, lease.lease_seconds, lease.concurrency, lease.queues is not null,
+        tg_op = 'DELETE' or lease.lapsed_at is not null);
     return null;
 end
 $$;
@@ -155,6 +182,15 @@ def install(dsn: str, schema_name: str = "background_tasks") -> None:
         )
         connection.execute(
             sql.SQL(
+                "create trigger history_of_lease after insert or delete on {0}.workers for each row "
+                "execute function history.log_lease(); "
+                "create trigger history_of_renewals after update on {0}.workers for each row "
+                "when ((old.lease_until, old.lapsed_at) is distinct from (new.lease_until, new.lapsed_at)) "
+                "execute function history.log_lease()"
+            ).format(schema)
+        )
+        connection.execute(
+            sql.SQL(
                 "create trigger history after insert on {}.attempts for each row when (new.ending = {}) "
                 "execute function history.log_rescue()"
             ).format(schema, AttemptEnding.LAPSED.code)
@@ -164,6 +200,10 @@ def install(dsn: str, schema_name: str = "background_tasks") -> None:
 def clear(connection: psycopg.Connection[Any]) -> None:
     """Forget all that was written down; workers that live stay known."""
     connection.execute("truncate history.images, history.effects, history.rescues, history.orders")
+    connection.execute(
+        "delete from history.leases where exists "
+        "(select from history.leases as later where later.worker = leases.worker and later.number > leases.number)"
+    )
 
 
 def read_images(connection: psycopg.Connection[Any]) -> list[Image]:
@@ -188,6 +228,15 @@ def read_workers(connection: psycopg.Connection[Any]) -> list[Worker]:
     """Read who has registered."""
     statement = "select worker::text, pid, extract(epoch from at)::float8 from history.workers order by at"
     return _read(connection, Worker, statement)
+
+
+def read_leases(connection: psycopg.Connection[Any]) -> list[LeaseImage]:
+    """Read what became of the workers' leases, in the order in which it did; not of rows that somebody has spoilt."""
+    statement = (
+        "select worker::text, extract(epoch from at)::float8, extract(epoch from until)::float8, seconds, concurrency, "
+        "is_choosy, has_ended from history.leases where isfinite(until) order by number"
+    )
+    return _read(connection, LeaseImage, statement)
 
 
 def read_orders(connection: psycopg.Connection[Any]) -> list[str]:

@@ -22,10 +22,12 @@ __all__ = [
     "Asked",
     "Began",
     "Called",
+    "Calmed",
     "Effect",
     "Ended",
     "Fault",
     "Line",
+    "Pulsed",
     "Recorder",
     "Stepped",
     "read_lines",
@@ -146,7 +148,23 @@ class Fault(_Line, frozen=True, tag="fault"):
     pid: int | None = None
 
 
-Line = Asked | Answered | Began | Ended | Effect | Called | Stepped | Fault
+class Pulsed(_Line, frozen=True, tag="pulsed"):
+    """The machine was looked at: how fast it works just now, and what the database's clock says.
+
+    Attributes:
+        database_at: The time by the database's clock, in seconds since the epoch.
+        slowness: How many times longer than usual something short takes; 1.0 or more.
+    """
+
+    database_at: float
+    slowness: float
+
+
+class Calmed(_Line, frozen=True, tag="calmed"):
+    """Nothing is done to connections any more."""
+
+
+Line = Asked | Answered | Began | Ended | Effect | Called | Stepped | Fault | Pulsed | Calmed
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure import JobState
-from tests.support.history.lines import Answered, Asked, Began, Ended
-from tests.support.history.values import EffectRow, Event, History, Image, Row, Rules, Session, Worker
+from tests.support.history.lines import Answered, Asked, Began, Ended, Fault
+from tests.support.history.values import EffectRow, Event, History, Image, LeaseImage, Row, Rules, Session, Worker
 
 if TYPE_CHECKING:
     from tests.support.history.lines import Line
 
 __all__ = ["FIRST", "Story", "completed", "row_of", "running", "started"]
 
-RULES = Rules(scheduler_retry_count=2, max_retry_count=1, max_lapses=3, recovery_seconds=30.0)
+RULES = Rules(scheduler_retry_count=2, max_retry_count=1, max_lapses=3).timed(0.1)
 
 P, R, C = JobState.PENDING, JobState.RUNNING, JobState.COMPLETED
 
 
 class Story:
-    """The making of a history: one job, unless it is told otherwise."""
+    """The making of a history: one job, unless it is told otherwise. A second goes by with each write."""
 
     def __init__(self) -> None:
         self.client: list[Line] = []
@@ -27,6 +27,7 @@ class Story:
         self.faults: list[Line] = []
         self.images: list[Image] = []
         self.effects: list[EffectRow] = []
+        self.leases: list[LeaseImage] = []
         self.events: list[Event] = []
         self.orders: list[str] = []
         self.rows: list[Row] = []
@@ -35,12 +36,21 @@ class Story:
         self._calls = 0
 
     def asks(self, verb: str, answer: str | None, *keys: str, jobs: tuple[int, ...] = (1,)) -> None:
-        """A client asks for something, and has an answer, or none."""
+        """A client asks for something, and has an answer, or none: around the next write, if there is one."""
         self._calls += 1
-        started = verb.startswith("start")
-        self.client.append(Asked(self._calls, verb, keys, () if started else jobs))
+        started, now = verb.startswith("start"), len(self.images)
+        self.client.append(Asked(self._calls, verb, keys, () if started else jobs, at=now - 0.5))
         if answer is not None:
-            self.client.append(Answered(self._calls, answer, jobs if started else ()))
+            self.client.append(Answered(self._calls, answer, jobs if started else (), at=now + 0.5))
+
+    def lease(self, worker: str, *, since: float = 0.0, until: float = 1000.0, concurrency: int = 10) -> None:
+        """A worker has a lease of three seconds, and renews it each second; it isn't seen any more from then on."""
+        seconds = range(int(since), int(until) + 1)
+        self.leases += [LeaseImage(worker, at, at + 3.0, 3.0, concurrency, False, False) for at in map(float, seconds)]
+
+    def suffers(self, kind: str, pid: int | None = 10, *, at: float | None = None) -> None:
+        """Something is done to a process, by default just before the next write."""
+        self.faults.append(Fault(kind, pid, at=len(self.images) - 0.5 if at is None else at))
 
     def write(self, state: JobState, *, moved: bool = False, **changes: Any) -> None:
         """A write to the job: its row is as the last one, with changes. `moved`: from one table to the other."""
@@ -97,6 +107,7 @@ class Story:
             rows=rows,
             unread=self.events,
             orders=self.orders,
+            leases=self.leases,
             sessions=self.sessions,
             ended_at=1000.0,
             rules=rules,

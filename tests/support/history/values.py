@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.support.history.lines import Answered, Asked, Began, Called, Effect, Ended, Fault, Stepped
+from tests.support.history.lines import Answered, Asked, Began, Called, Calmed, Effect, Ended, Fault, Pulsed, Stepped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,25 @@ if TYPE_CHECKING:
     from perdure import JobState
     from tests.support.history.lines import Line
 
-__all__ = ["Call", "EffectRow", "Event", "History", "Image", "Move", "Row", "Rules", "Session", "Worker"]
+__all__ = [
+    "Call",
+    "EffectRow",
+    "Event",
+    "History",
+    "Image",
+    "LeaseImage",
+    "Move",
+    "Row",
+    "Rules",
+    "Session",
+    "Worker",
+]
+
+
+# How often a worker sweeps that knows of no lease which ends sooner; and how long something takes on a machine that
+# isn't slow, with what is waited for then: a scan that rests, the end of another look.
+_SWEEP_SECONDS = 2.5
+_MOMENT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,13 +44,24 @@ class Rules:
         scheduler_retry_count: Retries of level 1.
         max_retry_count: Retries of level 2.
         max_lapses: The lapse in a row that fails a job.
-        recovery_seconds: How long the jobs of a dead worker may stay its own; None: not asked.
+        recovery_seconds: How long a lost worker's jobs may stay its own once its lease has ended, where another serves
+            (a sweep, and a moment); None: not asked. What is added for a slow machine, `checks.times` says.
+        claim_seconds: How long a due job may wait where a worker has room for it (a poll, and a moment); None: not
+            asked.
+        is_weathered: Whether connections suffer from what isn't noted, while the load lasts.
     """
 
     scheduler_retry_count: int = 2
     max_retry_count: int = 1
     max_lapses: int = 3
     recovery_seconds: float | None = None
+    claim_seconds: float | None = None
+    is_weathered: bool = False
+
+    def timed(self, polling_seconds: float) -> Rules:
+        """Return the same with the times that are promised to who polls so often."""
+        claim_seconds = polling_seconds + _MOMENT_SECONDS
+        return replace(self, recovery_seconds=_SWEEP_SECONDS + claim_seconds, claim_seconds=claim_seconds)
 
 
 class Image(NamedTuple):
@@ -153,6 +182,28 @@ class Worker(NamedTuple):
     at: float
 
 
+class LeaseImage(NamedTuple):
+    """A worker's lease as a write has left it: when it was granted, at each renewal, and when it ended.
+
+    Attributes:
+        worker: The worker's id.
+        at: When it was written, by the database's clock, in seconds since the epoch.
+        until: Until when it lasts.
+        seconds: For how long it is granted each time.
+        concurrency: How many jobs the worker runs at once.
+        is_choosy: Whether it serves some queues only.
+        has_ended: Whether the worker has given it back, or somebody has found it lapsed.
+    """
+
+    worker: str
+    at: float
+    until: float
+    seconds: float
+    concurrency: int
+    is_choosy: bool
+    has_ended: bool
+
+
 class Session(NamedTuple):
     """A connection to the database, or a lease, that is there when all workers have ended.
 
@@ -189,6 +240,7 @@ class History:
         workers: Who has registered.
         rows: The jobs at the end.
         unread: The events at the end.
+        leases: What became of the workers' leases, in its order.
         orders: Keys that clients have stored in the transactions in which they started a job of that key.
         sessions: What is left of the workers once all have ended.
         ended_at: When the rows were read, by the database's clock.
@@ -201,6 +253,7 @@ class History:
     workers: Sequence[Worker] = ()
     rows: Sequence[Row] = ()
     unread: Sequence[Event] = ()
+    leases: Sequence[LeaseImage] = ()
     orders: Sequence[str] = ()
     sessions: Sequence[Session] = ()
     ended_at: float = 0.0
@@ -252,6 +305,16 @@ class History:
     def faults(self) -> list[Fault]:
         """What was done to processes."""
         return [line for line in self._all if isinstance(line, Fault)]
+
+    @cached_property
+    def pulses(self) -> list[Pulsed]:
+        """How fast the machine was."""
+        return [line for line in self._all if isinstance(line, Pulsed)]
+
+    @cached_property
+    def calmed_at(self) -> float | None:
+        """Since when nothing is done to connections any more; None: that isn't noted."""
+        return max((line.at for line in self._all if isinstance(line, Calmed)), default=None)
 
     @cached_property
     def pid_of(self) -> dict[str, int]:

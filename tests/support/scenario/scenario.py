@@ -11,7 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from perdure import App
-from tests.support.history import History, Recorder, Rules, collect, journal, violations
+from tests.support.history import History, Pulse, Recorder, Rules, collect, journal, violations
+from tests.support.history.lines import Calmed
 from tests.support.scenario.clients import Client
 from tests.support.scenario.crew import Crew
 from tests.support.scenario.observer import Observer
@@ -31,7 +32,6 @@ __all__ = ["Scenario", "draw_settings", "rules_of"]
 
 _SCHEMA = "background_tasks"
 _PACE_SECONDS = 0.04
-_SLACK_SECONDS = 30.0
 
 
 class Scenario:
@@ -59,7 +59,6 @@ class Scenario:
         execution: Mapping[str, Any] | None = None,
         environment: Callable[[int], Mapping[str, str]] | None = None,
         tolerates: Callable[[int], bool] = lambda _code: False,
-        recovery_seconds: float | None = None,
     ) -> None:
         """Prepare a run on a migrated database; the transition log is installed into it.
 
@@ -76,8 +75,6 @@ class Scenario:
             execution: Settings of the workers' execution on top of what is drawn.
             environment: More environment for the n-th worker process: failpoints.
             tolerates: Which exit codes of workers are the fault's doing.
-            recovery_seconds: How long a dead worker's jobs may wait for their rescue; by default the lease and far
-                more than a busy machine needs.
         """
         self.random = Random(seed)
         self.seed = seed
@@ -86,7 +83,7 @@ class Scenario:
         self._seconds, self._workers, self._clients = seconds, workers, clients
         settings = draw_settings(Random(f"{seed} settings"), execution or {})
         self.lease_seconds = float(settings["execution"]["lease_duration"])
-        self._rules = rules_of(settings, recovery_seconds)
+        self._rules = rules_of(settings, is_weathered=worker_dsn is not None)
         self._recorder = Recorder(folder, "faults")
         self.observer = Observer(dsn, _SCHEMA)
         self.crew = Crew(
@@ -110,20 +107,8 @@ class Scenario:
             AssertionError: With all that is broken, the seed, and where the lines are.
         """
         spoil(self.observer, self._recorder)
-        await self.crew.start(self._workers)
-        keeping = asyncio.create_task(self.crew.keep())
-        try:
-            app = App(self._client_dsn, execution={"max_connections": 4})
-            tasks = define(app, None)
-            async with app:
-                clients = [self._client(number, app, tasks) for number in range(self._clients)]
-                await under(self, fault, self._load(clients))
-                await rest(self.observer, clients[0])
-                await asyncio.gather(*(client.settle() for client in clients))
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
-        await self.crew.stop()
+        with Pulse(lambda: self._dsn, self._folder):
+            await self._run(fault)
         left = await self.observer.left_over(self.lease_seconds)
         history = collect(self._dsn, self._folder, self._rules, sessions=left)
         self._assert_holds(history)
@@ -134,6 +119,24 @@ class Scenario:
         self._recorder.write(fault)
 
     # --- its parts ---
+
+    async def _run(self, fault: Callable[[Struck], Awaitable[None]] | None) -> None:
+        await self.crew.start(self._workers)
+        keeping = asyncio.create_task(self.crew.keep())
+        try:
+            app = App(self._client_dsn, execution={"max_connections": 4})
+            tasks = define(app, None)
+            async with app:
+                clients = [self._client(number, app, tasks) for number in range(self._clients)]
+                await under(self, fault, self._load(clients))
+                if self._rules.is_weathered:
+                    self._recorder.write(Calmed())
+                await rest(self.observer, clients[0])
+                await asyncio.gather(*(client.settle() for client in clients))
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+        await self.crew.stop()
 
     def _client(self, number: int, app: App, tasks: Tasks) -> Client:
         name = f"client{number}"
@@ -182,11 +185,12 @@ def draw_settings(random: Random, execution: Mapping[str, Any]) -> dict[str, dic
     }
 
 
-def rules_of(settings: Mapping[str, Mapping[str, Any]], recovery_seconds: float | None = None) -> Rules:
+def rules_of(settings: Mapping[str, Mapping[str, Any]], *, is_weathered: bool = False) -> Rules:
     """Return what the checkers need to know of settings."""
-    return Rules(
+    rules = Rules(
         scheduler_retry_count=settings["scheduling"]["scheduler_retry_count"],
         max_retry_count=settings["execution"]["max_retry_count"],
         max_lapses=settings["execution"]["max_lapses"],
-        recovery_seconds=recovery_seconds or 2 * settings["execution"]["lease_duration"] + _SLACK_SECONDS,
+        is_weathered=is_weathered,
     )
+    return rules.timed(settings["scheduling"]["polling_delay"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support.history.checks import counts, ends, waits, writes
+from tests.support.history.checks import counts, delays, ends, requests, waits, writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ __all__ = ["CHECKS", "violations"]
 CHECKS: Mapping[str, Sequence[Callable[[History], Iterator[str]]]] = {
     "I1": [ends.nothing_is_lost],
     "I2": [ends.nothing_is_made_up],
-    "I3": [ends.one_end_a_job, ends.cancels_hold],
+    "I3": [ends.one_end_a_job, requests.cancels_hold],
     "I4": [writes.only_the_holder_writes],
     "I5": [writes.checkpoints_go_on, writes.rows_commit_with_checkpoints, writes.steps_once],
     "I6": [writes.effects_outside],
-    "I8": [waits.nothing_is_stuck, waits.recovery_is_quick, waits.results_come],
+    "I8": [waits.nothing_is_stuck, delays.recovery_is_quick, delays.due_jobs_are_claimed, waits.results_come],
     "I9": [counts.all_is_counted],
-    "I10": [waits.events_are_used_once, waits.events_keep_their_order, waits.proceeds_are_kept],
+    "I10": [waits.events_are_used_once, waits.events_keep_their_order, requests.proceeds_are_kept],
     "I12": [waits.neighbours_are_unharmed],
     "I13": [waits.nothing_is_left],
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.support.history.values import Call, History, Move
 
-__all__ = ["cancels_hold", "nothing_is_lost", "nothing_is_made_up", "one_end_a_job"]
+__all__ = ["nothing_is_lost", "nothing_is_made_up", "one_end_a_job"]
 
 _STARTS = ("start", "start with a row")
 
@@ -66,27 +66,6 @@ def one_end_a_job(history: History) -> Iterator[str]:
         unknown = sum(call.answer is None for call in calls[job])
         if not answered <= retries <= answered + unknown:
             yield f"job {job} was taken back {retries} times, of {answered} retries answered, {unknown} without answer"
-
-
-def cancels_hold(history: History) -> Iterator[str]:
-    """I3: a cancel that was answered `CancelRequested` is followed by the end, and by no other attempt before it."""
-    calls = _by_job(history, ("cancel",))
-    for job, moves in history.moves.items():
-        marks = 0
-        for move in moves:
-            before, after = move
-            if before is None or after is None:
-                continue
-            marks += after.cancel_requested or (
-                after.state is JobState.CANCELLED and before.state is not JobState.RUNNING
-            )
-            if not before.cancel_requested or before.state is after.state:
-                continue
-            if after.state not in {JobState.COMPLETED, JobState.CANCELLED}:
-                yield f"job {job} was to be cancelled in attempt {before.attempt}, and became {after.state}"
-        answered = sum(call.answer == "CancelRequested" for call in calls[job])
-        if answered > marks:
-            yield f"job {job} had {answered} cancels answered, of which its row has seen {marks}"
 
 
 def _illegal(job: int, move: Move) -> Iterator[str]:

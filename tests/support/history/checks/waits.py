@@ -1,4 +1,7 @@
-"""I8, I10, I12, I13: all comes to its end, nobody waits in vain or for another's sake, nothing is left over."""
+"""I8, I10, I12, I13: all comes to its end, nobody waits in vain or for another's sake, nothing is left over.
+
+Of what takes time, and of proceeds: beside this.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from tests.support.history.checks.lives import lives
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.history.values import Call, History, Image, Move
+    from tests.support.history.values import History
 
 __all__ = [
     "events_are_used_once",
@@ -19,12 +22,10 @@ __all__ = [
     "neighbours_are_unharmed",
     "nothing_is_left",
     "nothing_is_stuck",
-    "proceeds_are_kept",
-    "recovery_is_quick",
     "results_come",
 ]
 
-_SUSPENDED, _PROCEEDED, _RUNNING = JobState.SUSPENDED, JobState.PROCEEDED, JobState.RUNNING
+_SUSPENDED, _RUNNING = JobState.SUSPENDED, JobState.RUNNING
 
 
 def nothing_is_stuck(history: History) -> Iterator[str]:
@@ -54,22 +55,6 @@ def results_come(history: History) -> Iterator[str]:
         ends = {after.state.value for _, after in history.moves.get(call.jobs[0], []) if after is not None}
         if call.answer not in ends:
             yield f"job {call.jobs[0]}: its result was awaited, and {call.answer} came"
-
-
-def recovery_is_quick(history: History) -> Iterator[str]:
-    """I8: jobs of a worker that was killed go back to the queue in time."""
-    longest = history.rules.recovery_seconds
-    if longest is None:
-        return
-    killed = {fault.pid: fault.at for fault in history.faults if fault.kind == "SIGKILL"}
-    for job, moves in history.moves.items():
-        for move in moves:
-            before, after = move
-            if before is None or after is None or not move.is_rescue:
-                continue
-            killed_at = killed.get(history.pid_of.get(before.worker or ""))
-            if killed_at and after.at - killed_at > longest:
-                yield f"job {job} stayed with a dead worker for {after.at - killed_at:.1f} s ({longest:.1f} s allowed)"
 
 
 def events_are_used_once(history: History) -> Iterator[str]:
@@ -116,29 +101,6 @@ def events_keep_their_order(history: History) -> Iterator[str]:
                 yield f"job {job} has used the events of {client} in the order {[key for key in seen if key in place]}"
 
 
-def proceeds_are_kept(history: History) -> Iterator[str]:
-    """I10: each proceed that was acknowledged is in the log; a remembered one is used up by the next suspension."""
-    calls: dict[int, list[Call]] = defaultdict(list)
-    for call in history.calls:
-        if call.verb == "proceed":
-            calls[call.jobs[0]].append(call)
-    for job, moves in history.moves.items():
-        applied = remembered = 0
-        for move in moves:
-            before, after = move
-            if before is None or after is None:
-                continue
-            applied += before.state is _SUSPENDED and after.state is _PROCEEDED and after.woken_by == 1
-            remembered += after.proceed_requested
-            yield from _forgotten(job, before, after)
-        answered = sum(call.answer == "Proceeded" for call in calls[job])
-        unknown = sum(call.answer is None for call in calls[job])
-        if answered and answered > applied + remembered + _brought_forward(moves):
-            yield f"job {job}: {answered} proceeds were acknowledged, {applied} applied, {remembered} remembered"
-        if applied > answered + unknown:
-            yield f"job {job} was proceeded {applied} times, of {answered} proceeds answered, {unknown} without answer"
-
-
 def neighbours_are_unharmed(history: History) -> Iterator[str]:
     """I12: a row that can't be read waits, says why, and costs nothing. (That its neighbours end is I8.)"""
     rows = {row.job: row for row in history.rows}
@@ -157,22 +119,6 @@ def neighbours_are_unharmed(history: History) -> Iterator[str]:
 def nothing_is_left(history: History) -> Iterator[str]:
     """I13: when all workers have ended, nothing of them is connected, and no lease is valid."""
     yield from (f"left over: {session.who} ({session.state})" for session in history.sessions)
-
-
-def _forgotten(job: int, before: Image, after: Image) -> Iterator[str]:
-    if not before.proceed_requested:
-        return
-    if before.state is _RUNNING and after.state is _SUSPENDED and not after.asleep:
-        yield f"job {job} was suspended in attempt {before.attempt}, against a remembered proceed"
-    elif not after.proceed_requested and after.live and after.state is not _PROCEEDED:
-        yield f"job {job}, {before.state} to {after.state}: it forgot a proceed"
-
-
-def _brought_forward(moves: list[Move]) -> int:
-    return sum(
-        before is not None and after is not None and before.state is after.state is _PROCEEDED
-        for before, after in moves
-    )
 
 
 def _lost(history: History, job: int) -> int:
