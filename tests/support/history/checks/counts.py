@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure import JobState
 from tests.support.history.checks.lives import is_retry
+from tests.support.history.times import Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ _COMES_BACK = _STOPS | {"SIGSTOP", "SIGCONT"}
 
 def all_is_counted(history: History) -> Iterator[str]:
     """I9: each attempt's end has the state and the counters that it must have."""
+    times = Times(history)
     for job, moves in history.moves.items():
         claimed_at_checkpoint = 0
         for move in moves:
@@ -36,10 +38,15 @@ def all_is_counted(history: History) -> Iterator[str]:
             elif after.checkpoint == before.checkpoint + 2 and after.place == before.place:
                 # The number of a COMMIT whose answer was lost was taken, so that it can't land any more: no progress.
                 claimed_at_checkpoint += 2
+            persisted = before.checkpoint > claimed_at_checkpoint
             if before.state is not JobState.RUNNING or after.state is JobState.RUNNING:
                 yield from _elsewhere(job, move)
             elif move.is_rescue:
-                yield from _lapsed(history, job, before, after, persisted=before.checkpoint > claimed_at_checkpoint)
+                yield from _unlost(times, job, before, after)
+                yield from _lapsed(history, job, before, after, persisted=persisted)
+            elif after.state is JobState.FAILED and _error_type(after) == _WORKER_LOST:
+                yield from _unlost(times, job, before, after)
+                yield from _lost_for_good(history, job, before, persisted=persisted)
             else:
                 yield from _ended(history, job, before, after)
 
@@ -79,15 +86,30 @@ def _lapsed(history: History, job: int, before: Image, after: Image, *, persiste
         yield f"{where}: it lives on after {after.lapses} lapses"
 
 
+def _lost_for_good(history: History, job: int, before: Image, *, persisted: bool) -> Iterator[str]:
+    where = f"job {job}, attempt {before.attempt}"
+    if before.lapses + 1 < history.rules.max_lapses:
+        yield f"{where}: failed as `WorkerLost` after {before.lapses + 1} lapses"
+    if persisted:
+        yield f"{where}: failed as `WorkerLost`, though this attempt had persisted something"
+
+
+def _unlost(times: Times, job: int, before: Image, after: Image) -> Iterator[str]:
+    """Find attempts that were taken for those of lost workers, and whose workers weren't lost."""
+    worker = before.worker or ""
+    where = f"job {job}, attempt {before.attempt}, taken from worker {worker} as lost"
+    until = times.lease_ends.get(worker)
+    if until is not None and times.are_comparable and after.at < until:
+        yield f"{where}: its lease lasted {until - after.at:.1f} s longer"
+    if not times.is_harmed(worker, after.at):
+        yield f"{where}: nothing was done to it before that"
+
+
 def _ended(history: History, job: int, before: Image, after: Image) -> Iterator[str]:
     lines = history.ended.get((job, before.attempt), [])
     how = lines[-1].how if lines else None
     where = f"job {job}, attempt {before.attempt} ({how or 'no end noted'})"
     if after.state is JobState.CANCELLED and (before.cancel_requested or how == "cancels"):
-        return
-    if after.state is JobState.FAILED and _error_type(after) == _WORKER_LOST:
-        if before.lapses + 1 < history.rules.max_lapses:
-            yield f"{where}: failed as `WorkerLost` after {before.lapses + 1} lapses"
         return
     if after.state is JobState.PENDING:
         yield from _returned(history, where, before, after, how)
