@@ -144,10 +144,10 @@ class Times:
         for fault in self._history.faults:
             if fault.kind == "SIGSTOP":
                 frozen.setdefault(fault.pid, fault.at)
-            elif fault.kind == "SIGCONT" and fault.pid in frozen:
+                continue
+            if fault.kind in {"SIGCONT", "SIGKILL"} and fault.pid in frozen:
                 harms[fault.pid].append((frozen.pop(fault.pid), fault.at))
-            else:
-                harms[fault.pid].append((fault.at, inf if fault.kind in _ENDS else fault.at))
+            harms[fault.pid].append((fault.at, inf if fault.kind in _ENDS else fault.at))
         for pid, at in frozen.items():
             harms[pid].append((at, inf))
         return dict(harms)

@@ -117,6 +117,11 @@ class Crew:
         elif number is signal.SIGCONT:
             self._frozen.discard(worker.pid)
 
+    def lose(self, worker: Process) -> None:
+        """SIGKILL, and have one worker less from then on."""
+        self._wanted -= 1
+        self.send(worker, signal.SIGKILL)
+
     def thaw(self) -> None:
         """Let all go on that stand still."""
         for worker in self.workers:
