@@ -15,7 +15,7 @@ import psycopg
 
 from perdure import App
 from tests.soak.samples import Sample, judge
-from tests.support.history import Recorder, collect, journal, violations
+from tests.support.history import Pulse, Recorder, collect, journal, violations
 from tests.support.scenario import faults
 from tests.support.scenario.clients import Client
 from tests.support.scenario.crew import Crew
@@ -136,6 +136,8 @@ class Soak:
         """
         await self.crew.start(_WORKERS)
         self.crew.spared = {self.crew.workers[0].pid}
+        pulse = Pulse(lambda: self._dsn, self._folder)
+        pulse.start()
         background = [asyncio.create_task(work()) for work in (self.crew.keep, self._watch_backlog, self._sample)]
         try:
             app = App(self._dsn, execution={"max_connections": 8})
@@ -153,6 +155,7 @@ class Soak:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await asyncio.to_thread(pulse.stop)
         await self.crew.stop()
         left = await self.observer.left_over(self.lease_seconds)
         wrong = [*self.crew.complaints, *(f"left of the workers, that have all ended: {session}" for session in left)]

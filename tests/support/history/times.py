@@ -26,7 +26,7 @@ _UNKNOWN_SLOWNESS = 10.0
 STARVING = 10.0
 """How slow a machine is on which a worker may lose its lease though nothing was done to it."""
 
-_SECONDS_A_SLOWNESS = 1.0
+_SECONDS_A_SLOWNESS = 0.5
 # After what disturbs everybody: services and lanes that have failed for a while try again that seldom.
 _SETTLING_SECONDS = 15.0
 _SILENCE_SECONDS = 4.0
@@ -88,13 +88,8 @@ class Times:
 
     def longest_chance(self, since: float, until: float, *, has_room: bool = False) -> float:
         """Return for how long one worker could have done it, without a break: it lived, unharmed (and had room)."""
-        longest = 0.0
-        for stretch in self._stretches:
-            parts: Iterable[Span] = [(max(stretch.began, since), min(stretch.ended, until))]
-            if has_room:
-                parts = _without(next(iter(parts)), self._full.get(stretch.worker, []))
-            longest = max([longest, *(ended - began for began, ended in parts)])
-        return longest
+        spans = self._with_room if has_room else self._stretches
+        return max((min(span.ended, until) - max(span.began, since) for span in spans), default=0.0)
 
     def is_harmed(self, worker: str, until: float) -> bool:
         """Tell whether anything was done, until then, that a worker can lose its lease by; or whether it starved."""
@@ -168,6 +163,17 @@ class Times:
         if history.calmed_at is not None:
             found.append((-inf, history.calmed_at))
         return [(began, ended + _SETTLING_SECONDS) for began, ended in found]
+
+    @cached_property
+    def _with_room(self) -> list[Stretch]:
+        """The stretches in which workers had room; but for short ones, which are many, and in which nothing is late."""
+        least = self._history.rules.claim_seconds or 0.0
+        return [
+            Stretch(stretch.worker, *part)
+            for stretch in self._stretches
+            for part in _without((stretch.began, stretch.ended), self._full.get(stretch.worker, []))
+            if part[1] - part[0] > least
+        ]
 
     @cached_property
     def _full(self) -> dict[str, list[Span]]:
