@@ -51,7 +51,7 @@ TRIGGERS = (
         "for each row execute function history.conflict()"
     ),
 )
-INJECTED = 20
+INJECTED, LATE = 20, 3
 # All that a caller's own transactions may have; where snapshots are kept they are older than what a worker has written.
 ISOLATIONS = ("read committed", "repeatable read", "serializable")
 # A handler's transaction is refused again and again: of few retries most jobs would only fail.
@@ -76,6 +76,9 @@ async def test_conflicts_cost_nothing_but_time(
             await struck.until(lambda: deadlocks[0] > 0, "no deadlock came about")
             await struck.until(lambda: injected(migrated_database) >= INJECTED, f"not {INJECTED} were refused")
             await struck.until_unanswered(1)
+            late = 0
+            while late < LATE:
+                late += await struck.clients[0].send_late()
             await struck.until_acknowledged(count(push=20, nightly=200))
 
     history = await new_scenario(seed, seconds=1.0, scheduling=SCHEDULING).must_hold(first=conflict)

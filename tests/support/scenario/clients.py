@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from perdure import JobState
 from perdure.errors import DatabaseUnavailable, JobCancelled, JobFailed
 from tests.support.history.lines import Answered, Asked
 from tests.support.scenario.plans import Note, Place, Plan, Trouble, draw_acts
@@ -31,6 +32,7 @@ _THREADED, _ROLLED_BACK, _AWAITED, _IN_TRANSACTION, _OWED = 0.15, 0.3, 0.2, 0.3,
 _RESULT_SECONDS = 30.0
 _DEADLINE_SECONDS = 0.1, 3.0
 _SNAPSHOT_SECONDS = 0.3
+_LOOK_SECONDS = 0.05
 _VERBS = {
     "start": 12,
     "start many": 2,
@@ -52,6 +54,7 @@ _GRANTED = {
     "retry afresh": "Retried",
 }
 _AWAIT = "await"
+_ON_THE_WAY = {JobState.PENDING, JobState.RUNNING, JobState.RETRYING}
 
 
 class Client:
@@ -150,6 +153,23 @@ class Client:
             answer(given)
         return given
 
+    async def send_late(self) -> bool:
+        """Send an event to a job that was suspended after the sender's transaction began; tell whether that was so."""
+        if await self.start(1, acts=["wait"], threaded=False) is None:
+            return False
+        job, name, _ = self._known[-1]
+        note, is_late = Note(f"{self.name}.e{next(self._keys)}"), False
+        async with self._call("send", (note.key,), (job,)) as answer:
+            async with self._app.pool.connection() as connection, connection.transaction():
+                before = await _state(connection, job)
+                while (now := await self._state_now(job)) in _ON_THE_WAY:  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(_LOOK_SECONDS)
+                is_late = before in _ON_THE_WAY and now is JobState.SUSPENDED
+                # Of a snapshot that is kept, this is refused; or else it must wake the job.
+                said = await self._tasks[name].send(job, note, connection=connection)
+            answer(type(said).__name__)
+        return is_late
+
     async def settle(self) -> None:
         """Wait for the results that are awaited, for a while, and leave the jobs alone that were started until now."""
         if self._waiters:
@@ -186,6 +206,11 @@ class Client:
             await connection.execute("select count(*) from history.orders")
             await asyncio.sleep(self._random.uniform(0, _SNAPSHOT_SECONDS))
             return await self._tasks[name].send(job, note, connection=connection)
+
+    async def _state_now(self, job: int) -> JobState | None:
+        # A transaction of its own for each look, since a snapshot may be kept.
+        async with self._app.pool.connection() as connection:
+            return await _state(connection, job)
 
     async def _await(self, job: Job[Any, Any, Any, Any]) -> None:
         async with self._call("await", (), (job.id,)) as answer:
@@ -248,3 +273,10 @@ class Client:
             # Whether it was done isn't known; and a database that is away is given a moment.
             self.unanswered += 1
             await asyncio.sleep(0.05)
+
+
+async def _state(connection: psycopg.AsyncConnection[Any], job: int) -> JobState | None:
+    """Return a job's state; None once it has ended."""
+    cursor = await connection.execute("select state from background_tasks.jobs where id = %s", [job])
+    row = await cursor.fetchone()
+    return None if row is None else JobState.from_code(row[0])
