@@ -71,14 +71,15 @@ async def test_conflicts_cost_nothing_but_time(
 
     async def conflict(struck: Scenario) -> None:
         """Let statements be refused, to the run's end; go on when enough were, and a deadlock has come about."""
+        # Before any is injected: what is refused here, perdure has refused.
+        late = 0
+        while late < LATE:
+            late += await struck.clients[0].send_late()
         await asyncio.to_thread(inject, migrated_database, 0.02)
         with opposite_locks(migrated_database, seed) as deadlocks:
             await struck.until(lambda: deadlocks[0] > 0, "no deadlock came about")
             await struck.until(lambda: injected(migrated_database) >= INJECTED, f"not {INJECTED} were refused")
             await struck.until_unanswered(1)
-            late = 0
-            while late < LATE:
-                late += await struck.clients[0].send_late()
             await struck.until_acknowledged(count(push=20, nightly=200))
 
     history = await new_scenario(seed, seconds=1.0, scheduling=SCHEDULING).must_hold(first=conflict)

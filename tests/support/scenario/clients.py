@@ -157,7 +157,7 @@ class Client:
         """Send an event to a job that was suspended after the sender's transaction began; tell whether that was so."""
         if await self.start(1, acts=["wait"], threaded=False) is None:
             return False
-        job, name, _ = self._known[-1]
+        job, name, _ = self._known.pop()  # nobody else may let it go on
         note, is_late = Note(f"{self.name}.e{next(self._keys)}"), False
         async with self._call("send", (note.key,), (job,)) as answer:
             async with self._app.pool.connection() as connection, connection.transaction():
