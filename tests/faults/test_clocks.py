@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import signal
 import zoneinfo
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(400)
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = str(Path(process_definitions.__file__).with_name("process_app.py"))
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 LATE_SECONDS = 3600.0  # less than a clock is wrong, more than a busy machine takes
@@ -137,7 +139,7 @@ async def test_a_duration_is_added_to_the_databases_clock(
         suspended = await task.start(0)
         await job_until(suspended, lambda job: job.state is JobState.SUSPENDED)
     environment = {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "TEST_DSN": migrated_database,
         "TEST_SUSPENDED": str(suspended.id),
         **off_by(offset),
