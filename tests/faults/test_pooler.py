@@ -117,6 +117,15 @@ async def test_anything_behind_it_breaks_nothing(
     (folder := tmp_path / "pooler").mkdir(mode=0o755)
     pooler = start_pooler(processes, migrated_database, folder, size=20, idle_seconds=1)
 
+    async def restart_the_pooler(struck: Any) -> None:
+        pooler.kill()
+        await struck.until_unanswered(1)  # clients have noticed
+        await asyncio.to_thread(pooler.start)
+
+    async def each(struck: Any) -> None:
+        await restart_the_pooler(struck)
+        await faults.do_each(struck)
+
     async def kill_the_pooler() -> None:
         while True:
             await asyncio.sleep(1.5)
@@ -133,7 +142,9 @@ async def test_anything_behind_it_breaks_nothing(
             if not pooler.is_running:
                 pooler.start()
 
-    await new_scenario(seed, worker_dsn=pooler.dsn, client_dsn=pooler.dsn).must_hold(fault)
+    scenario = new_scenario(seed, worker_dsn=pooler.dsn, client_dsn=pooler.dsn)
+    history = await scenario.must_hold(fault, first=each)
+    assert faults.terminated(history.faults) >= len(faults.WORKERS)
 
 
 async def test_in_session_mode_notifications_arrive(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(400)
 HANDLERS = "perdure"
+_EFFECT_SECONDS = 120.0
 _STATEMENTS = (b"update", b"insert", b"delete", b"select", b"COMMIT", b"begin", b"perdure")
 
 
@@ -29,8 +30,20 @@ async def _pause(scenario: Scenario, least_seconds: float, most_seconds: float) 
     await asyncio.sleep(scenario.random.uniform(least_seconds, most_seconds))
 
 
+async def _until_a_lease_is_lost(scenario: Scenario) -> None:
+    """Wait until a worker has noticed that it couldn't renew its lease: else the weather was too fair."""
+    worker = scenario.random.choice(scenario.crew.workers)
+    await worker.line("has lost its lease", within_seconds=_EFFECT_SECONDS)
+
+
 @pytest.mark.parametrize("seed", seeds("cuts", push=1, nightly=40))
 async def test_cuts_at_random_break_nothing(new_scenario: Callable[..., Scenario], proxy: Proxy, seed: int) -> None:
+    async def cut_each(_scenario: Scenario) -> None:
+        """Each cut for certain: once all have come, something was cut."""
+        for kind in CUTS:
+            proxy.arm(b"", kind)
+            await asyncio.wait_for(proxy.broken.wait(), _EFFECT_SECONDS)
+
     async def cut(scenario: Scenario) -> None:
         try:
             while True:
@@ -43,13 +56,18 @@ async def test_cuts_at_random_break_nothing(new_scenario: Callable[..., Scenario
         finally:
             proxy.disarm()
 
-    await new_scenario(seed, worker_dsn=proxy.dsn, client_dsn=proxy.dsn).must_hold(cut)
+    await new_scenario(seed, worker_dsn=proxy.dsn, client_dsn=proxy.dsn).must_hold(cut, first=cut_each)
 
 
 @pytest.mark.parametrize("seed", seeds("delays", push=1, nightly=25))
 async def test_delays_up_to_twice_the_lease_break_nothing(
     new_scenario: Callable[..., Scenario], proxy: Proxy, seed: int
 ) -> None:
+    async def delay_renewals(scenario: Scenario) -> None:
+        proxy.weather = Weather(delay_seconds=2 * scenario.lease_seconds)
+        await _until_a_lease_is_lost(scenario)
+        proxy.weather = Weather()
+
     async def delay(scenario: Scenario) -> None:
         draw = scenario.random
         try:
@@ -66,7 +84,7 @@ async def test_delays_up_to_twice_the_lease_break_nothing(
         finally:
             proxy.weather = Weather()
 
-    await new_scenario(seed, worker_dsn=proxy.dsn).must_hold(delay)
+    await new_scenario(seed, worker_dsn=proxy.dsn).must_hold(delay, first=delay_renewals)
 
 
 @pytest.mark.parametrize("seed", seeds("black holes", push=1, nightly=25))
@@ -79,6 +97,11 @@ async def test_black_holes_break_nothing(new_scenario: Callable[..., Scenario], 
     def heal() -> None:
         proxy.weather, proxy.weather_of = Weather(), {}
         proxy.cut_all(HANDLERS)
+
+    async def swallow_renewals(scenario: Scenario) -> None:
+        proxy.weather = Weather(black_hole=True)
+        await _until_a_lease_is_lost(scenario)
+        heal()
 
     async def swallow(scenario: Scenario) -> None:
         draw = scenario.random
@@ -94,4 +117,4 @@ async def test_black_holes_break_nothing(new_scenario: Callable[..., Scenario], 
         finally:
             heal()
 
-    await new_scenario(seed, worker_dsn=proxy.dsn).must_hold(swallow)
+    await new_scenario(seed, worker_dsn=proxy.dsn).must_hold(swallow, first=swallow_renewals)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,8 @@ class Crew:
         self._processes = processes
         self._recorder = recorder
         self._environment = {
-            "PYTHONPATH": str(_ROOT),
+            # Behind it what this process was given: the tests may try a copy of the code.
+            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "SCENARIO_DSN": dsn,
             "SCENARIO_FOLDER": str(folder),
             "SCENARIO_SETTINGS": json.dumps(settings),

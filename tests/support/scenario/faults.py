@@ -9,25 +9,52 @@ from typing import TYPE_CHECKING
 from tests.support.history.lines import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
+    from tests.support.processes import Process
     from tests.support.scenario.phases import Struck
 
 __all__ = [
     "CLIENTS",
     "WORKERS",
     "do_anything",
+    "do_each",
     "freeze_workers",
+    "kill_a_holder",
     "kill_workers",
+    "outlast_a_lease",
     "roll",
     "stop_workers",
     "terminate_backends",
+    "terminate_each",
+    "terminated",
 ]
 
 WORKERS = ("perdure worker", "perdure heartbeat", "perdure listener", "perdure")
 """The names of the connections of workers; the last of their pools, and of clients."""
 
 CLIENTS = ("perdure",)
+
+_EFFECT_SECONDS = 120.0
+_LOOK_SECONDS = 0.1
+
+
+async def kill_a_holder(struck: Struck) -> None:
+    """SIGKILL to a worker that has jobs, until some were rescued.
+
+    Raises:
+        TimeoutError: None was, whoever was killed.
+    """
+    observer = struck.observer
+    async with asyncio.timeout(_EFFECT_SECONDS):
+        while True:
+            holder, worker, jobs = await _pick_a_holder(struck)
+            before = await asyncio.to_thread(observer.count_rescues, jobs)
+            struck.crew.send(holder, signal.SIGKILL)
+            while not await asyncio.to_thread(observer.has_lapsed, worker):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(_LOOK_SECONDS)
+            if await asyncio.to_thread(observer.count_rescues, jobs) > before:
+                return
 
 
 async def kill_workers(struck: Struck) -> None:
@@ -55,6 +82,37 @@ async def freeze_workers(struck: Struck) -> None:
     await asyncio.gather(freeze(), freeze(), freeze())
 
 
+async def outlast_a_lease(struck: Struck) -> None:
+    """SIGSTOP to a worker that has jobs, until its lease has lapsed and some were rescued; then SIGCONT.
+
+    Raises:
+        TimeoutError: None was, whoever stood still.
+    """
+    observer = struck.observer
+    async with asyncio.timeout(_EFFECT_SECONDS):
+        while True:
+            holder, worker, jobs = await _pick_a_holder(struck)
+            before = await asyncio.to_thread(observer.count_rescues, jobs)
+            struck.crew.send(holder, signal.SIGSTOP)
+            while not await asyncio.to_thread(observer.has_lapsed, worker):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(_LOOK_SECONDS)
+            struck.crew.send(holder, signal.SIGCONT)
+            # All of them may have ended just before.
+            if await asyncio.to_thread(observer.count_rescues, jobs) > before:
+                return
+
+
+async def _pick_a_holder(struck: Struck) -> tuple[Process, str, list[int]]:
+    """Return a process that has a lease and jobs, its worker's id, and the jobs."""
+    while True:
+        process = struck.crew.pick(struck.random)
+        if process is not None:
+            worker, jobs = await asyncio.to_thread(struck.observer.held_by, process.pid)
+            if worker is not None and jobs:
+                return process, worker, jobs
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
 async def roll(struck: Struck) -> None:
     """Replace all workers, one after the other, over and over."""
     while True:
@@ -68,12 +126,37 @@ async def terminate_backends(struck: Struck) -> None:
     """Terminate some of the backends of workers and clients, over and over."""
     while True:
         await _pause(struck, 0.05, 0.8)
-        await _terminate(struck)
+        await _terminate_some(struck)
+
+
+async def terminate_each(struck: Struck) -> None:
+    """Terminate all backends of each kind that workers and clients have, once.
+
+    Raises:
+        TimeoutError: There are none of one kind.
+    """
+    async with asyncio.timeout(_EFFECT_SECONDS):
+        for name in WORKERS:
+            while not await _terminate(struck, [name], chance=1.0):  # noqa: ASYNC110 - nobody tells of a connection
+                await asyncio.sleep(_LOOK_SECONDS)
+
+
+def terminated(faults: Iterable[Fault]) -> int:
+    """Count the backends that were terminated."""
+    return sum(int(fault.kind.split()[1]) for fault in faults if fault.kind.startswith("terminated "))
+
+
+async def do_each(struck: Struck) -> None:
+    """All kinds of what `do_anything` does, once and with effect."""
+    await _until_stopped(struck)
+    await terminate_each(struck)
+    await kill_a_holder(struck)
+    await outlast_a_lease(struck)
 
 
 async def do_anything(struck: Struck, *, pause_seconds: float = 0.8) -> None:
     """All of these, at random, with a pause between them that is at most so long."""
-    kinds: list[Callable[[Struck], Awaitable[None]]] = [_kill_one, _stop_one, _freeze_one, _terminate]
+    kinds: list[Callable[[Struck], Awaitable[None]]] = [_kill_one, _stop_one, _freeze_one, _terminate_some]
     while True:
         await _pause(struck, 0.05, pause_seconds)
         await struck.random.choice(kinds)(struck)
@@ -101,11 +184,22 @@ async def _freeze_one(struck: Struck) -> None:
         struck.crew.send(worker, signal.SIGCONT)
 
 
-async def _terminate(struck: Struck) -> None:
+async def _terminate_some(struck: Struck) -> None:
     chance = struck.random.choice([0.1, 0.3, 1.0])
     names = list(struck.random.choice([WORKERS, CLIENTS, WORKERS[:3], WORKERS[1:2]]))
+    await _terminate(struck, names, chance=chance)
+
+
+async def _terminate(struck: Struck, names: list[str], *, chance: float) -> int:
     count = await asyncio.to_thread(struck.observer.terminate, names, chance=chance, random=struck.random)
     struck.note(Fault(f"terminated {count} backends of {', '.join(names)}"))
+    return count
+
+
+async def _until_stopped(struck: Struck) -> None:
+    while (worker := struck.crew.pick(struck.random)) is None:  # noqa: ASYNC110 - nobody tells of a worker
+        await asyncio.sleep(_LOOK_SECONDS)
+    struck.crew.send(worker, signal.SIGTERM)
 
 
 def _send(struck: Struck, number: signal.Signals) -> None:

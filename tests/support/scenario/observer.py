@@ -145,6 +145,32 @@ class Observer:
             connection.execute("select pg_terminate_backend(pid) from unnest(%s::int[]) as pid", [chosen])
             return len(chosen)
 
+    def held_by(self, pid: int) -> tuple[str | None, list[int]]:
+        """Return the worker that a process is, and the jobs that it holds; None without a lease."""
+        statement = (
+            f"select workers.id::text, array_remove(array_agg(jobs.id), null) from {self._schema}.workers "
+            f"left join {self._schema}.jobs on worker_id = workers.id "
+            "where pid = %s and lapsed_at is null and lease_until > clock_timestamp() group by workers.id"
+        )
+        with self._connection() as connection:
+            row = connection.execute(statement.encode(), [pid]).fetchone()
+        return (None, []) if row is None else (row[0], row[1])
+
+    def has_lapsed(self, worker: str) -> bool:
+        """Tell whether a worker's lease has lapsed and others have taken its jobs back."""
+        statement = (
+            f"select not exists (select from {self._schema}.workers where id = %(worker)s and lapsed_at is null) "
+            f"and not exists (select from {self._schema}.jobs where worker_id = %(worker)s)"
+        )
+        with self._connection() as connection:
+            return connection.execute(statement.encode(), {"worker": worker}).fetchall() == [(True,)]
+
+    def count_rescues(self, jobs: list[int]) -> int:
+        """Count how often these jobs were rescued."""
+        with self._connection() as connection:
+            statement = b"select count(*) from history.rescues where job = any(%s)"
+            return int(connection.execute(statement, [jobs]).fetchall()[0][0])
+
     async def left_over(self, lease_seconds: float) -> list[Session]:
         """Return what is left of the workers, once all have ended: the server takes a moment to notice one's death."""
         gives_up_at = time.monotonic() + _LEAVING_SECONDS + lease_seconds

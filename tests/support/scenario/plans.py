@@ -24,6 +24,8 @@ _ACTS = {
 }
 _MOST_ACTS = 6
 _LAST_ACTS = {"": 40, "doom": 1, "cancel": 1}  # none; it raises each time; it returns `Cancelled`
+# Of a job with a deadline: it suspends, and nobody lets it go on for good; it runs for ever. Only the deadline ends it.
+_LIMITED_LAST_ACTS = {"": 2, "linger": 2, "endure": 1}
 _THREADED_ACTS = {name: weight for name, weight in _ACTS.items() if name not in {"step", "work", "sleep"}}
 
 
@@ -75,9 +77,12 @@ class Trouble:
     attempt: int
 
 
-def draw_acts(random: Random, *, threaded: bool) -> list[str]:
-    """Draw what a job does."""
+def draw_acts(random: Random, *, threaded: bool, limited: bool = False) -> list[str]:
+    """Draw what a job does; `limited`: it has a deadline."""
     weights = _THREADED_ACTS if threaded else _ACTS
     acts = random.choices(list(weights), list(weights.values()), k=random.randint(0, _MOST_ACTS))
-    [last] = random.choices(list(_LAST_ACTS), list(_LAST_ACTS.values()))
+    lasts = _LIMITED_LAST_ACTS if limited else _LAST_ACTS
+    [last] = random.choices(list(lasts), list(lasts.values()))
+    if threaded and last == "endure":  # a thread can't be interrupted
+        last = "linger"
     return [*acts, last] if last else acts

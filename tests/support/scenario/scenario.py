@@ -6,13 +6,13 @@ await Scenario(dsn, folder, processes, seed=417).must_hold(kill_workers)
 from __future__ import annotations
 
 import asyncio
-import time
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from perdure import App
 from tests.support.history import History, Pulse, Recorder, Rules, collect, journal, violations
 from tests.support.history.lines import Calmed
+from tests.support.scenario import deadlines
 from tests.support.scenario.clients import Client
 from tests.support.scenario.crew import Crew
 from tests.support.scenario.observer import Observer
@@ -20,7 +20,7 @@ from tests.support.scenario.phases import rest, spoil, under
 from tests.support.scenario.tasks import define
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
     from tests.support.history.lines import Fault
@@ -32,16 +32,22 @@ __all__ = ["Scenario", "draw_settings", "rules_of"]
 
 _SCHEMA = "background_tasks"
 _PACE_SECONDS = 0.04
+_LOOK_SECONDS = 0.1
+_SLACK_SECONDS = 30.0
+_SHARE_OF_LIMITED = 0.1
+_LEAST_ACKNOWLEDGED = 20
 
 
 class Scenario:
     """Workers and clients on one database, all drawn from a seed.
 
     Attributes:
+        dsn: The database.
         random: What the fault draws from.
         crew: The workers.
         observer: The database, looked at directly.
         lease_seconds: How long the workers' leases last.
+        clients: The clients, once there are any.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class Scenario:
         worker_dsn: str | None = None,
         client_dsn: str | None = None,
         execution: Mapping[str, Any] | None = None,
+        scheduling: Mapping[str, Any] | None = None,
+        deadlines_given: bool = True,
         environment: Callable[[int], Mapping[str, str]] | None = None,
         tolerates: Callable[[int], bool] = lambda _code: False,
     ) -> None:
@@ -73,15 +81,18 @@ class Scenario:
             worker_dsn: How workers reach the database, if otherwise (a proxy).
             client_dsn: How clients do.
             execution: Settings of the workers' execution on top of what is drawn.
+            scheduling: The same of their scheduling.
+            deadlines_given: Whether some jobs have a deadline.
             environment: More environment for the n-th worker process: failpoints.
             tolerates: Which exit codes of workers are the fault's doing.
         """
         self.random = Random(seed)
         self.seed = seed
-        self._dsn, self._client_dsn = dsn, client_dsn or dsn
+        self.dsn, self._client_dsn = dsn, client_dsn or dsn
         self._folder = folder
         self._seconds, self._workers, self._clients = seconds, workers, clients
-        settings = draw_settings(Random(f"{seed} settings"), execution or {})
+        self._share_of_limited = _SHARE_OF_LIMITED if deadlines_given else 0.0
+        settings = draw_settings(Random(f"{seed} settings"), execution or {}, scheduling or {})
         self.lease_seconds = float(settings["execution"]["lease_duration"])
         self._rules = rules_of(settings, is_weathered=worker_dsn is not None)
         self._recorder = Recorder(folder, "faults")
@@ -95,22 +106,30 @@ class Scenario:
             environment=environment,
             tolerates=tolerates,
         )
+        self.clients: list[Client] = []
         journal.install(dsn, _SCHEMA)
+        deadlines.install(dsn, _SCHEMA)
 
-    async def must_hold(self, fault: Callable[[Struck], Awaitable[None]] | None = None) -> History:
+    async def must_hold(
+        self,
+        fault: Callable[[Struck], Awaitable[None]] | None = None,
+        *,
+        first: Callable[[Struck], Awaitable[None]] | None = None,
+    ) -> History:
         """Run it with a fault, which goes on until the clients have done; check all invariants.
 
         Args:
             fault: Is cancelled when the clients have done, or ends before; then puts right what must be.
+            first: Is done before, under load too, but to its end, however long that takes.
 
         Raises:
             AssertionError: With all that is broken, the seed, and where the lines are.
         """
         spoil(self.observer, self._recorder)
-        with Pulse(lambda: self._dsn, self._folder):
-            await self._run(fault)
+        with Pulse(lambda: self.dsn, self._folder):
+            await self._run(first, fault)
         left = await self.observer.left_over(self.lease_seconds)
-        history = collect(self._dsn, self._folder, self._rules, sessions=left)
+        history = collect(self.dsn, self._folder, self._rules, sessions=left)
         self._assert_holds(history)
         return history
 
@@ -118,21 +137,54 @@ class Scenario:
         """Write down something that is done."""
         self._recorder.write(fault)
 
+    async def until_acknowledged(self, more: int) -> None:
+        """Wait until so many more jobs are known to be stored."""
+        wanted = more + sum(client.acknowledged for client in self.clients)
+        await self.until(
+            lambda: sum(client.acknowledged for client in self.clients) >= wanted, f"{more} more jobs aren't stored"
+        )
+
+    async def until_unanswered(self, more: int) -> None:
+        """Wait until so many more calls have had no answer."""
+        wanted = more + sum(client.unanswered for client in self.clients)
+        await self.until(
+            lambda: sum(client.unanswered for client in self.clients) >= wanted, f"{more} more calls aren't unanswered"
+        )
+
+    async def until(self, condition: Callable[[], bool], complaint: str, *, within_seconds: float = 120.0) -> None:
+        """Wait until something is so, while the load goes on.
+
+        Raises:
+            AssertionError: It wasn't in time; with the complaint, and what the workers have said.
+        """
+        try:
+            async with asyncio.timeout(within_seconds):
+                while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(_LOOK_SECONDS)
+        except TimeoutError:
+            said = "\n\n".join(worker.output[-4000:] for worker in self.crew.workers)
+            message = f"{complaint}, within {within_seconds} s; the workers have said:\n{said}"
+            raise AssertionError(message) from None
+
     # --- its parts ---
 
-    async def _run(self, fault: Callable[[Struck], Awaitable[None]] | None) -> None:
+    async def _run(
+        self,
+        first: Callable[[Struck], Awaitable[None]] | None,
+        fault: Callable[[Struck], Awaitable[None]] | None,
+    ) -> None:
         await self.crew.start(self._workers)
         keeping = asyncio.create_task(self.crew.keep())
         try:
             app = App(self._client_dsn, execution={"max_connections": 4})
             tasks = define(app, None)
             async with app:
-                clients = [self._client(number, app, tasks) for number in range(self._clients)]
-                await under(self, fault, self._load(clients))
+                self.clients = [self._client(number, app, tasks) for number in range(self._clients)]
+                await self._strike(first, fault)
                 if self._rules.is_weathered:
                     self._recorder.write(Calmed())
-                await rest(self.observer, clients[0])
-                await asyncio.gather(*(client.settle() for client in clients))
+                await rest(self.observer, self.clients[0])
+                await asyncio.gather(*(client.settle() for client in self.clients))
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
@@ -140,36 +192,81 @@ class Scenario:
 
     def _client(self, number: int, app: App, tasks: Tasks) -> Client:
         name = f"client{number}"
-        return Client(name, app, tasks, Recorder(self._folder, name), Random(f"{self.seed} {name}"))
+        recorder, random = Recorder(self._folder, name), Random(f"{self.seed} {name}")
+        return Client(name, app, tasks, recorder, random, share_of_limited=self._share_of_limited)
 
-    async def _load(self, clients: list[Client]) -> None:
+    async def _strike(
+        self,
+        first: Callable[[Struck], Awaitable[None]] | None,
+        fault: Callable[[Struck], Awaitable[None]] | None,
+    ) -> None:
+        """Let the clients ask while all that is done: what comes first, and the fault for as long as is asked for."""
+        begun = asyncio.Event()
+
+        async def strike(struck: Struck) -> None:
+            try:
+                if first is not None:
+                    await first(struck)
+            finally:
+                begun.set()
+            if fault is not None:
+                await fault(struck)
+
+        await under(self, strike, self._load(begun))
+
+    async def _load(self, begun: asyncio.Event) -> None:
         """Let the clients ask, each at its pace."""
-        ends_at = time.monotonic() + self._seconds
+        over = asyncio.Event()
 
         async def run(client: Client) -> None:
             pace = Random(f"{self.seed} pace of {client.name}")
-            while time.monotonic() < ends_at:
+            while not over.is_set():
                 await client.act()
                 await asyncio.sleep(pace.expovariate(1 / _PACE_SECONDS))
 
         async with asyncio.TaskGroup() as group:
-            for client in clients:
+            for client in self.clients:
                 group.create_task(run(client))
+            await begun.wait()
+            await asyncio.sleep(self._seconds)
+            over.set()
+
+    def _unused(self, history: History, given: Mapping[int, float]) -> Iterator[str]:
+        """Find what the clients have never been granted, and what isn't at rest: checks that nothing would notice."""
+        for verb in sorted(set.intersection(*(client.owed for client in self.clients))):
+            yield f"no {verb} was granted to any client"
+        acknowledged = sum(client.acknowledged for client in self.clients)
+        if acknowledged < _LEAST_ACKNOWLEDGED:
+            yield f"only {acknowledged} jobs were acknowledged"
+        if self._share_of_limited and not given:
+            yield "no job had a deadline"
+        for row in history.rows:
+            if row.live and row.job not in self.observer.spoilt:
+                yield f"job {row.job} is still {row.state} ({row.place}, due {row.due}) when nothing comes on any more"
 
     def _assert_holds(self, history: History) -> None:
-        wrong = [*self.crew.complaints, *violations(history)]
+        given = deadlines.read(self.dsn)
+        wrong = [
+            *self.crew.complaints,
+            *self._unused(history, given),
+            *violations(history),
+            *deadlines.deadlines_hold(history, given, within_seconds=2 * self.lease_seconds + _SLACK_SECONDS),
+        ]
         if wrong:
             message = "\n".join([f"seed {self.seed}, lines in {self._folder}: {len(wrong)} violations", *wrong[:50]])
             raise AssertionError(message)
 
 
-def draw_settings(random: Random, execution: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def draw_settings(
+    random: Random, execution: Mapping[str, Any], scheduling: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
     """Draw the settings of a run: short leases, quick retries."""
     return {
         "scheduling": {
             "polling_delay": 0.1,
             "scheduler_retry_count": 2,
             "scheduler_retry_delays": [0, 0.05],
+            **(scheduling or {}),
         },
         "execution": {
             "lease_duration": random.choice([2, 3]),

@@ -115,6 +115,8 @@ class _Acts:
             case "pause":
                 place.asked = place.at
                 return Suspended()
+            case "linger":
+                return Suspended()
             case "nap" if place.asked == place.at:
                 place.at += 1
             case "nap":
@@ -155,6 +157,7 @@ class _Awaiting(_Acts):
             "wait": self._wait,
             "sleep": self._sleep,
             "raise": self._raise,
+            "endure": self._endure,
         }
 
     async def run(self) -> Outcome:
@@ -207,6 +210,9 @@ class _Awaiting(_Acts):
         self.place.at += 1
         await self._ctx.persist()
         raise Refusal
+
+    async def _endure(self) -> None:
+        await asyncio.Event().wait()
 
 
 class _Threaded(_Acts):

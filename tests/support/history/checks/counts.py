@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["all_is_counted"]
 
 _WORKER_LOST = "perdure.errors.WorkerLost"
+_DEADLINE_EXCEEDED = "perdure.errors.DeadlineExceeded"
 _STOPS = frozenset({"SIGTERM", "SIGINT"})
 # Whoever comes back from these reports again: its lapse is forgiven.
 _COMES_BACK = _STOPS | {"SIGSTOP", "SIGCONT"}
@@ -111,6 +112,8 @@ def _ended(history: History, job: int, before: Image, after: Image) -> Iterator[
     where = f"job {job}, attempt {before.attempt} ({how or 'no end noted'})"
     if after.state is JobState.CANCELLED and (before.cancel_requested or how == "cancels"):
         return
+    if after.state is JobState.FAILED and _error_type(after) == _DEADLINE_EXCEEDED:
+        return  # whenever it is: whether that is right, is for who knows the deadline to say
     if after.state is JobState.PENDING:
         yield from _returned(history, where, before, after, how)
         return
