@@ -194,6 +194,9 @@ def _add_ending(app: App) -> None:
         progress.done, progress.writer = progress.done + 1, ctx.attempt
         await ctx.persist()
         _body.reach("retries")
+        await ctx.progress(
+            progress.done, TOTAL
+        )  # a write that goes alone is prepared first, and sent once that is done
         message = f"for the {progress.done}th time"
         raise RuntimeError(message)
 
