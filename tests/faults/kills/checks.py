@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perdure.core.history import AttemptEnding
 from perdure.core.states import JobState
+from tests.faults.kills.counts import miscounted
 from tests.faults.kills.tasks import KINDS, TOTAL
 from tests.support.history import CHECKS
 from tests.support.history.checks.writes import checkpoints_go_on
@@ -61,7 +62,9 @@ class Story(NamedTuple):
 
 async def assert_all_is_well(workshop: Workshop) -> None:
     """Check every job, and that nothing is left of the workers."""
-    assert [wrong for check in _OF_HISTORY for wrong in check(workshop.history())] == []
+    history, gone = workshop.history(), await workshop.gone()
+    assert [wrong for check in _OF_HISTORY for wrong in check(history)] == []
+    assert [wrong for moves in history.moves.values() for wrong in miscounted(moves, gone)] == []  # I9
     stories = await _stories(workshop)
     assert {kind: sorted(s.id for s in stories if s.kind == kind) for kind in KINDS} == workshop.started  # I1, I3
     for story in stories:

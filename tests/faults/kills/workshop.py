@@ -73,6 +73,8 @@ class Workshop:
         self._client = make(dsn)
         self._sent: dict[int, int] = {}
         self._baits: list[Victim] = []
+        self._hit: list[Victim] = []
+        self._gone: dict[str, bool] | None = None
         self._pauses = False
 
     async def __aenter__(self) -> Self:
@@ -137,6 +139,7 @@ class Workshop:
                 await self._look_again()
         for bait in self._baits:  # which may not have been needed
             bait.process.kill()
+        self._hit += [*victims, *self._baits]
         for victim in victims:
             if victim.action == "kill":
                 assert victim.process.wait() == -9, victim.process.output
@@ -207,10 +210,28 @@ class Workshop:
         gate.touch()
         self._pauses = False
 
+    async def gone(self) -> dict[str, bool]:
+        """Tell which workers were killed or frozen; True: killed. One that wakes up has another lease since."""
+        if self._gone is not None:
+            return self._gone
+        last = dict(
+            await self.rows("select distinct on (pid) pid, worker::text from history.workers order by pid, at desc")
+        )
+        return {last[v.process.pid]: v.action == "kill" for v in self._hit if v.process.pid in last}
+
     async def remember_leases(self) -> None:
-        """Write down which leases are lost: a worker that wakes up removes its own."""
+        """Write down who is gone, and which leases are lost: a worker that wakes up removes its own."""
+        self._gone = await self.gone()
         await self.table.execute(
             "insert into lost_leases select id, lease_until from workers where lapsed_at is not null"
+        )
+
+    async def until_lapses_are_taken_back(self) -> None:
+        """Wait until those that woke up have reported, and no lapse of what they had begun counts any more."""
+        back = [worker for worker, was_killed in (await self.gone()).items() if not was_killed]
+        await self.until(
+            f"not exists (select from jobs where lapses > 0 and lapsed_worker_id = any(array{back}::uuid[])"
+            " and exists (select from effects where job = jobs.id and effects.attempt = jobs.attempt - 1))"
         )
 
     async def leave(self, victim: Victim) -> None:
