@@ -25,6 +25,7 @@ from perdure.worker.telling import Telling
 from perdure.worker.threads import Threads
 
 if TYPE_CHECKING:
+    from collections import defaultdict
     from collections.abc import Callable, Iterable, Mapping
     from uuid import UUID
 
@@ -54,6 +55,8 @@ class ExecutorOwner(Protocol):
     tasks: Mapping[str, Task[Any, Any, Any, Any]]
     resolver: Callable[[type[Any]], Any] | None
     cancel_grace_seconds: float
+
+    lost: defaultdict[UUID, list[int]]
 
     @property
     def worker_id(self) -> UUID | None:
@@ -293,6 +296,8 @@ class Executor:
         """End an attempt of which nothing may be written any more."""
         if not attempt.closed:
             _log.debug("job %d: attempt %d has lost its lease", attempt.job.id, attempt.job.attempt)
+            if attempt.stop_reason is not StopReason.LEASE_LOST:  # it knew before its worker did
+                self._owner.lost[attempt.worker_id].append(attempt.job.id)
             self._release_slot(attempt)
 
     def _release_slot(self, attempt: Attempt) -> None:

@@ -218,8 +218,8 @@ LEASES = (
         "a lost lease that stops nobody",
         "handlers go on under a lease that others may have",
         "worker/worker.py",
-        "        self.lost[worker_id] = [*unwritten, *self.executor.lose_lease(worker_id)]",
-        "        self.lost[worker_id] = unwritten",
+        "        self.lost[worker_id] += [*unwritten, *self.executor.lose_lease(worker_id)]",
+        "        self.lost[worker_id] += unwritten",
         (_CANT_RENEW,),
     ),
     Mutant(
