@@ -10,6 +10,7 @@ _STORE = "tests/store/test_leases.py::"
 _HEARTBEAT = "worker/heartbeat.py"
 _TRAPS = "tests/worker/test_traps.py::"
 _CANT_RENEW = f"{_TRAPS}test_a_worker_that_cant_renew_stops_its_handlers_before_the_lease_ends_and_registers_anew"
+_REPORTING = "tests/worker/test_reporting.py::"
 _LOST = "tests/worker/test_lost_commit.py::"
 _DECIDE = "tests/unit/test_decide.py::"
 
@@ -221,6 +222,24 @@ LEASES = (
         "        self.lost[worker_id] += [*unwritten, *self.executor.lose_lease(worker_id)]",
         "        self.lost[worker_id] += unwritten",
         (_CANT_RENEW,),
+    ),
+    Mutant(
+        "an attempt that knows of a loss first and isn't reported",
+        "its lapse counts, though its worker is alive",
+        "worker/executor.py",
+        "                self._owner.lost[attempt.worker_id].append(attempt.job.id)",
+        "                pass",
+        (
+            f"{_REPORTING}test_a_worker_that_is_back_takes_back_what_was_counted_for_an_attempt_that_knew_of_the_loss_before_it",
+        ),
+    ),
+    Mutant(
+        "a claim that is read too late and isn't reported",
+        "its lapse counts, though its worker is alive",
+        "worker/worker.py",
+        "            self.lost[worker_id] += [job.id for job in jobs]\n",
+        "",
+        (f"{_REPORTING}test_a_worker_that_is_back_takes_back_what_was_counted_for_a_claim_whose_answer_came_too_late",),
     ),
     Mutant(
         "a lease that isn't given back",
