@@ -184,13 +184,15 @@ async def _settle(stage: Stage, connection: Any, kind: str, log: Log) -> Script:
 
 
 async def _lapse(stage: Stage, connection: Any, log: Log) -> Script:
-    """The worker's lease ends; another sweeps, and rescues."""
+    """The worker's lease ends; another sweeps, and rescues, as often as the lost one still holds the job."""
     await connection.execute(
         b"update background_tasks.workers set lease_until = clock_timestamp() where id = %s", [WORKER]
     )
     await calls.run(connection, leases.sweep(stage.names, RESCUER))
-    for _ in range(3):
-        yield LATER if _ else None
+    looks: str | None = None
+    while True:
+        yield looks
+        looks = LATER
         await connection.execute(b"begin")
         found = await calls.run(connection, leases.lapsed_jobs(stage.names, WORKER, limit=10))
         yield None
@@ -201,6 +203,9 @@ async def _lapse(stage: Stage, connection: Any, log: Log) -> Script:
         await connection.execute(b"commit")
         if found:
             log.settled.append("lapse, cancelled" if found[0].cancel_requested else "lapse")
+            return
+        cursor = await connection.execute(b"select from background_tasks.jobs where worker_id = %s", [WORKER])
+        if not cursor.rowcount:
             return
 
 
