@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest_asyncio
 
-from perdure import App, Context  # noqa: TC001 - a task's annotation is evaluated
+from perdure import App, Context, LeaseLost
 from perdure.store import calls, leases
 from perdure.worker import reporting
 from perdure.worker.rescuer import rescue
@@ -134,29 +134,6 @@ async def test_a_job_that_is_locked_when_its_worker_reports_again_is_forgiven(
     await _until_none_is_counted(scene)
 
 
-async def test_a_job_whose_attempt_found_the_loss_before_its_worker_is_forgiven(
-    scene: Scene,
-) -> None:
-    """The process was frozen, say, and the handler's next call is the first to look at the clock."""
-    worker, names, table = scene.worker, scene.worker.names, scene.table
-    lost, other = worker.worker_id, uuid.uuid4()
-    assert lost is not None
-
-    async def persist_too_late(ctx: Context[None, None]) -> None:
-        scene.end.clear()  # the next attempt waits
-        worker._heartbeat._valid_until_seconds = 0.0
-        await ctx.persist()
-
-    scene.at_the_end = persist_too_late
-    worker.claimer.open = False  # until it has another lease
-    await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
-    count = await rescue(table, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
-    assert (count, await scene.lapses()) == (1, 1)
-    scene.end.set()
-    await _until_none_is_counted(scene)
-    await asyncio.wait_for(scene.again.wait(), 15)
-
-
 async def test_a_worker_that_is_back_takes_back_what_was_counted_for_jobs_whose_outcome_was_on_its_way(
     scene: Scene, migrated_database: str
 ) -> None:
@@ -179,6 +156,69 @@ async def test_a_worker_that_is_back_takes_back_what_was_counted_for_jobs_whose_
         while await scene.lapses():  # noqa: ASYNC110 - nobody is notified of it
             await asyncio.sleep(0.01)
     await asyncio.wait_for(scene.again.wait(), 15)
+
+
+async def test_a_worker_that_is_back_takes_back_what_was_counted_for_an_attempt_that_knew_of_the_loss_before_it(
+    app: App, migrated_database: str
+) -> None:
+    begun, go_on, refused = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.task("t")
+    async def task(ctx: Context[None, None]) -> None:
+        if ctx.attempt > 1:
+            return
+        begun.set()
+        await go_on.wait()
+        try:
+            await ctx.persist()
+        except LeaseLost:
+            refused.set()
+            raise
+
+    other = uuid.uuid4()
+    async with (
+        await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as table,
+        app.worker() as worker,
+    ):
+        await worker._rescuer.stop()
+        job, lost = await task.start(), worker.worker_id
+        await begun.wait()
+        assert lost is not None
+        await table.execute(LAPSE)
+        await calls.run(table, leases.register(worker.names, other, lease_seconds=60, **OTHER))
+        assert await rescue(table, worker.names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
+        await table.execute("update background_tasks.jobs set scheduled_at = 'infinity'")  # so that nothing resets it
+        # As when a process was frozen: the attempt asks first whether the time of its lease is over.
+        worker._heartbeat._valid_until_seconds = 0.0
+        go_on.set()
+        await asyncio.wait_for(refused.wait(), 15)
+        await _until_taken_back(table, job.id)
+
+
+async def test_a_worker_that_is_back_takes_back_what_was_counted_for_a_claim_whose_answer_came_too_late(
+    scene: Scene,
+) -> None:
+    worker, names, table = scene.worker, scene.worker.names, scene.table
+    lost, other = worker.worker_id, uuid.uuid4()
+    assert lost is not None
+    await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
+    assert await rescue(table, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
+    (claimed,) = (attempt.job for attempt in worker.executor.running.values())
+    worker.claimer.open = False
+    await table.execute("update background_tasks.jobs set scheduled_at = 'infinity'")
+    worker.executor.running.clear()  # as if it hadn't been read
+    worker._heartbeat.hurry()
+    await until(lambda: worker.worker_id not in {None, lost} and not worker.lost, "it has reported")
+    assert await scene.lapses() == 1
+    worker.take_claimed([claimed], lost)
+    await _until_taken_back(table, scene.job.id)
+
+
+async def _until_taken_back(table: psycopg.AsyncConnection[Any], job_id: int) -> None:
+    query = "select from background_tasks.jobs where id = %s and lapses = 0"
+    async with asyncio.timeout(15):
+        while not (await table.execute(query, [job_id])).rowcount:  # noqa: ASYNC110 - nobody is notified of it
+            await asyncio.sleep(0.01)
 
 
 async def test_what_a_worker_that_is_back_has_rescued_is_found_though_its_claims_have_passed_its_place_by(

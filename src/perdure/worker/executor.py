@@ -25,6 +25,7 @@ from perdure.worker.telling import Telling
 from perdure.worker.threads import Threads
 
 if TYPE_CHECKING:
+    from collections import defaultdict
     from collections.abc import Callable, Iterable, Mapping
     from uuid import UUID
 
@@ -55,6 +56,8 @@ class ExecutorOwner(Protocol):
     resolver: Callable[[type[Any]], Any] | None
     cancel_grace_seconds: float
 
+    lost: defaultdict[UUID, list[int]]
+
     @property
     def worker_id(self) -> UUID | None:
         """The id of the current lease, if there is one."""
@@ -74,8 +77,6 @@ class Executor:
         self.running = self._slots.running
         self._loop = asyncio.get_running_loop()
         self._starter = Starter()
-        # What has ended since it found its lease lost, before the worker is told of that: by lease.
-        self._dropped: dict[UUID, list[int]] = {}
         # A handler that was left behind may still run: its task is kept from being collected.
         self._left_behind: set[asyncio.Task[None]] = set()
 
@@ -295,8 +296,8 @@ class Executor:
         """End an attempt of which nothing may be written any more."""
         if not attempt.closed:
             _log.debug("job %d: attempt %d has lost its lease", attempt.job.id, attempt.job.attempt)
-            if attempt.stop_reason is not StopReason.LEASE_LOST:
-                self._dropped.setdefault(attempt.worker_id, []).append(attempt.job.id)
+            if attempt.stop_reason is not StopReason.LEASE_LOST:  # it knew before its worker did
+                self._owner.lost[attempt.worker_id].append(attempt.job.id)
             self._release_slot(attempt)
 
     def _release_slot(self, attempt: Attempt) -> None:
@@ -353,12 +354,12 @@ class Executor:
             self.stop(attempt, reason)
 
     def lose_lease(self, worker_id: UUID) -> list[int]:
-        """Stop what runs under a lost lease, forget what was claimed ahead; return these jobs, and what it dropped."""
+        """Stop what runs under a lost lease, forget what was claimed ahead, and return the jobs of both."""
         ahead = self._ahead.drop(worker_id)
         lost = [attempt for attempt in self.running.values() if attempt.worker_id == worker_id]
         for attempt in lost:
             self.stop(attempt, StopReason.LEASE_LOST)
-        return [*ahead, *(attempt.job.id for attempt in lost), *self._dropped.pop(worker_id, ())]
+        return [*ahead, *(attempt.job.id for attempt in lost)]
 
     def _leave_behind(self, attempt: Attempt) -> None:
         if attempt.closed:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from perdure.worker.worker import Worker
 
-__all__ = ["report_again"]
+__all__ = ["begin_report", "complain", "report_again"]
 
 T = TypeVar("T")
 _log = logging.getLogger("perdure.worker")
@@ -35,11 +35,22 @@ _LOOKS = 100
 _BATCH = 10_000
 
 
+def begin_report(worker: Worker, tasks: set[asyncio.Task[None]]) -> None:
+    """Report in a task of its own, kept in `tasks`; without a lease not yet: whoever gets one begins it."""
+    if worker.worker_id is None:
+        return
+    report = asyncio.create_task(report_again(worker, worker.worker_id), name="perdure report")
+    tasks.add(report)
+    report.add_done_callback(tasks.discard)
+    report.add_done_callback(complain)
+
+
 async def report_again(worker: Worker, worker_id: UUID) -> None:
     """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
     names = worker.names
     while worker.lost:
         lost, ids = next(iter(worker.lost.items()))
+        known = len(ids)
         # Our own dead id: without its lease its jobs can be rescued now, with no lapse counted against them.
         await _on_lane(worker, functools.partial(calls.run, call=leases.remove(names, lost)))
         rescue_own = functools.partial(rescue, names=names, lost=lost, holder=worker_id, limits_of=worker.limits_of)
@@ -47,7 +58,8 @@ async def report_again(worker: Worker, worker_id: UUID) -> None:
         if ids:
             await _forgive(worker, lost, ids)
         worker.claimer.look_everywhere()  # they are at their old places, which claims may have passed by already
-        worker.lost.pop(lost, None)
+        if len(ids) == known:  # else some have come meanwhile
+            worker.lost.pop(lost, None)
     worker.wake()
     await _revive(worker)
 
@@ -87,3 +99,9 @@ async def _on_lane(worker: Worker, work: Callable[[AsyncConnection[Any]], Awaita
             _log.debug("report: %s", error)
             await asyncio.sleep(delay_seconds)
             delay_seconds = min(_LONGEST_SECONDS, 2 * delay_seconds)
+
+
+def complain(task: asyncio.Task[None]) -> None:
+    """Say how a task of the worker's has ended that nobody waits for, if that was an error."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("%s ended: %r", task.get_name(), error)

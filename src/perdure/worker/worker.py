@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Self
 
 from perdure.attempt import StopReason
@@ -27,7 +28,7 @@ from perdure.worker.housekeeper import Housekeeper
 from perdure.worker.lane import Lane
 from perdure.worker.poller import Poller
 from perdure.worker.port import WorkerPort
-from perdure.worker.reporting import report_again
+from perdure.worker.reporting import begin_report, complain
 from perdure.worker.rescuer import Rescuer
 from perdure.worker.strays import Strays
 
@@ -98,7 +99,7 @@ class Worker:
         self._skip_grace = asyncio.Event()
         self._worker_id: UUID | None = None
         # Ids whose lease was lost, and the jobs that this process had in hand, or had not yet settled, under them.
-        self.lost: dict[UUID, list[int]] = {}
+        self.lost: defaultdict[UUID, list[int]] = defaultdict(list)
         self._gave_back = False
         self._short_tasks: set[asyncio.Task[None]] = set()
         self._ending: asyncio.Task[None] | None = None
@@ -162,6 +163,8 @@ class Worker:
     def take_claimed(self, jobs: list[Claimed], worker_id: UUID) -> None:
         """Start what was claimed, unless its lease has been lost meanwhile: then it is rescued."""
         if worker_id != self._worker_id:
+            self.lost[worker_id] += [job.id for job in jobs]
+            begin_report(self, self._short_tasks)
             return
         self._strays.arrived(jobs)
         if self.stopping:
@@ -242,7 +245,7 @@ class Worker:
         self._lanes = [Lane(self, number) for number in range(1, _LANES + 1)]
         self._lane_tasks = [asyncio.create_task(lane.run(), name=f"perdure {lane.name}") for lane in self._lanes]
         for task in self._lane_tasks:
-            task.add_done_callback(_complain)
+            task.add_done_callback(complain)
         self._listener = Listener(
             self.dsn,
             is_wanted=self.app.config.scheduling.notifications,
@@ -353,10 +356,7 @@ class Worker:
         self.claimer.open = not self.stopping
         self.ready.set()
         self.desk.wake_all()
-        report = asyncio.create_task(report_again(self, worker_id), name="perdure report")
-        self._short_tasks.add(report)
-        report.add_done_callback(self._short_tasks.discard)
-        report.add_done_callback(_complain)
+        begin_report(self, self._short_tasks)
 
     def _on_lost(self, worker_id: UUID) -> None:
         unwritten = [*self.desk.ids()]
@@ -366,7 +366,7 @@ class Worker:
             self.desk.clear()
         for lane in self._lanes:
             lane.cut_if_not_answered_in(_TOO_LATE_SECONDS)
-        self.lost[worker_id] = [*unwritten, *self.executor.lose_lease(worker_id)]
+        self.lost[worker_id] += [*unwritten, *self.executor.lose_lease(worker_id)]
 
     async def _turn(self) -> None:
         while True:
@@ -382,8 +382,3 @@ class Worker:
             self.claimer.look_everywhere()
         if not queue or self.queues is None or queue in self.queues:
             self.wake()
-
-
-def _complain(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("%s ended: %r", task.get_name(), error)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perdure.core.history import AttemptEnding
 from perdure.core.states import JobState
+from tests.faults.kills.counts import miscounted
 from tests.faults.kills.tasks import KINDS, TOTAL
 from tests.support.history import CHECKS
 from tests.support.history.checks.writes import checkpoints_go_on
@@ -31,7 +32,7 @@ _AT_LEAST_ONCE = ("persist", "steps")
 
 
 class Attempt(NamedTuple):
-    """One that wasn't its job's last."""
+    """One that has ended, and not its job."""
 
     number: int
     ending: AttemptEnding
@@ -49,10 +50,12 @@ class Story(NamedTuple):
     attempt: int
     retry_number: int
     started_at: datetime
+    metadata: Any
     execution_metadata: Any
     error: Any
     attempts: list[Attempt]
     effects: list[tuple[int, int]]  # attempt and number, in their order
+    cancelled_in: int | None  # the attempt in which it was when its cancel was answered
 
     def count(self, ending: AttemptEnding) -> int:
         """How many of the attempts before the last have ended so."""
@@ -61,7 +64,9 @@ class Story(NamedTuple):
 
 async def assert_all_is_well(workshop: Workshop) -> None:
     """Check every job, and that nothing is left of the workers."""
-    assert [wrong for check in _OF_HISTORY for wrong in check(workshop.history())] == []
+    history, gone = workshop.history(), await workshop.gone()
+    assert [wrong for check in _OF_HISTORY for wrong in check(history)] == []
+    assert [wrong for moves in history.moves.values() for wrong in miscounted(moves, gone)] == []  # I9
     stories = await _stories(workshop)
     assert {kind: sorted(s.id for s in stories if s.kind == kind) for kind in KINDS} == workshop.started  # I1, I3
     for story in stories:
@@ -93,11 +98,13 @@ async def everything_stored(workshop: Workshop, ids: Iterable[int]) -> dict[str,
 
 
 def _check_attempts(story: Story) -> None:
-    # I4: every number is there once; an attempt begins after the one before has ended.
-    assert [attempt.number for attempt in story.attempts] == list(range(1, story.attempt)), story
-    for before, after in pairwise([*story.attempts]):
+    # I4: every number is there once; an attempt begins after the one before has ended. One that is cancelled while it
+    # waits has no attempt that ended it.
+    last = story.attempt + (story.kind == "cancels" and len(story.attempts) == story.attempt)
+    assert [attempt.number for attempt in story.attempts] == list(range(1, last)), story
+    for before, after in pairwise(story.attempts):
         assert before.ended_at <= after.started_at, story
-    if story.attempts:
+    if story.attempts and last == story.attempt:
         assert story.attempts[-1].ended_at <= story.started_at, story
     # I9: only what lost its worker has lapsed, and not before its lease had ended.
     for attempt in story.attempts:
@@ -142,6 +149,10 @@ def _check_steps(story: Story) -> None:
 
 def _check_at_least_once(story: Story) -> None:
     assert {n for _, n in story.effects} == set(range(TOTAL)), story  # I6
+    _check_it_goes_on(story)
+
+
+def _check_it_goes_on(story: Story) -> None:
     # I5: an attempt goes on from what was stored, so it repeats what the one before had last begun, or comes after it.
     numbers = defaultdict[int, list[int]](list)
     for attempt, n in story.effects:
@@ -172,6 +183,15 @@ def _check_fails(story: Story) -> None:
     assert story.error == {"error": {"why": "3 times"}}, story
 
 
+def _check_cancels(story: Story) -> None:
+    # I3: it ends cancelled, or with the value that its handler returned all the same; and is never begun again.
+    allowed = {JobState.CANCELLED, *([JobState.COMPLETED] if story.metadata else [])}
+    assert story.state in allowed, story
+    assert story.cancelled_in == story.attempt or (story.cancelled_in is None and story.metadata), story
+    assert story.retry_number == 0, story
+    _check_it_goes_on(story)
+
+
 def _check_plain(story: Story) -> None:
     assert (story.state, story.retry_number) == (JobState.COMPLETED, 0), story
 
@@ -185,6 +205,7 @@ _CHECKS: dict[str, Callable[[Story], None]] = {
     "suspend": _check_suspend,
     "retries": _check_retries,
     "fails": _check_fails,
+    "cancels": _check_cancels,
     "plain": _check_plain,
     "newcomer": _check_plain,
 }
@@ -204,9 +225,17 @@ async def _stories(workshop: Workshop) -> list[Story]:
         for job, attempt, n in await workshop.rows("select job, attempt, n from effects order by at")
     )
     return [
-        Story(job_id, kind, JobState.from_code(state), *rest, attempts[job_id], effects[job_id])
+        Story(
+            job_id,
+            kind,
+            JobState.from_code(state),
+            *rest,
+            attempts[job_id],
+            effects[job_id],
+            workshop.cancelled.get(job_id),
+        )
         for job_id, kind, state, *rest in await workshop.rows(
-            "select id, task, state, attempt, retry_number, started_at, execution_metadata, error"
+            "select id, task, state, attempt, retry_number, started_at, metadata, execution_metadata, error"
             " from finished_jobs order by id"
         )
     ]

@@ -23,17 +23,23 @@ from perdure.failpoints import Failpoints
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["EFFECTS", "KINDS", "TOTAL", "Number", "Progress", "make"]
+__all__ = ["EFFECTS", "KINDS", "TOLD", "TOTAL", "Number", "Progress", "make"]
 
 EFFECTS = "create table effects (kind text, job bigint, attempt int, n int, at timestamptz default clock_timestamp())"
 TOTAL = 4
 """How many pieces of work a job has."""
 
-KINDS = ("persist", "transaction", "thread", "steps", "events", "suspend", "retries", "fails", "plain", "newcomer")
+KINDS = (
+    *("persist", "transaction", "thread", "steps", "events", "suspend", "retries", "fails", "cancels"),
+    *("plain", "newcomer"),
+)
+TOLD = "cancels, told"
+"""Where a handler has been told of its cancel, and hasn't ended."""
 
 _GATE_LOOK_SECONDS = 0.02
+_PIECE_SECONDS = 0.1
 _gate = Path(os.environ.get("TEST_GATE", "/"))
-_body = Failpoints(os.environ.get("TEST_BODY", ""), variable="TEST_BODY", points=KINDS)
+_body = Failpoints(os.environ.get("TEST_BODY", ""), variable="TEST_BODY", points=(*KINDS, TOLD))
 
 
 @dataclass
@@ -90,9 +96,11 @@ def make(dsn: str, *, execution: Mapping[str, Any] | None = None, knows_newcomer
         scheduling={"polling_delay": 0.1, "scheduler_retry_count": 1, "scheduler_retry_delays": [0]},
         execution={"lease_duration": 2, "max_lapses": 100, "max_retry_count": 100, **(execution or {})},
     )
-    _add_checkpointed(app, Outside(dsn))
+    outside = Outside(dsn)
+    _add_checkpointed(app, outside)
     _add_waiting(app)
     _add_ending(app)
+    _add_cancelled(app, outside)
     if knows_newcomer:
 
         @app.task("newcomer")
@@ -194,6 +202,9 @@ def _add_ending(app: App) -> None:
         progress.done, progress.writer = progress.done + 1, ctx.attempt
         await ctx.persist()
         _body.reach("retries")
+        await ctx.progress(
+            progress.done, TOTAL
+        )  # a write that goes alone is prepared first, and sent once that is done
         message = f"for the {progress.done}th time"
         raise RuntimeError(message)
 
@@ -211,3 +222,23 @@ def _add_ending(app: App) -> None:
         _body.reach("plain")
         await asyncio.sleep(ctx.metadata)
         return ctx.attempt
+
+
+def _add_cancelled(app: App, outside: Outside) -> None:
+    @app.task("cancels")
+    async def cancels(ctx: Context[bool, Progress]) -> int:
+        """Work until it is cancelled; with `True` it returns a value all the same."""
+        await _begin()
+        progress = ctx.execution_metadata
+        try:
+            while True:
+                await outside.add("cancels", ctx, progress.done)
+                _body.reach("cancels")
+                progress.done, progress.writer = progress.done + 1, ctx.attempt
+                await ctx.persist()
+                await asyncio.sleep(_PIECE_SECONDS)
+        except asyncio.CancelledError:
+            _body.reach(TOLD)
+            if ctx.metadata:
+                return ctx.attempt
+            raise

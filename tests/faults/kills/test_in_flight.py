@@ -5,12 +5,15 @@ The server is kept from going on by a lock, the test's own; so it writes after i
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
 import psycopg
 import pytest
 
+from perdure.core.history import AttemptEnding
 from tests.faults.kills.checks import assert_all_is_well, everything_stored
 from tests.faults.kills.workshop import Workshop
 from tests.support.tiers import drawn, seeds
@@ -18,9 +21,11 @@ from tests.support.tiers import drawn, seeds
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from tests.faults.kills.workshop import Victim
     from tests.support.processes import Processes
 
 pytestmark = pytest.mark.timeout(400)
+_LOOK_SECONDS = 0.01
 
 _ROW = "select from background_tasks.jobs for update"
 _TABLE = "lock table background_tasks.jobs in share row exclusive mode"
@@ -62,15 +67,17 @@ async def test_what_was_sent_lands_in_time_or_never(
         await workshop.start(kind, [0.0] if kind == "plain" else [None])
         victim = workshop.victim(point, "stop", nth=1)
         await workshop.until_hit([victim], ())
+        held = await workshop.rows("select attempt, checkpoint, execution_metadata from jobs")
         async with _locked(migrated_database, lock):
             victim.process.thaw()
             await workshop.until(_WAITS)
+            await _until_it_rests(victim)
             if fate == "killed":
                 victim.process.kill()
             else:
                 victim.process.freeze()
             if when == "too late":
-                await workshop.until("not exists (select from workers where lease_until > clock_timestamp())")
+                await _let_the_lease_end(workshop, lock)
         await workshop.until(f"not {_WAITS}")
         await workshop.finish()
         await assert_all_is_well(workshop)
@@ -78,11 +85,37 @@ async def test_what_was_sent_lands_in_time_or_never(
             by = await workshop.rows("select attempt from effects where n = 0")
             # What waits for the row may land late, for nobody can have had the job meanwhile.
             assert by in _allowed(when, lock)
+        if when == "too late" and lock is _TABLE:
+            await _assert_it_never_landed(workshop, held)
         if fate == "frozen":
             before = await everything_stored(workshop, workshop.ids)
             victim.process.thaw()
             await workshop.leave(victim)
             assert await everything_stored(workshop, workshop.ids) == before
+
+
+async def _until_it_rests(victim: Victim) -> None:
+    """Until it has sent what it has to send: behind the statement that waits, the end of its transaction."""
+    process = psutil.Process(victim.process.pid)
+    async with asyncio.timeout(90):
+        while process.status() == psutil.STATUS_RUNNING:  # noqa: ASYNC110 - of another process, which tells nobody
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _let_the_lease_end(workshop: Workshop, lock: str) -> None:
+    if lock is _TABLE:
+        # Now: at its own time the server ends a transaction that has lasted for as long, and with it what was sent.
+        await workshop.table.execute("update workers set lease_until = clock_timestamp()")
+    await workshop.until("not exists (select from workers where lease_until > clock_timestamp())")
+
+
+async def _assert_it_never_landed(workshop: Workshop, held: list[tuple[Any, ...]]) -> None:
+    """The first attempt was lost with all that it held when it sent the write, and another has ended the job."""
+    ((number, ending), *_) = await workshop.rows("select attempt, ending from attempts order by attempt")
+    assert (number, ending) == (1, AttemptEnding.LAPSED.code)
+    (lost, *_) = [image for image in workshop.history().images if image.rescued]
+    assert [(lost.attempt, lost.checkpoint, lost.place or None)] == held
+    assert await workshop.rows("select from finished_jobs where attempt > 1")
 
 
 @asynccontextmanager

@@ -80,6 +80,7 @@ async def _wake_up(workshop: Workshop, victims: list[Victim], ids: list[int]) ->
     before = await everything_stored(workshop, ids)
     for victim in victims:
         victim.process.thaw()
+    await workshop.until_lapses_are_taken_back()
     for victim in victims:
         await workshop.leave(victim)
     assert await everything_stored(workshop, ids) == before

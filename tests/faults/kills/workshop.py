@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import psutil
 import psycopg
 
-from perdure import failpoints
-from tests.faults.kills.tasks import EFFECTS, KINDS, TOTAL, Number, make
+from perdure import CancelRequested, failpoints
+from tests.faults.kills.tasks import EFFECTS, KINDS, TOLD, TOTAL, Number, make
 from tests.support.history import History, journal
 
 if TYPE_CHECKING:
@@ -29,14 +29,18 @@ _ROOT = Path(__file__).parents[3]
 _DEADLINE_SECONDS = 90.0
 _LOOK_SECONDS = 0.03
 _LOOKS_A_NAP = 20
+_CANCELS = 0.2  # at each look: some are cancelled before they begin, some while they run
 _MOST = 3
 _MOST_IN_BODIES = 8  # of the few jobs of a kind that run at once, some are at their last piece by then
 
-BODIES = tuple(f"body of {kind}" for kind in KINDS)
+BODIES = tuple(f"body of {name}" for name in (*KINDS, TOLD))
+ANSWERED = "cancel answered"
+"""When the test's client has got the answer to a cancel of one of the worker's jobs."""
 # Of bulk starts and migrations there are tests of their own. A worker that puts back is full: it sends nothing else.
 _NOT_HERE = ("batch", "migration", "put back.uncommitted")
-POINTS = (*(point for point in failpoints.POINTS if not point.startswith(_NOT_HERE)), *BODIES)
-"""Where a worker can die or freeze: the failpoints of workers, and in the body of each kind's handler."""
+POINTS = (*(point for point in failpoints.POINTS if not point.startswith(_NOT_HERE)), *BODIES, ANSWERED)
+"""Where a worker can die or freeze: the failpoints of workers, in the body of each kind's handler, and at a cancel."""
+_FED = {"plain": [0.0, 0.0], "cancels": [False, True]}
 
 
 @dataclass
@@ -62,6 +66,8 @@ class Workshop:
 
     Attributes:
         started: The ids of all jobs that were started, by kind.
+        cancelled: In which attempt each job was whose cancel was answered `CancelRequested`.
+        cancels_by_itself: Whether the outside world cancels what is to be cancelled, sooner or later.
         table: A connection to look into the database with.
     """
 
@@ -72,7 +78,13 @@ class Workshop:
         self._random = random.Random(seed)
         self._client = make(dsn)
         self._sent: dict[int, int] = {}
+        self.cancelled: dict[int, int] = {}
+        self.cancels_by_itself = True
+        self._ended: set[int] = set()
+        self._left: Sequence[Victim] = ()
         self._baits: list[Victim] = []
+        self._hit: list[Victim] = []
+        self._gone: dict[str, bool] | None = None
         self._pauses = False
 
     async def __aenter__(self) -> Self:
@@ -115,6 +127,8 @@ class Workshop:
         nth = nth or (first if rare else self._random.randint(first, most))
         name, plan = point.removeprefix("body of "), f"={action}@{nth}"
         environment = {"TEST_BODY" if point in BODIES else failpoints.VARIABLE: name + plan}
+        if point == ANSWERED:
+            environment = {}
         if point.startswith("defer"):
             environment["TEST_OLDER"] = "1"
         if point.startswith("put back"):
@@ -125,9 +139,10 @@ class Workshop:
     async def until_hit(self, victims: Sequence[Victim], kinds: Iterable[str] = KINDS) -> None:
         """Feed the victims until each has come to its point."""
         kinds = tuple(kinds)
-        left, looks = victims, 0
-        async with _within(lambda: "".join(f"not hit: {v.point}; it said:\n{v.process.output}\n" for v in left)):
-            while left := [victim for victim in left if not victim.is_hit]:
+        self._left, looks = victims, 0
+        async with _within(lambda: "".join(f"not hit: {v.point}; it said:\n{v.process.output}\n" for v in self._left)):
+            while left := [victim for victim in self._left if not victim.is_hit]:
+                self._left = left
                 await self._provoke(left)
                 looks += 1
                 # Who is fed whenever nothing is left never goes to sleep.
@@ -135,8 +150,10 @@ class Workshop:
                 if not may_sleep and await self._count("state in (0, 3, 5) and scheduled_at <= now()") == 0:
                     await self.feed(kinds, hoarded=any(v.point.startswith("put back") for v in left))
                 await self._look_again()
+        self._left = ()
         for bait in self._baits:  # which may not have been needed
             bait.process.kill()
+        self._hit += [*victims, *self._baits]
         for victim in victims:
             if victim.action == "kill":
                 assert victim.process.wait() == -9, victim.process.output
@@ -155,7 +172,7 @@ class Workshop:
     async def feed(self, kinds: Iterable[str] = KINDS, *, hoarded: bool = False) -> None:
         """Start a few jobs of each kind; `hoarded`: short ones before a long one, which are claimed ahead of it."""
         for kind in kinds:
-            await self.start(kind, [0.0] * 2 if kind == "plain" else [None] * 2)
+            await self.start(kind, _FED.get(kind, [None, None]))
         if hoarded:
             await self.start("plain", [*[0.0] * 30, 2.5, *[0.0] * 10])
 
@@ -207,10 +224,27 @@ class Workshop:
         gate.touch()
         self._pauses = False
 
+    async def gone(self) -> dict[str, bool]:
+        """Tell which workers were killed or frozen; True: killed. One that wakes up has another lease since."""
+        if self._gone is not None:
+            return self._gone
+        last = dict(
+            await self.rows("select distinct on (pid) pid, worker::text from history.workers order by pid, at desc")
+        )
+        return {last[v.process.pid]: v.action == "kill" for v in self._hit if v.process.pid in last}
+
     async def remember_leases(self) -> None:
-        """Write down which leases are lost: a worker that wakes up removes its own."""
+        """Write down who is gone, and which leases are lost: a worker that wakes up removes its own."""
+        self._gone = await self.gone()
         await self.table.execute(
             "insert into lost_leases select id, lease_until from workers where lapsed_at is not null"
+        )
+
+    async def until_lapses_are_taken_back(self) -> None:
+        """Wait until those that woke up have reported, and none of their lapses counts any more."""
+        back = [worker for worker, was_killed in (await self.gone()).items() if not was_killed]
+        await self.until(
+            f"not exists (select from jobs where lapses > 0 and lapsed_worker_id = any(array{back}::uuid[]))"
         )
 
     async def leave(self, victim: Victim) -> None:
@@ -263,6 +297,23 @@ class Workshop:
                 if sent < TOTAL and self._random.random() < 0.3:
                     await self._client.tasks["events"].send(job_id, Number(sent))
                     self._sent[job_id] = sent + 1
+            for job_id in self.started["cancels"] if self.cancels_by_itself else ():
+                if job_id not in self.cancelled and job_id not in self._ended and self._random.random() < _CANCELS:
+                    await self.cancel(job_id)
+
+    async def cancel(self, job_id: int) -> None:
+        """Cancel a job; whoever has it and waits for that is hit, once it is answered."""
+        answer = await self._client.cancel(job_id)
+        if not isinstance(answer, CancelRequested):
+            self._ended.add(job_id)
+            return
+        self.cancelled[job_id] = answer.job.attempt
+        holders = await self.rows(
+            f"select pid from workers join jobs on worker_id = workers.id where jobs.id = {job_id}"
+        )
+        for victim in self._left:
+            if victim.point == ANSWERED and (victim.process.pid,) in holders:
+                victim.process.kill() if victim.action == "kill" else victim.process.freeze()
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.support.races.explorer import Actor, Order
 
 ENDINGS = ("complete", "raise", "fail for good", "stop", "suspend")
-RUNNING = (*ENDINGS, "cancel", "lapse", "proceed", "send")
+RUNNING = (*ENDINGS, "cancel", "lapse", "proceed", "send", "retry")
 CALLERS = (
     "proceed in read committed",
     "send in read committed",
@@ -57,6 +57,12 @@ LARGER: list[tuple[str, tuple[str, ...]]] = [
 ]
 LARGEST: list[tuple[str, tuple[str, ...]]] = [
     ("running", ("suspend", *group)) for group in _groups(("cancel", "lapse", "proceed", "send", *CALLERS[:2]), 3)
+]
+
+TAKEN_BACK: list[tuple[str, tuple[str, ...]]] = [
+    ("running", (ending, "cancel", "lapse", "retry once ended", *claim))
+    for ending in ENDINGS
+    for claim in ((), ("claim",))
 ]
 
 
@@ -121,6 +127,17 @@ async def test_four_at_once(race_dsn: str, seed: int, record_property: Callable[
     record_property("orders", await _run_all(race_dsn, LARGEST, 150, seed))
 
 
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", seeds("test_what_is_taken_back", push=1, nightly=1))
+async def test_what_an_operator_takes_back_while_the_rest_is_under_way(
+    race_dsn: str, seed: int, record_property: Callable[[str, object], None]
+) -> None:
+    races = random.Random(seed).sample(TAKEN_BACK, 2) if TIER == "push" else TAKEN_BACK
+    tried = await _run_all(race_dsn, races, 20 if TIER == "push" else 600, seed)
+    record_property("orders", tried)
+    assert tried > len(races)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", seeds("test_eight_proceeds_at_once", push=1, nightly=20))
 async def test_eight_proceeds_at_once(race_dsn: str, seed: int, record_property: Callable[[str, object], None]) -> None:
@@ -143,27 +160,50 @@ def _without(stage: Stage, statement: str, condition: str, instead: str) -> None
     stage.names.statements._texts[statement] = text.replace(condition, instead).encode()
 
 
+_COMPLETED = ("running", ("complete", "retry"))
+_TWO_PROCEEDS = ("suspended", ("proceed", "proceed"))
+_INSERT = """(id, state, scheduled_at, created_at, started_at, claim, attempt, checkpoint, claim_checkpoint,
+        priority, queue, task, metadata, execution_metadata, progress, version)
+    select id,"""
+
+
 @pytest.mark.parametrize(
-    ("statement", "condition", "instead", "race"),
+    ("statement", "condition", "instead", "scene", "race"),
     [
         (
             "release",
             "order by id for update skip locked",
             "order by id for no key update skip locked",
+            "running",
             ("suspend", "send in read committed"),
         ),
-        ("release", "and not cancel_requested", "", ("suspend", "cancel")),
-        ("release", "proceed_requested\n            and", "false and", ("suspend", "proceed")),
-        ("finish", "and not (cancel_requested and", "and not (false and", ("fail for good", "cancel")),
-        ("wake_unread", "not events.woke or", "", ("suspend", "send")),
-        ("cancel", "and state in (0, 1, 3, 4, 5)", "", ("complete", "cancel")),
-        ("lapsed_jobs", "for update skip locked", "", ("lapse", "complete")),
+        ("release", "and not cancel_requested", "", "running", ("suspend", "cancel")),
+        ("release", "proceed_requested\n            and", "false and", "running", ("suspend", "proceed")),
+        ("finish", "and not (cancel_requested and", "and not (false and", "running", ("fail for good", "cancel")),
+        ("wake_unread", "not events.woke or", "", "running", ("suspend", "send")),
+        ("cancel", "and state in (0, 1, 3, 4, 5)", "", "running", ("complete", "cancel")),
+        ("lapsed_jobs", "for update skip locked", "", "running", ("lapse", "complete")),
+        ("proceed", "found.state = 5 and found.scheduled_at > due.due_at", "found.state = 5", *_TWO_PROCEEDS),
+        ("proceed", "found.state = 4 and not found.asleep", "false", *_TWO_PROCEEDS),
+        ("retry", "select id, 0, clock_timestamp(), created_at", "select id, 0, null, created_at", *_COMPLETED),
+        ("retry", "attempt,\n        checkpoint +", "attempt,\n        checkpoint - 1 +", *_COMPLETED),
+        ("retry", "select id, attempt, worker_id", "select id, attempt + 1, worker_id", *_COMPLETED),
+        ("retry", "finished_at, state + 1,", "finished_at, state + 2,", *_COMPLETED),
+        ("retry", "checkpoint, claim_checkpoint,", "checkpoint, lapses,", *_COMPLETED),
+        (
+            "retry",
+            _INSERT,
+            _INSERT.replace("(id", "(cancel_requested, id").replace("select id", "select true, id"),
+            *_COMPLETED,
+        ),
+        ("request_cancel", "and state = 2", "and state in (0, 2)", "ended", ("retry", "cancel")),
+        ("cancel", "checkpoint, 8, priority", "checkpoint, 7, priority", "ended", ("retry", "cancel")),
     ],
 )
 async def test_a_race_goes_wrong_without_its_guard(
-    race_dsn: str, statement: str, condition: str, instead: str, race: tuple[str, ...]
+    race_dsn: str, statement: str, condition: str, instead: str, scene: str, race: tuple[str, ...]
 ) -> None:
     async with Stage(race_dsn, 3) as stage:
         _without(stage, statement, condition, instead)
         with pytest.raises(Wrong):
-            await run_race(stage, "running", race, None)
+            await run_race(stage, scene, race, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import Edit, Mutant
 
 __all__ = ["CANCELS"]
 
@@ -10,6 +10,15 @@ _CANCELS = "worker/cancels.py"
 _TESTS = "tests/worker/test_cancels.py::"
 
 CANCELS = (
+    Mutant(
+        "a rescue that forgets a cancel",
+        "a job whose cancel was answered is begun again",
+        "core/decide.py",
+        "    if snapshot.cancel_requested or isinstance(",
+        "    if snapshot.cancel_requested and not isinstance(ending, Lapse) or isinstance(",
+        ("tests/faults/kills/test_cancels.py::test_what_was_cancelled_ends_and_is_never_begun_again",),
+        more=(Edit("store/queries/release.sql", "        and not cancel_requested\n", ""),),
+    ),
     Mutant(
         "a notification of a cancel is believed",
         "whoever may connect can cancel jobs",

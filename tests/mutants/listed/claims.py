@@ -207,8 +207,8 @@ CLAIMS = (
         "what was claimed under a lost lease is begun",
         "a handler runs that nobody stops, beside the next attempt",
         "worker/worker.py",
-        "        if worker_id != self._worker_id:\n            return\n        self._strays.arrived(jobs)\n",
-        "        self._strays.arrived(jobs)\n",
+        "            begin_report(self, self._short_tasks)\n            return\n",
+        "            begin_report(self, self._short_tasks)\n",
         ("tests/worker/test_slots.py::test_what_was_claimed_under_a_lease_that_is_lost_isnt_begun",),
     ),
     Mutant(

@@ -10,6 +10,7 @@ _STORE = "tests/store/test_leases.py::"
 _HEARTBEAT = "worker/heartbeat.py"
 _TRAPS = "tests/worker/test_traps.py::"
 _CANT_RENEW = f"{_TRAPS}test_a_worker_that_cant_renew_stops_its_handlers_before_the_lease_ends_and_registers_anew"
+_REPORTING = "tests/worker/test_reporting.py::"
 _LOST = "tests/worker/test_lost_commit.py::"
 _DECIDE = "tests/unit/test_decide.py::"
 
@@ -218,9 +219,27 @@ LEASES = (
         "a lost lease that stops nobody",
         "handlers go on under a lease that others may have",
         "worker/worker.py",
-        "        self.lost[worker_id] = [*unwritten, *self.executor.lose_lease(worker_id)]",
-        "        self.lost[worker_id] = unwritten",
+        "        self.lost[worker_id] += [*unwritten, *self.executor.lose_lease(worker_id)]",
+        "        self.lost[worker_id] += unwritten",
         (_CANT_RENEW,),
+    ),
+    Mutant(
+        "an attempt that knows of a loss first and isn't reported",
+        "its lapse counts, though its worker is alive",
+        "worker/executor.py",
+        "                self._owner.lost[attempt.worker_id].append(attempt.job.id)",
+        "                pass",
+        (
+            f"{_REPORTING}test_a_worker_that_is_back_takes_back_what_was_counted_for_an_attempt_that_knew_of_the_loss_before_it",
+        ),
+    ),
+    Mutant(
+        "a claim that is read too late and isn't reported",
+        "its lapse counts, though its worker is alive",
+        "worker/worker.py",
+        "            self.lost[worker_id] += [job.id for job in jobs]\n",
+        "",
+        (f"{_REPORTING}test_a_worker_that_is_back_takes_back_what_was_counted_for_a_claim_whose_answer_came_too_late",),
     ),
     Mutant(
         "a lease that isn't given back",
@@ -309,14 +328,6 @@ LEASES = (
         "        if not await _on_lane(worker, functools.partial(calls.run, call=forgive)):\n            return\n",
         "        await _on_lane(worker, functools.partial(calls.run, call=forgive))\n        return\n",
         ("tests/worker/test_reporting.py::test_a_job_that_is_locked_when_its_worker_reports_again_is_forgiven",),
-    ),
-    Mutant(
-        "an attempt that finds the loss before its worker isn't remembered",
-        "its lapse stays counted, though the worker is alive",
-        "worker/executor.py",
-        "            if attempt.stop_reason is not StopReason.LEASE_LOST:\n                self._dropped",
-        "            if False:\n                self._dropped",
-        ("tests/worker/test_reporting.py::test_a_job_whose_attempt_found_the_loss_before_its_worker_is_forgiven",),
     ),
     Mutant(
         "a lapse that counts whatever was persisted",

@@ -15,7 +15,7 @@ from perdure.store.settles import Finish
 from perdure.worker.rescuer import _verdict
 from perdure.worker.verdict import Verdict
 from tests.support.races.explorer import LATER, Actor
-from tests.support.races.judge import Wrong
+from tests.support.races.moves import Wrong
 from tests.support.races.stage import JOB, RESCUER, WORKER
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = ["Log", "make_actor"]
 Script = AsyncGenerator[str | None]
 Acknowledge = Callable[[], None]
 Verb = Callable[["Stage", Any, "Log"], Awaitable[Acknowledge]]
+_MOST_LOOKS = 20
 _NO_MORE: tuple[str | None, ...] = ()
 _LIMITS = Limits(RetryPolicy(1, (60.0,), 0), 2)
 _ENDINGS: dict[str, Ending] = {
@@ -42,13 +43,18 @@ _ENDINGS: dict[str, Ending] = {
 
 @dataclass
 class Log:
-    """What has been acknowledged: how attempts were settled, whether proceeds let go on, states that were sent to."""
+    """What has been acknowledged: how attempts were settled, whether proceeds let go on, states that were sent to.
+
+    Attributes:
+        cancelled: How many cancels were acknowledged.
+        claimed: How many claims have got the job.
+    """
 
     settled: list[str] = field(default_factory=list[str])
     proceeds: list[bool] = field(default_factory=list[bool])
     sent: list[int] = field(default_factory=list[int])
     retried: list[int] = field(default_factory=list[int])
-    cancelled: bool = False
+    cancelled: int = 0
     claimed: int = 0
 
 
@@ -84,6 +90,15 @@ async def _send(stage: Stage, connection: Any, log: Log) -> Acknowledge:
 async def _retry(stage: Stage, connection: Any, log: Log) -> Acknowledge:
     answer = await calls.run(connection, jobs.retry(stage.names, JOB))
     return lambda: None if answer is None else log.retried.append(answer.state)
+
+
+async def _retry_once_ended(stage: Stage, connection: Any, log: Log) -> Script:
+    """An operator who waits for the end: he looks again after another's step, and gives up when there are none."""
+    for _ in range(_MOST_LOOKS):
+        (await _retry(stage, connection, log))()
+        if log.retried:
+            return
+        yield LATER
 
 
 async def _alone(verb: Verb, stage: Stage, connection: Any, log: Log) -> Script:
@@ -124,7 +139,7 @@ async def _cancel(stage: Stage, connection: Any, log: Log) -> Script:
         if row is None or row.finished_at is not None:
             return
         yield LATER
-    log.cancelled = True
+    log.cancelled += 1
 
 
 # --- workers
@@ -169,13 +184,15 @@ async def _settle(stage: Stage, connection: Any, kind: str, log: Log) -> Script:
 
 
 async def _lapse(stage: Stage, connection: Any, log: Log) -> Script:
-    """The worker's lease ends; another sweeps, and rescues."""
+    """The worker's lease ends; another sweeps, and rescues, as often as the lost one still holds the job."""
     await connection.execute(
         b"update background_tasks.workers set lease_until = clock_timestamp() where id = %s", [WORKER]
     )
     await calls.run(connection, leases.sweep(stage.names, RESCUER))
-    for _ in range(3):
-        yield LATER if _ else None
+    looks: str | None = None
+    while True:
+        yield looks
+        looks = LATER
         await connection.execute(b"begin")
         found = await calls.run(connection, leases.lapsed_jobs(stage.names, WORKER, limit=10))
         yield None
@@ -186,6 +203,9 @@ async def _lapse(stage: Stage, connection: Any, log: Log) -> Script:
         await connection.execute(b"commit")
         if found:
             log.settled.append("lapse, cancelled" if found[0].cancel_requested else "lapse")
+            return
+        cursor = await connection.execute(b"select from background_tasks.jobs where worker_id = %s", [WORKER])
+        if not cursor.rowcount:
             return
 
 
@@ -209,4 +229,9 @@ async def _claim(stage: Stage, connection: Any, log: Log) -> Script:
 
 
 _VERBS: dict[str, Verb] = {"proceed": _proceed, "send": _send, "retry": _retry}
-_OTHERS: dict[str, Callable[[Stage, Any, Log], Script]] = {"cancel": _cancel, "lapse": _lapse, "claim": _claim}
+_OTHERS: dict[str, Callable[[Stage, Any, Log], Script]] = {
+    "cancel": _cancel,
+    "lapse": _lapse,
+    "claim": _claim,
+    "retry once ended": _retry_once_ended,
+}

@@ -27,11 +27,11 @@ _TABLES = ("jobs", "finished_jobs", "events", "steps", "attempts", "workers", "b
 
 _LOG = """
     create table moves (
-        id bigint generated always as identity, operation text, source text, before smallint, after smallint);
+        id bigint generated always as identity, operation text, source text, before jsonb, after jsonb);
     create function log_move() returns trigger language plpgsql as $$
     begin
         insert into public.moves (operation, source, before, after) values (tg_op, tg_table_name,
-            case when tg_op <> 'INSERT' then old.state end, case when tg_op <> 'DELETE' then new.state end);
+            case when tg_op <> 'INSERT' then to_jsonb(old) end, case when tg_op <> 'DELETE' then to_jsonb(new) end);
         return null;
     end
     $$;
