@@ -290,7 +290,8 @@ class Blocking:
         """Wait until a job has ended, and return its result or raise as `Job.result` does.
 
         It polls, every half second at least. A first look that fails raises `DatabaseUnavailable`; later ones are made
-        again.
+        again. When `timeout` is over it looks once more, which takes up to 2 s longer where the database is slow to
+        answer: a first connection included.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         look_until_ended(job, self._read, seconds, polling_seconds=self._polling_seconds)

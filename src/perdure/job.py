@@ -279,7 +279,8 @@ class Job(Generic[M, X, R, E]):
         A job that was started in a transaction of yours is waited for until that is committed, too.
 
         Args:
-            timeout: Seconds, or a timedelta, to wait at most; None waits for ever.
+            timeout: Seconds, or a timedelta, to wait at most; None waits for ever. When they are over it is looked once
+                more how the job stands, which takes up to 2 s longer where the database is slow to answer.
 
         Raises:
             JobFailed: The job failed; its `error` is the job's.

@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.store.refusals import for_log
-from perdure.waiting import NO_ANSWER, last_look_seconds
+from perdure.waiting import LAST_LOOK_SECONDS, NO_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def look_until_ended(
     Args:
         job: The job.
         read: Reads its row, within so many seconds.
-        timeout_seconds: How long to wait at most; None waits for ever.
+        timeout_seconds: How long to wait at most, but for a last look of `LAST_LOOK_SECONDS`; None waits for ever.
         polling_seconds: How long to wait at most between looks.
 
     Raises:
@@ -49,11 +49,11 @@ def look_until_ended(
         DatabaseUnavailable: The first look has failed; later ones are made again.
     """
     timeout = math.inf if timeout_seconds is None else timeout_seconds
-    ends_at_seconds, last_seconds = monotonic() + timeout, last_look_seconds(timeout)
+    ends_at_seconds = monotonic() + timeout
     wait_seconds, is_first = _FIRST_WAIT_SECONDS, True
     while True:
         try:
-            if _has_ended(job, read(job.id, max(last_seconds, ends_at_seconds - monotonic()))):
+            if _has_ended(job, read(job.id, max(LAST_LOOK_SECONDS, ends_at_seconds - monotonic()))):
                 return
         except NO_ANSWER as error:
             if monotonic() >= ends_at_seconds:

@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from perdure.store.notify import Listener
     from perdure.store.sql import Names
 
-__all__ = ["NO_ANSWER", "Waiters", "last_look_seconds"]
+__all__ = ["LAST_LOOK_SECONDS", "NO_ANSWER", "Waiters"]
 
 NO_ANSWER: Final = (DatabaseUnavailable, psycopg.OperationalError)
 """What a look at a job raises when the database is away, or is kept from answering: by a lock, say."""
+
+LAST_LOOK_SECONDS: Final = 2.0
+"""How long the look at a job may take that is made when the time is over, however little time was given: to connect with
+TLS and a password, to try the connection, to prepare the statement and to run it takes some nine round trips."""
 
 _log = logging.getLogger("perdure")
 _PURPOSE = "result"
@@ -41,7 +45,6 @@ _APPEARING_SECONDS: Final = 0.5
 """How long the commit of a job that somebody waits for may go unnoticed."""
 _SHORTEST_LOCKED_SECONDS: Final = 0.002
 _LONGEST_LOCKED_SECONDS: Final = 0.1
-_LAST_LOOK_SECONDS: Final = 0.5, 1.0
 
 
 class _Waiter:
@@ -94,6 +97,8 @@ class Waiters:
     async def read_ended(self, job_id: int, timeout_seconds: float | None, *, may_appear: bool) -> JobRow | None:
         """Wait until a job has ended (or is gone) and read it; when the time is over, read it as it is then.
 
+        That last look may take `LAST_LOOK_SECONDS`.
+
         Args:
             job_id: The job.
             timeout_seconds: How long to wait at most; None waits for ever.
@@ -129,7 +134,7 @@ class Waiters:
         except TimeoutError:
             if timeout_seconds is None or not limit.expired():
                 raise
-            return await self._last_look(job_id, last_look_seconds(timeout_seconds))
+            return await self._last_look(job_id)
         finally:
             self._leave(job_id, waiter)
 
@@ -145,10 +150,10 @@ class Waiters:
             self._tell(job_id)
         await self._listener.stop()
 
-    async def _last_look(self, job_id: int, limit_seconds: float) -> JobRow | None:
+    async def _last_look(self, job_id: int) -> JobRow | None:
         """Read a job when the time is over: behind a look that is stuck, or at a database that is away, in vain."""
         try:
-            async with asyncio.timeout(limit_seconds):
+            async with asyncio.timeout(LAST_LOOK_SECONDS):
                 return await self._rows.of(job_id)
         except NO_ANSWER as error:
             raise TimeoutError(str(error)) from error
@@ -218,9 +223,3 @@ class Waiters:
                 continue
             for job_id in (*finished, *self._not_there_yet()):
                 self._tell(job_id)
-
-
-def last_look_seconds(timeout_seconds: float) -> float:
-    """How long the look at a job may take that is made when the time is over: less where little time was given."""
-    shortest, longest = _LAST_LOOK_SECONDS
-    return min(longest, max(shortest, timeout_seconds))

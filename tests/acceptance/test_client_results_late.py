@@ -16,6 +16,7 @@ from perdure.blocking import Blocking
 from perdure.errors import DatabaseUnavailable
 from perdure.pools import _TRIAL_SECONDS
 from tests.support.clients import Hands, Imported, Meta, define
+from tests.support.proxy import Proxy, Weather
 
 if TYPE_CHECKING:
     from tests.support.cluster import Cluster
@@ -166,6 +167,20 @@ async def test_a_thread_that_begins_to_wait_while_nobody_answers_is_told_when_th
         finally:
             private_cluster.thaw() if fault == "frozen" else private_cluster.start()
     assert waited_seconds < _TRIAL_SECONDS
+
+
+async def test_a_threads_first_connection_on_a_slow_network_is_there_in_time_for_its_only_look(
+    app: App, task: Any, hands: Hands
+) -> None:
+    job = await task.start(Meta("riga"))
+    hands.end(job, 6, result='{"rows": 5}')
+    async with Proxy(app.dsn) as proxy:
+        proxy.weather = Weather(delay_seconds=0.08)  # each way
+        far = App(proxy.dsn)
+        try:
+            assert await asyncio.to_thread(far.blocking.result, job, 0) == Imported(5)
+        finally:
+            await asyncio.to_thread(far.blocking.close)
 
 
 def test_a_thread_that_waits_looks_often_whatever_the_polling_delay(

@@ -39,9 +39,17 @@ AROUND = (
         "the look when the time is over has no limit",
         "who waits for five seconds waits for a minute, as long as a table is locked",
         "waiting.py",
-        "            async with asyncio.timeout(limit_seconds):\n",
+        "            async with asyncio.timeout(LAST_LOOK_SECONDS):\n",
         "            async with asyncio.timeout(None):\n",
         (f"{_LATE}test_who_waits_for_a_locked_table_is_told_when_the_time_is_over",),
+    ),
+    Mutant(
+        "the look when the time is over is a short one",
+        "a thread on a slow network that doesn't wait is never told of an end: its connection isn't there in time",
+        "waiting.py",
+        "LAST_LOOK_SECONDS: Final = 2.0",
+        "LAST_LOOK_SECONDS: Final = 0.5",
+        (f"{_LATE}test_a_threads_first_connection_on_a_slow_network_is_there_in_time_for_its_only_look",),
     ),
     Mutant(
         "an error of the look when the time is over is raised as it is",
