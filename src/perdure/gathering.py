@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from perdure.cancelling import cancel_and_wait
@@ -20,17 +21,29 @@ __all__ = ["Gathered"]
 T = TypeVar("T")
 # Rows may be large: so many of the largest must fit into memory.
 _BATCH = 100
+# A limit is waited for in slices: however long an event loop doesn't turn, it is one of them.
+_SLICES = 10
 _CLOSED = "the app was closed"
 
 
 class Gathered(Generic[T]):
     """Asks for many jobs at a time."""
 
-    def __init__(self, ask: Callable[[list[int]], Awaitable[Mapping[int, T]]]) -> None:
-        """Prepare; `ask` is given some jobs' ids, sorted, and answers for those that there are."""
+    def __init__(
+        self, ask: Callable[[list[int]], Awaitable[Mapping[int, T]]], *, limit_seconds: float = math.inf
+    ) -> None:
+        """Prepare; `ask` is given some jobs' ids, sorted, and answers for those that there are.
+
+        `limit_seconds` is for those who ask with a limit.
+        """
         self._ask = ask
+        self._limit_seconds = limit_seconds
         self._waiting: dict[int, asyncio.Future[T | None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._limits: dict[asyncio.Timeout, int] = {}  # by the slice in which they began
+        self._slices = 0
+        self._began_in_slice = 0  # the statement under way
+        self._watch: asyncio.Task[None] | None = None
 
     async def of(self, job_id: int) -> T | None:
         """Ask for one job, by a statement that begins after this call; None when there is none.
@@ -47,10 +60,26 @@ class Gathered(Generic[T]):
             self._task = asyncio.create_task(self._work(), name="perdure gathering")
         return await asyncio.shield(answer)
 
+    async def within_limit_of(self, job_id: int) -> T | None:
+        """Ask for one job, as `of` does, unless a statement goes unanswered for too long.
+
+        Only that counts, and not the place among all who ask: a queue that moves is waited for.
+
+        Raises:
+            TimeoutError: Since this call, none was answered within the limit.
+        """
+        async with asyncio.timeout(None) as limit:
+            self._limits[limit] = self._slices
+            if self._watch is None or self._watch.done():
+                self._watch = asyncio.create_task(self._watch_limits(), name="perdure gathering within a limit")
+            try:
+                return await self.of(job_id)
+            finally:
+                self._limits.pop(limit, None)
+
     async def stop(self) -> None:
         """End what is under way; whoever waits for it is told."""
-        if self._task is not None:
-            await cancel_and_wait([self._task])
+        await cancel_and_wait(task for task in (self._task, self._watch) if task is not None)
         waiting, self._waiting = self._waiting, {}
         self._fail(waiting, MisuseError(_CLOSED))
 
@@ -58,6 +87,7 @@ class Gathered(Generic[T]):
         while self._waiting:
             ids = sorted(itertools.islice(self._waiting, _BATCH))
             answers = {job_id: self._waiting.pop(job_id) for job_id in ids}
+            self._began_in_slice = self._slices
             try:
                 found = await self._ask(ids)
             except asyncio.CancelledError:
@@ -69,6 +99,18 @@ class Gathered(Generic[T]):
                 for job_id, answer in answers.items():
                     if not answer.done():
                         answer.set_result(found.get(job_id))
+
+    async def _watch_limits(self) -> None:
+        while self._limits:
+            await asyncio.sleep(self._limit_seconds / _SLICES)
+            self._slices += 1
+            if self._slices - self._began_in_slice > _SLICES:
+                over = [
+                    limit for limit, began_in_slice in self._limits.items() if self._slices - began_in_slice > _SLICES
+                ]
+                for limit in over:
+                    del self._limits[limit]
+                    limit.reschedule(0)
 
     @staticmethod
     def _fail(answers: Mapping[int, asyncio.Future[T | None]], error: Exception) -> None:

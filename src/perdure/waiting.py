@@ -35,8 +35,10 @@ NO_ANSWER: Final = (DatabaseUnavailable, psycopg.OperationalError)
 """What a look at a job raises when the database is away, or is kept from answering: by a lock, say."""
 
 LAST_LOOK_SECONDS: Final = 2.0
-"""How long the look at a job may take that is made when the time is over, however little time was given: to connect with
-TLS and a password, to try the connection, to prepare the statement and to run it takes some nine round trips."""
+"""How long the look at a job may take that is made when the time is over, however little time was given: to connect
+with TLS and a password, to try the connection, to prepare the statement and to run it takes some nine round trips.
+
+Where many look at once they go one batch after another: it is for each batch."""
 
 _log = logging.getLogger("perdure")
 _PURPOSE = "result"
@@ -86,7 +88,7 @@ class Waiters:
         self._listener = listener
         self._polling_seconds = polling_seconds
         self._asked: Gathered[bool] = Gathered(self._ask_many)
-        self._rows: Gathered[JobRow] = Gathered(self._read_many)
+        self._rows: Gathered[JobRow] = Gathered(self._read_many, limit_seconds=LAST_LOOK_SECONDS)
         self._waiters_of: dict[int, list[_Waiter]] = {}
         self._is_stopped = False
         self._may_ask = True
@@ -153,8 +155,7 @@ class Waiters:
     async def _last_look(self, job_id: int) -> JobRow | None:
         """Read a job when the time is over: behind a look that is stuck, or at a database that is away, in vain."""
         try:
-            async with asyncio.timeout(LAST_LOOK_SECONDS):
-                return await self._rows.of(job_id)
+            return await self._rows.within_limit_of(job_id)
         except NO_ANSWER as error:
             raise TimeoutError(str(error)) from error
 

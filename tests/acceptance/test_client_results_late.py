@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 from datetime import timedelta
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +15,7 @@ from perdure import App
 from perdure.blocking import Blocking
 from perdure.errors import DatabaseUnavailable
 from perdure.pools import _TRIAL_SECONDS
+from perdure.waiting import LAST_LOOK_SECONDS, Waiters
 from tests.support.clients import Hands, Imported, Meta, define
 from tests.support.proxy import Proxy, Weather
 
@@ -90,6 +91,44 @@ async def test_an_error_of_the_last_look_is_told_as_no_answer(migrated_database:
         with pytest.raises(TimeoutError, match=UNANSWERED.format(0)):
             await asyncio.to_thread(app.blocking.result, job, 0)
         await own.rollback()
+
+
+async def test_a_look_when_the_time_is_over_waits_behind_others_as_long_as_they_are_answered(
+    app: App, task: Any, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = await task.start_many([Meta("riga")] * 30)
+    for job in jobs:
+        hands.end(job, 6, result='{"rows": 5}')
+    read = Waiters._read_many
+
+    async def read_slowly(self: Waiters, job_ids: list[int]) -> Any:
+        await asyncio.sleep(LAST_LOOK_SECONDS / 20)
+        return await read(self, job_ids)
+
+    monkeypatch.setattr("perdure.gathering._BATCH", 1)
+    monkeypatch.setattr(Waiters, "_read_many", read_slowly)
+    async with App(app.dsn) as other:
+        define(other)
+        waiting = [other._client.verbs.job(job._row).result(timeout=0) for job in jobs]
+        assert await asyncio.gather(*waiting) == [Imported(5)] * 30
+
+
+async def test_a_look_when_the_time_is_over_isnt_given_up_since_the_event_loop_was_blocked(
+    app: App, task: Any, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await task.start(Meta("riga"))
+    hands.end(job, 6, result='{"rows": 5}')
+    read = Waiters._read_many
+
+    async def block_and_read(self: Waiters, job_ids: list[int]) -> Any:
+        await asyncio.sleep(LAST_LOOK_SECONDS / 5)
+        sleep(LAST_LOOK_SECONDS)  # noqa: ASYNC251 - what is tested
+        return await read(self, job_ids)
+
+    monkeypatch.setattr(Waiters, "_read_many", block_and_read)
+    async with App(app.dsn) as other:
+        define(other)
+        assert await other._client.verbs.job(job._row).result(timeout=0) == Imported(5)
 
 
 # --- without an event loop ---

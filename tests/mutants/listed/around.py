@@ -39,9 +39,28 @@ AROUND = (
         "the look when the time is over has no limit",
         "who waits for five seconds waits for a minute, as long as a table is locked",
         "waiting.py",
-        "            async with asyncio.timeout(LAST_LOOK_SECONDS):\n",
-        "            async with asyncio.timeout(None):\n",
+        "            return await self._rows.within_limit_of(job_id)\n",
+        "            return await self._rows.of(job_id)\n",
         (f"{_LATE}test_who_waits_for_a_locked_table_is_told_when_the_time_is_over",),
+    ),
+    Mutant(
+        "the queue of looks counts as one look when the time is over",
+        "of thousands of jobs that have ended it is said that the database doesn't tell how they stand",
+        "gathering.py",
+        "            if self._slices - self._began_in_slice > _SLICES:\n",
+        "            if self._slices > _SLICES:\n",
+        (f"{_LATE}test_a_look_when_the_time_is_over_waits_behind_others_as_long_as_they_are_answered",),
+    ),
+    Mutant(
+        "the time that an event loop is blocked counts as the database's",
+        "of jobs that have ended it is said that the database doesn't tell how they stand",
+        "gathering.py",
+        "            await asyncio.sleep(self._limit_seconds / _SLICES)\n            self._slices += 1\n",
+        "            began_seconds = asyncio.get_running_loop().time()\n"
+        "            await asyncio.sleep(self._limit_seconds / _SLICES)\n"
+        "            passed_seconds = asyncio.get_running_loop().time() - began_seconds\n"
+        "            self._slices += round(passed_seconds / self._limit_seconds * _SLICES)\n",
+        (f"{_LATE}test_a_look_when_the_time_is_over_isnt_given_up_since_the_event_loop_was_blocked",),
     ),
     Mutant(
         "the look when the time is over is a short one",
