@@ -257,10 +257,8 @@ def explained(purpose: str, connection: AsyncConnection[Any] | Connection[Any] |
     except psycopg.OperationalError as error:
         if connection is None or not connection.closed:
             raise
-        message = (
-            f"{purpose}: the connection to the database broke ({_line(error)}); "
-            "whether the database has done it can't be known"
-        )
+        then = "it can be read again" if purpose in _READS else "whether the database has done it can't be known"
+        message = f"{purpose}: the connection to the database broke ({_line(error)}); {then}"
         raise DatabaseUnavailable(message) from error
 
 

@@ -59,6 +59,7 @@ class JobSource(Protocol):
 
         Raises:
             TimeoutError: The time is over, and the database doesn't tell how the job stands.
+            DatabaseUnavailable: The first look has failed; later ones are made again.
         """
         ...
 
@@ -286,6 +287,7 @@ class Job(Generic[M, X, R, E]):
             JobFailed: The job failed; its `error` is the job's.
             JobCancelled: The job was cancelled.
             TimeoutError: The job hasn't ended in this time, or the database doesn't tell. It goes on.
+            DatabaseUnavailable: The first look at it has failed; later ones are made again, until the time is over.
             JobNotFoundError: It has been deleted, or the transaction that it was started in wasn't committed in time.
             PayloadUndecodable: Its result doesn't fit the task's type.
         """

@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.store.refusals import for_log
-from perdure.waiting import LAST_LOOK_SECONDS, NO_ANSWER
+from perdure.waiting import LAST_LOOK_SECONDS, NO_ANSWER, raise_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def look_until_ended(
             if monotonic() >= ends_at_seconds:
                 raise job.unanswered(timeout_seconds) from error
             if is_first:
-                raise
+                raise_unavailable(error)
             _log.warning("waiting for job %d: %s", job.id, for_log(error))
         else:
             if monotonic() >= ends_at_seconds:

@@ -18,18 +18,18 @@ from perdure.errors import DatabaseUnavailable, MissingRight, MisuseError
 from perdure.gathering import Gathered
 from perdure.store import jobs
 from perdure.store.notify import job_id_of
-from perdure.store.refusals import for_log
+from perdure.store.refusals import for_log, reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from perdure.store.calls import Call
     from perdure.store.jobs import JobRow
     from perdure.store.notify import Listener
     from perdure.store.sql import Names
 
-__all__ = ["LAST_LOOK_SECONDS", "NO_ANSWER", "Waiters"]
+__all__ = ["LAST_LOOK_SECONDS", "NO_ANSWER", "Waiters", "raise_unavailable"]
 
 NO_ANSWER: Final = (DatabaseUnavailable, psycopg.OperationalError)
 """What a look at a job raises when the database is away, or is kept from answering: by a lock, say."""
@@ -47,6 +47,8 @@ _APPEARING_SECONDS: Final = 0.5
 """How long the commit of a job that somebody waits for may go unnoticed."""
 _SHORTEST_LOCKED_SECONDS: Final = 0.002
 _LONGEST_LOCKED_SECONDS: Final = 0.1
+_SHORTEST_FAILED_SECONDS: Final = 0.1
+_LONGEST_FAILED_SECONDS: Final = 5.0
 
 
 class _Waiter:
@@ -92,6 +94,7 @@ class Waiters:
         self._waiters_of: dict[int, list[_Waiter]] = {}
         self._is_stopped = False
         self._may_ask = True
+        self._has_noted = False
         self._look = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
         listener.add(names.done_channel, self._notified)
@@ -109,6 +112,7 @@ class Waiters:
 
         Raises:
             TimeoutError: The time is over, and the database doesn't tell how the job stands.
+            DatabaseUnavailable: The first look has failed; later ones are made again.
         """
         waiter = _Waiter(is_there=not may_appear)
         self._waiters_of.setdefault(job_id, []).append(waiter)
@@ -118,21 +122,7 @@ class Waiters:
         limit = asyncio.timeout(timeout_seconds)
         try:
             async with limit:
-                while True:
-                    was_there = waiter.is_there
-                    # First ask to be told, then look: an end in between is seen by the one or the other.
-                    await self._ask(job_id)
-                    row = await self._rows.of(job_id)
-                    if not waiter.is_over(row):
-                        if waiter.is_there and not was_there:
-                            continue  # it has appeared in between: nobody was asked
-                        await waiter.told.wait()
-                        waiter.told.clear()
-                        if self._is_stopped:
-                            raise MisuseError(_CLOSED)
-                        row = await self._rows.of(job_id)
-                    if waiter.is_over(row):
-                        return row
+                return await self._until_ended(job_id, waiter)
         except TimeoutError:
             if timeout_seconds is None or not limit.expired():
                 raise
@@ -151,6 +141,47 @@ class Waiters:
         for job_id in self._waiters_of:
             self._tell(job_id)
         await self._listener.stop()
+
+    async def _until_ended(self, job_id: int, waiter: _Waiter) -> JobRow | None:
+        """Look at a job whenever something is told of it, or a look has failed, until it has ended."""
+        asks, has_looked = True, False
+        delay_seconds = _SHORTEST_FAILED_SECONDS
+        while True:
+            was_there = waiter.is_there
+            try:
+                # First ask to be told, then look: an end in between is seen by the one or the other.
+                if asks:
+                    await self._ask(job_id)
+                row = await self._rows.of(job_id)
+            except NO_ANSWER as error:
+                if not has_looked:
+                    raise_unavailable(error)
+                self._note(error)
+                await self._told(waiter, delay_seconds)
+                delay_seconds = min(_LONGEST_FAILED_SECONDS, delay_seconds * 2)
+                continue
+            has_looked, delay_seconds = True, _SHORTEST_FAILED_SECONDS
+            if waiter.is_over(row):
+                return row
+            if not asks or (waiter.is_there and not was_there):
+                asks = True  # what was told was another thing; or it has appeared in between: nobody was asked
+            else:
+                await self._told(waiter, None)
+                asks = False
+
+    async def _told(self, waiter: _Waiter, limit_seconds: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_seconds):
+                await waiter.told.wait()
+        waiter.told.clear()
+        if self._is_stopped:
+            raise MisuseError(_CLOSED)
+
+    def _note(self, error: Exception) -> None:
+        """Log that a look has failed: once, however many wait, until one is answered again."""
+        if not self._has_noted:
+            self._has_noted = True
+            _log.warning("waiting for %d jobs: %s", len(self._waiters_of), for_log(error))
 
     async def _last_look(self, job_id: int) -> JobRow | None:
         """Read a job when the time is over: behind a look that is stuck, or at a database that is away, in vain."""
@@ -178,6 +209,7 @@ class Waiters:
 
     async def _read_many(self, job_ids: list[int]) -> dict[int, JobRow]:
         rows: dict[int, JobRow] = await self._run(_PURPOSE, jobs.get_many(self._names, job_ids))
+        self._has_noted = False
         return rows
 
     def _start(self) -> None:
@@ -224,3 +256,15 @@ class Waiters:
                 continue
             for job_id in (*finished, *self._not_there_yet()):
                 self._tell(job_id)
+
+
+def raise_unavailable(error: Exception) -> NoReturn:
+    """Raise what somebody gets whose first look at a job wasn't answered.
+
+    Raises:
+        DatabaseUnavailable: Always.
+    """
+    if isinstance(error, DatabaseUnavailable):
+        raise error
+    message = f"{_PURPOSE}: the database didn't answer ({reason(error)}); it can be read again"
+    raise DatabaseUnavailable(message) from error

@@ -17,6 +17,7 @@ from perdure.errors import DatabaseUnavailable
 from perdure.pools import _TRIAL_SECONDS
 from perdure.waiting import LAST_LOOK_SECONDS, Waiters
 from tests.support.clients import Hands, Imported, Meta, define
+from tests.support.marks import mark
 from tests.support.proxy import Proxy, Weather
 
 if TYPE_CHECKING:
@@ -129,6 +130,51 @@ async def test_a_look_when_the_time_is_over_isnt_given_up_since_the_event_loop_w
     async with App(app.dsn) as other:
         define(other)
         assert await other._client.verbs.job(job._row).result(timeout=0) == Imported(5)
+
+
+async def test_a_first_look_that_is_not_answered_is_told_as_the_database_unavailable(
+    migrated_database: str, own: Any
+) -> None:
+    joint = "&" if "?" in migrated_database else "?"
+    async with App(f"{migrated_database}{joint}options=-c%20lock_timeout%3D100ms") as app:
+        job = await define(app).start(Meta("riga"))
+        await own.execute(LOCK)
+        said = r"result: the database didn't answer \(canceling statement due to lock timeout\); it can be read again"
+        with pytest.raises(DatabaseUnavailable, match=said):
+            await job.result(timeout=600)
+        with pytest.raises(DatabaseUnavailable, match=said):
+            await asyncio.to_thread(app.blocking.result, job, 600)
+        await own.rollback()
+
+
+async def test_who_waits_survives_broken_connections_and_one_line_tells_so(
+    migrated_database: str, hands: Hands, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read, seen, all_seen = Waiters._read_many, set[int](), asyncio.Event()
+
+    async def read_and_tell(self: Waiters, job_ids: list[int]) -> Any:
+        rows = await read(self, job_ids)
+        seen.update(job_ids)
+        if len(seen) == 3:
+            all_seen.set()
+        return rows
+
+    monkeypatch.setattr(Waiters, "_read_many", read_and_tell)
+    async with Proxy(migrated_database) as proxy, App(proxy.dsn, scheduling={"polling_delay": 0.05}) as app:
+        jobs = await define(app).start_many([Meta("riga")] * 3)
+        waiting = [asyncio.create_task(job.result(timeout=600)) for job in jobs]
+        async with asyncio.timeout(LOCKED_SECONDS):
+            await all_seen.wait()
+            for _ in range(3):
+                proxy.arm(mark("get_many"), "after")
+            with hands.connection.transaction():  # a poll finds them ended all at once
+                for job in jobs:
+                    hands.end(job, 6, result='{"rows": 5}')
+            assert await asyncio.gather(*waiting) == [Imported(5)] * 3
+    said = [record.getMessage() for record in caplog.records if "waiting for 3 jobs" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("waiting for 3 jobs: DatabaseUnavailable: result: the connection to the database broke")
+    assert said[0].endswith("; it can be read again")
 
 
 # --- without an event loop ---

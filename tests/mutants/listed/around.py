@@ -31,8 +31,10 @@ AROUND = (
         "who waits looks first and asks to be told then",
         "an end in between is seen by neither",
         "waiting.py",
-        "                    await self._ask(job_id)\n                    row = await self._rows.of(job_id)",
-        "                    row = await self._rows.of(job_id)\n                    await self._ask(job_id)",
+        "                if asks:\n                    await self._ask(job_id)\n"
+        "                row = await self._rows.of(job_id)",
+        "                row = await self._rows.of(job_id)\n"
+        "                if asks:\n                    await self._ask(job_id)",
         (f"{_RESULTS}test_an_end_just_before_the_asking_is_seen",),
     ),
     Mutant(
@@ -42,6 +44,22 @@ AROUND = (
         "            return await self._rows.within_limit_of(job_id)\n",
         "            return await self._rows.of(job_id)\n",
         (f"{_LATE}test_who_waits_for_a_locked_table_is_told_when_the_time_is_over",),
+    ),
+    Mutant(
+        "a waiter makes no later look where one has failed",
+        "a hundred who wait for results are told of one broken connection",
+        "waiting.py",
+        "                if not has_looked:\n",
+        "                if not has_looked or job_id:\n",
+        (f"{_LATE}test_who_waits_survives_broken_connections_and_one_line_tells_so",),
+    ),
+    Mutant(
+        "a first look that has failed raises the driver's error",
+        "who catches what perdure raises doesn't catch it",
+        "waiting.py",
+        "    if isinstance(error, DatabaseUnavailable):\n        raise error\n",
+        "    if error:\n        raise error\n",
+        (f"{_LATE}test_a_first_look_that_is_not_answered_is_told_as_the_database_unavailable",),
     ),
     Mutant(
         "the queue of looks counts as one look when the time is over",
@@ -74,8 +92,8 @@ AROUND = (
         "an error of the look when the time is over is raised as it is",
         "who waits for some time and gets no result is told of what nobody promised",
         "waiting.py",
-        "        except NO_ANSWER as error:\n",
-        "        except MissingRight as error:\n",
+        "        except NO_ANSWER as error:\n            raise TimeoutError(",
+        "        except MissingRight as error:\n            raise TimeoutError(",
         (f"{_LATE}test_an_error_of_the_last_look_is_told_as_no_answer",),
     ),
     Mutant(
@@ -106,8 +124,8 @@ AROUND = (
         "no later look is made where one has failed",
         "a thread that waits for a result doesn't survive a broken connection",
         "polling.py",
-        "            if is_first:\n                raise\n",
-        "            raise\n",
+        "            if is_first:\n",
+        "            if is_first or job:\n",
         (f"{_LATE}test_a_thread_that_waits_survives_a_broken_connection",),
     ),
     Mutant(
