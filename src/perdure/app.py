@@ -14,7 +14,7 @@ from perdure.cancelling import held
 from perdure.classes import define, mark
 from perdure.client import Client
 from perdure.config import load
-from perdure.connections import BlockingPool, connect
+from perdure.connections import BlockingPool, Home, connect
 from perdure.decorator import TaskDecorator
 from perdure.durations import parse_duration
 from perdure.errors import DefinitionError, MisuseError
@@ -120,6 +120,7 @@ class App(Operating):
         )
         self._server: EmbeddedServer | None = None
         self._opened = 0
+        self._home: Home | None = None
         self._opening = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -161,10 +162,10 @@ class App(Operating):
             ServerTooOld: It is older than PostgreSQL 14.
             EmbeddedError: There is no dsn, and the embedded PostgreSQL can't be used here.
         """
-        if self._client.is_orphaned:
-            self._client.forget()
-            self._opened, self._opening = 0, asyncio.Lock()
-        async with self._opening:
+        async with self._turn():
+            if self._client.is_orphaned:
+                self._client.forget()
+                self._opened = 0
             if self._opened == 0:
                 await self._open()
             self._client.pool("open").check_loop("open")
@@ -175,14 +176,18 @@ class App(Operating):
 
         A cancellation doesn't break that off, and is raised afterwards: nobody could close later what it would leave.
         """
-        if self._client.is_orphaned:
-            self._opening = asyncio.Lock()  # the old one may belong to the event loop that has ended
-        async with self._opening:
+        async with self._turn():
             if self._opened == 0:
                 return
             self._opened -= 1
             if self._opened == 0:
                 await held(self._close())
+
+    def _turn(self) -> asyncio.Lock:
+        """Return the lock by which openings and closings take turns; no event loop can use another's."""
+        if self._home is None or not self._home.is_here:
+            self._home, self._opening = Home(), asyncio.Lock()
+        return self._opening
 
     async def __aenter__(self) -> Self:
         """Open the app."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
 
-__all__ = ["BlockingPool", "Pool", "connect", "explained"]
+__all__ = ["BlockingPool", "Home", "Pool", "connect", "explained"]
 
 OLDEST_SERVER: Final = 140_000
 WAIT_SECONDS: Final = 10.0
@@ -66,6 +66,39 @@ async def connect(dsn: str) -> AsyncConnection[Any]:
     return connection
 
 
+class Home:
+    """The event loop in which something was opened: that can be used there alone."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self) -> None:
+        """Begin in this one."""
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this one."""
+        return asyncio.get_running_loop() is self._loop
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended: what was opened there can be closed by nobody."""
+        return self._loop.is_closed()
+
+    def check(self, purpose: str) -> None:
+        """Make sure that it is this one.
+
+        Raises:
+            MisuseError: It is another.
+        """
+        if not self.is_here:
+            message = (
+                f"{purpose}: the app was opened in another event loop than this one; open it (`async with app:`) in "
+                "the loop that uses it, and close it there"
+            )
+            raise MisuseError(message)
+
+
 class Pool:
     """The async pool, bound to the event loop that it was opened in."""
 
@@ -74,7 +107,7 @@ class Pool:
         self.dsn = dsn
         self.max_connections = max_connections
         self.limits = Limits()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._home: Home | None = None
         self.pool = TriedPool(
             dsn, _parameters(dsn, may_prepare=may_prepare), max_size=max_connections, wait_seconds=WAIT_SECONDS
         )
@@ -86,7 +119,7 @@ class Pool:
             DatabaseUnavailable: There is no database, or it lets nobody in.
             ServerTooOld: It is older than PostgreSQL 14.
         """
-        self._loop = asyncio.get_running_loop()
+        self._home = Home()
         await (await connect(self.dsn)).close()
         try:
             # Waited for: so whoever opens hears of what is wrong.
@@ -100,7 +133,7 @@ class Pool:
     @property
     def is_orphaned(self) -> bool:
         """Whether its event loop has ended without closing it."""
-        return self._loop is not None and self._loop.is_closed()
+        return self._home is not None and self._home.is_gone
 
     def check_loop(self, purpose: str) -> None:
         """Make sure that it is used where it was opened.
@@ -108,12 +141,8 @@ class Pool:
         Raises:
             MisuseError: This is another event loop.
         """
-        if asyncio.get_running_loop() is not self._loop:
-            message = (
-                f"{purpose}: the app was opened in another event loop than this one; open it (`async with app:`) in "
-                "the loop that uses it, and close it there"
-            )
-            raise MisuseError(message)
+        if self._home is not None:
+            self._home.check(purpose)
 
     async def close(self) -> None:
         """Close the pool, and its connections as they come back."""

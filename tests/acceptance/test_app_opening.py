@@ -211,6 +211,17 @@ async def test_opening_at_once_from_many_places_opens_once(migrated_database: st
     assert pool.closed
 
 
+def test_an_app_can_be_opened_at_once_from_many_places_in_one_event_loop_after_another(migrated_database: str) -> None:
+    app = App(migrated_database)
+
+    async def use() -> None:
+        await asyncio.gather(*(app.open() for _ in range(5)))
+        await asyncio.gather(*(app.close() for _ in range(5)))
+
+    for _ in range(2):
+        asyncio.run(use())
+
+
 async def test_a_close_closes_all_however_often_it_is_cancelled(migrated_database: str, hands: Hands) -> None:
     app = App(migrated_database)
     task = define(app)

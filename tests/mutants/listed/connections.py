@@ -89,12 +89,15 @@ CONNECTIONS = (
         (f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
     ),
     Mutant(
-        "closes wait for a lock of an event loop that has ended",
+        "openings and closings wait for a lock of an event loop that has ended",
         "one of them raises that it is another's",
         "app.py",
-        "            self._opening = asyncio.Lock()  # the old one may",
-        "            pass  # the old one may",
-        (f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
+        "        if self._home is None or not self._home.is_here:\n",
+        "        if self._home is None:\n",
+        (
+            f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",
+            f"{_OPENING}test_an_app_can_be_opened_at_once_from_many_places_in_one_event_loop_after_another",
+        ),
     ),
     Mutant(
         "the limit of calls is looked at once",
