@@ -161,31 +161,41 @@ class App(Operating):
             DatabaseUnavailable: There is no database, or it lets nobody in.
             ServerTooOld: It is older than PostgreSQL 14.
             EmbeddedError: There is no dsn, and the embedded PostgreSQL can't be used here.
+            MisuseError: It is open in another event loop, which hasn't ended.
         """
-        async with self._turn():
+        async with self._turn("open"):
             if self._client.is_orphaned:
                 self._client.forget()
                 self._opened = 0
             if self._opened == 0:
                 await self._open()
-            self._client.pool("open").check_loop("open")
             self._opened += 1
 
     async def close(self) -> None:
         """Close what `open` opened, once it is closed as often as it was opened.
 
         A cancellation doesn't break that off, and is raised afterwards: nobody could close later what it would leave.
+
+        Raises:
+            MisuseError: It is open in another event loop, which hasn't ended; it stays so.
         """
-        async with self._turn():
+        async with self._turn("close"):
             if self._opened == 0:
                 return
             self._opened -= 1
             if self._opened == 0:
                 await held(self._close())
 
-    def _turn(self) -> asyncio.Lock:
-        """Return the lock by which openings and closings take turns; no event loop can use another's."""
-        if self._home is None or not self._home.is_here:
+    def _turn(self, purpose: str) -> asyncio.Lock:
+        """Return the lock by which openings and closings take turns; no event loop can use another's.
+
+        Raises:
+            MisuseError: The app is open in another event loop, or just being opened or closed there.
+        """
+        home = self._home
+        if home is not None and not home.is_gone and (self._opened or self._opening.locked()):
+            home.check(purpose)
+        elif home is None or home.is_gone or not home.is_here:
             self._home, self._opening = Home(), asyncio.Lock()
         return self._opening
 

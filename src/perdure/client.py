@@ -79,11 +79,11 @@ class Client:
 
     @property
     def is_orphaned(self) -> bool:
-        """Whether the event loop that it was opened in has ended without closing it."""
+        """Whether the event loop that it was opened in has ended without closing it, or is a parent process's."""
         return self._pool is not None and self._pool.is_orphaned
 
     def forget(self) -> None:
-        """Drop the connections of an event loop that has ended: nobody can close them any more."""
+        """Drop the connections of an event loop that has ended, or is another process's: nobody can close them here."""
         self._pool = self._waiters = None
 
     async def close(self) -> None:

@@ -69,11 +69,12 @@ async def connect(dsn: str) -> AsyncConnection[Any]:
 class Home:
     """The event loop in which something was opened: that can be used there alone."""
 
-    __slots__ = ("_loop",)
+    __slots__ = ("_loop", "_process_id")
 
     def __init__(self) -> None:
         """Begin in this one."""
         self._loop = asyncio.get_running_loop()
+        self._process_id = os.getpid()
 
     @property
     def is_here(self) -> bool:
@@ -82,8 +83,8 @@ class Home:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has ended: what was opened there can be closed by nobody."""
-        return self._loop.is_closed()
+        """Whether it has ended, or is a parent process's: what was opened there can't be closed here."""
+        return self._loop.is_closed() or self._process_id != os.getpid()
 
     def check(self, purpose: str) -> None:
         """Make sure that it is this one.
@@ -132,7 +133,7 @@ class Pool:
 
     @property
     def is_orphaned(self) -> bool:
-        """Whether its event loop has ended without closing it."""
+        """Whether its event loop has ended without closing it, or is in the process that this one was forked from."""
         return self._home is not None and self._home.is_gone
 
     def check_loop(self, purpose: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from perdure import App, JobQuery
 from perdure.errors import DatabaseUnavailable, MisuseError, SchemaOutdated
 from perdure.pools import TriedPool
-from tests.support.clients import Approved, Hands, Meta, define
+from tests.support.clients import Approved, Hands, Imported, Meta, define
 
 SESSIONS = "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 LISTENERS = f"{SESSIONS} and query ilike 'listen %%'"  # %% is a %
@@ -72,18 +72,48 @@ async def test_opens_count_and_an_app_can_be_opened_again(migrated_database: str
         assert [job.metadata.shop async for job in app.jobs()] == ["a", "b"]
 
 
-async def test_an_app_belongs_to_the_event_loop_that_opened_it(migrated_database: str) -> None:
+async def test_an_app_belongs_to_the_event_loop_that_opened_it(migrated_database: str, hands: Hands) -> None:
     async with App(migrated_database) as app:
         task = define(app)
 
         async def misuse() -> None:
             with pytest.raises(MisuseError, match="open: the app was opened in another event loop"):
                 await app.open()
+            with pytest.raises(MisuseError, match="close: the app was opened in another event loop"):
+                await app.close()
             with pytest.raises(MisuseError, match="start: the app was opened in another event loop"):
                 await task.start(Meta("a"))
 
+        job = await task.start(Meta("a"))
+        waiting = asyncio.create_task(job.result())
+        await until(hands, f"select 1 from background_tasks.jobs where awaited and id = {job.id}", finds=True)
         await asyncio.to_thread(asyncio.run, misuse())
         await task.start(Meta("a"))
+        hands.end(job, 6, result='{"rows": 5}')
+        async with asyncio.timeout(20):
+            assert await waiting == Imported(5)
+    await until(hands, SESSIONS, finds=False)
+
+
+async def test_an_app_that_is_just_being_opened_belongs_to_its_event_loop(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(migrated_database)
+    open_pool = TriedPool.open
+
+    async def misuse() -> None:
+        for call in (app.open, app.close):
+            with pytest.raises(MisuseError, match="the app was opened in another event loop"):
+                await call()
+
+    async def misuse_and_open(pool: TriedPool, **options: Any) -> None:
+        monkeypatch.undo()
+        await asyncio.to_thread(asyncio.run, misuse())
+        await open_pool(pool, **options)
+
+    monkeypatch.setattr(TriedPool, "open", misuse_and_open)
+    async with app:
+        assert [job async for job in app.jobs()] == []
 
 
 UNCLOSED = """
@@ -157,6 +187,55 @@ async def test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop(
     async with asyncio.timeout(50):
         said, _ = await process.communicate()
     assert (process.returncode, said.decode()) == (0, "the server is let go\n" * 2)
+
+
+FORKED = """
+import asyncio, os, sys, traceback
+from perdure import App, Context
+
+app = App(sys.argv[1])
+
+@app.task("forked")
+async def forked(ctx: Context[None, None]) -> None: ...
+
+async def use(closes: bool) -> None:
+    if closes:
+        await app.close()
+    async with app:
+        await forked.start()
+
+def fork(closes: bool) -> None:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            asyncio.run(use(closes))
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+async def main() -> None:
+    async with app:
+        await forked.start()
+        for closes in (False, True):
+            fork(closes)
+            await forked.start()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_forked_from_an_event_loop_opens_and_closes_the_app_for_itself(
+    app: App, migrated_database: str
+) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, migrated_database]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(50):
+        _, said = await process.communicate()
+    assert (process.returncode, said.decode()) == (0, "")
+    assert len([job async for job in app.jobs(JobQuery(names=["forked"]))]) == 5
 
 
 GROWING = """
