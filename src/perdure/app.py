@@ -165,8 +165,9 @@ class App(Operating):
         """
         async with self._turn("open"):
             if self._client.is_orphaned:
-                self._client.forget()
                 self._opened = 0
+                self._client.forget()
+                await held(asyncio.to_thread(self._close_server))
             if self._opened == 0:
                 await self._open()
             self._opened += 1
@@ -313,12 +314,15 @@ class App(Operating):
             await asyncio.to_thread(self._close_blocking)
 
     def _close_blocking(self) -> None:
-        server, self._server = self._server, None
         try:
             self._blocking_pool.close()
         finally:
-            if server is not None:
-                server.close()
+            self._close_server()
+
+    def _close_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
 
     async def _migrate(self, dsn: str, *, with_roles: bool = False) -> list[Migration]:
         # Apart from the pool: migrating makes settings of its connection, and may take long.

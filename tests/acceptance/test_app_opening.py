@@ -165,6 +165,7 @@ async def at_once(*calls) -> None:
     await asyncio.gather(*(call() for call in calls))
 
 asyncio.run(at_once(app.open, app.open))
+asyncio.run(at_once(app.open, app.open))
 list(app.blocking.jobs())
 pool = app.blocking_pool()
 asyncio.run(at_once(app.close, app.close, app.close))
@@ -186,7 +187,7 @@ async def test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop(
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(50):
         said, _ = await process.communicate()
-    assert (process.returncode, said.decode()) == (0, "the server is let go\n" * 2)
+    assert (process.returncode, said.decode()) == (0, "the server is let go\n" * 3)
 
 
 FORKED = """

@@ -124,6 +124,14 @@ CONNECTIONS = (
         (f"{_OPENING}test_a_process_forked_from_an_event_loop_opens_and_closes_the_app_for_itself",),
     ),
     Mutant(
+        "an app that is opened again keeps what it held in an event loop that has ended",
+        "the embedded server has a user until the process ends",
+        "app.py",
+        "                await held(asyncio.to_thread(self._close_server))\n",
+        "",
+        (f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
+    ),
+    Mutant(
         "the limit of calls is looked at once",
         "a call that begins beside another may wait for ever for a frozen server",
         "store/links.py",
