@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 from datetime import timedelta
 from types import MappingProxyType
@@ -24,7 +23,7 @@ from perdure.store import migrate
 from perdure.store.sql import names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from os import PathLike
     from types import TracebackType
     from typing import Unpack
@@ -114,7 +113,7 @@ class App(Operating):
         )
         self.blocking = Blocking(
             self._client.verbs,
-            self._blocking_connection,
+            functools.partial(self._blocking_pool.connection, self._blocking_dsn),
             self._blocking_pool.close,
             polling_seconds=config.scheduling.polling_delay.total_seconds(),
         )
@@ -329,16 +328,14 @@ class App(Operating):
         async with await connect(dsn) as connection:
             return await migrate.migrate(connection, self.names, with_roles=with_roles)
 
-    @contextlib.contextmanager
-    def _blocking_connection(self, purpose: str, limit_seconds: float) -> Generator[Connection[Any]]:
+    def _blocking_dsn(self, purpose: str) -> str:
         if self._server is None and self.config.dsn is None:
             message = (
                 f"{purpose}: without a dsn, the embedded database runs while the app is open: `async with app:`; "
                 "or give the app a dsn, or this call a connection="
             )
             raise MisuseError(message)
-        with self._blocking_pool.connection(self.dsn, purpose, limit_seconds) as connection:
-            yield connection
+        return self.dsn
 
 
 async def _acquire() -> EmbeddedServer:

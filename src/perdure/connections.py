@@ -26,7 +26,7 @@ from perdure.pools import TriedBlockingPool, TriedPool
 from perdure.store.links import Limits, Watch, cut_after_blocking, not_for_ever
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from types import TracebackType
 
 __all__ = ["BlockingPool", "Home", "Pool", "connect", "explained"]
@@ -234,22 +234,37 @@ class BlockingPool:
                 self._finalizer()
 
     @contextlib.contextmanager
-    def connection(self, dsn: str, purpose: str, limit_seconds: float = math.inf) -> Generator[Connection[Any]]:
+    def connection(
+        self, dsn_of: Callable[[str], str], purpose: str, limit_seconds: float = math.inf
+    ) -> Generator[Connection[Any]]:
         """Lend a connection, as `Pool.connection` does.
 
-        `limit_seconds` is for the wait and the block together, where that is sooner than the limits of any call.
+        `dsn_of` says for the purpose where to; `limit_seconds` is for the wait and the block together, where that is
+        sooner than the limits of any call.
         """
-        pool = self.pool(dsn)
         limit_at_seconds, wait_seconds = time.monotonic() + limit_seconds, min(limit_seconds, WAIT_SECONDS)
-        try:
-            connection = pool.getconn(wait_seconds)
-        except (PoolTimeout, PoolClosed) as error:
-            raise _no_connection(purpose, self.max_connections, wait_seconds, error) from error
+        pool, connection = self._lend(dsn_of, purpose, wait_seconds)
         try:
             with explained(purpose, connection), self._limited(connection, limit_at_seconds - time.monotonic()):
                 yield connection
         finally:
             pool.putconn(connection)
+
+    def _lend(
+        self, dsn_of: Callable[[str], str], purpose: str, wait_seconds: float
+    ) -> tuple[TriedBlockingPool, Connection[Any]]:
+        until_seconds = time.monotonic() + wait_seconds
+        pool = self.pool(dsn_of(purpose))
+        while True:
+            try:
+                return pool, pool.getconn(until_seconds - time.monotonic())
+            except PoolClosed as error:
+                # Somebody has closed it meanwhile: there is another for whoever needs one, unless the process ends.
+                closed, pool = pool, self.pool(dsn_of(purpose))
+                if pool is closed:
+                    raise _no_connection(purpose, self.max_connections, wait_seconds, error) from error
+            except PoolTimeout as error:
+                raise _no_connection(purpose, self.max_connections, wait_seconds, error) from error
 
     def _limited(self, connection: Connection[Any], seconds: float) -> contextlib.AbstractContextManager[None]:
         if seconds < ANSWER_SECONDS:

@@ -22,7 +22,7 @@ from perdure import App, BackgroundTask, CancelRequested, Context, JobCancelled,
 from perdure.errors import DatabaseUnavailable, JobNotFoundError, MisuseError, PayloadRefused, SchemaOutdated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @dataclass
@@ -286,6 +286,39 @@ async def test_closing_the_app_closes_the_sync_pool(migrated_database: str) -> N
         await asyncio.to_thread(lambda: list(app.blocking.jobs()))
         pool = app.blocking_pool()
     assert pool.closed
+
+
+async def test_who_waits_for_a_connection_while_they_are_closed_gets_one_of_the_next(
+    migrated_database: str, own: Any
+) -> None:
+    async with App(migrated_database, execution={"max_connections": 1}) as app:
+
+        @app.task("echo")
+        async def echo(ctx: Context[str, None]) -> str:
+            return ctx.metadata
+
+        pool = await asyncio.to_thread(app.blocking_pool)
+
+        async def until(is_so: Callable[[], bool]) -> None:
+            async with asyncio.timeout(20):
+                while not is_so():  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(0.01)
+
+        def counts(what: str, number: int) -> Callable[[], bool]:
+            return lambda: pool.get_stats().get(what, 0) == number
+
+        own.execute("lock table background_tasks.jobs in access exclusive mode")
+        calls = [asyncio.create_task(asyncio.to_thread(app.blocking.start, echo, "first"))]
+        await until(lambda: counts("pool_size", 1)() and counts("pool_available", 0)())
+        calls.append(asyncio.create_task(asyncio.to_thread(app.blocking.start, echo, "second")))
+        await until(counts("requests_waiting", 1))
+        closing = asyncio.create_task(asyncio.to_thread(app.blocking.close))
+        await until(lambda: pool.closed)
+        own.rollback()
+        jobs = await asyncio.gather(*calls)
+        await closing
+        assert [job.metadata for job in jobs] == ["first", "second"]
+        assert app.blocking_pool() is not pool
 
 
 def test_without_a_dsn_the_app_has_to_be_open(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ AROUND = (
         "a look without an event loop waits for a connection as long as any call",
         "a thread that waits for a fifth of a second waits for ten, when the database is away",
         "connections.py",
-        "pool.getconn(wait_seconds)",
+        "pool.getconn(until_seconds - time.monotonic())",
         "pool.getconn()",
         (f"{_LATE}test_a_thread_that_begins_to_wait_while_nobody_answers_is_told_when_the_time_is_over[stopped]",),
     ),

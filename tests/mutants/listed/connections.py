@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 __all__ = ["CONNECTIONS"]
 
 _CONNECTIONS = "tests/acceptance/test_app_connections.py::"
+_BLOCKING = "tests/acceptance/test_client_blocking.py::"
 _OPENING = "tests/acceptance/test_app_opening.py::"
 _PIPELINES = "tests/acceptance/test_client_pipelines.py::"
 _ENCODINGS = "tests/acceptance/test_client_encodings.py::"
@@ -130,6 +131,14 @@ CONNECTIONS = (
         "                await held(asyncio.to_thread(self._close_server))\n",
         "",
         (f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
+    ),
+    Mutant(
+        "who waits for a connection of a pool that is closed meanwhile takes no other",
+        "a thread is told that the app is closed, which is open",
+        "connections.py",
+        "                if pool is closed:\n",
+        "                if closed:\n",
+        (f"{_BLOCKING}test_who_waits_for_a_connection_while_they_are_closed_gets_one_of_the_next",),
     ),
     Mutant(
         "the limit of calls is looked at once",
