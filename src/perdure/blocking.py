@@ -10,11 +10,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from psycopg import AsyncConnection, Connection
-from psycopg.pq import TransactionStatus
 
 from perdure.classes import BlockingBackgroundTask as BackgroundTask
 from perdure.classes import task_of
-from perdure.connections import explained
+from perdure.connections import explained, is_in_transaction
 from perdure.context import BlockingContext as Context
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.polling import look_until_ended
@@ -325,7 +324,7 @@ class Blocking:
 def _run_step(connection: Connection[Any], step: Step, run: Callable[[Connection[Any], Call[Any]], Any]) -> Any:
     if not isinstance(step, Together):
         return run(connection, step)
-    if connection.info.transaction_status != TransactionStatus.IDLE:  # the caller's
+    if is_in_transaction(connection):  # the caller's
         return _drive(step.verb, lambda inner: _run_step(connection, inner, run))
     with connection.transaction():
         connection.execute(step.setting)

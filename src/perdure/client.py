@@ -6,9 +6,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import AsyncConnection, Connection
-from psycopg.pq import TransactionStatus
 
-from perdure.connections import Pool, explained
+from perdure.connections import Pool, explained, is_in_transaction
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
@@ -273,7 +272,7 @@ class Client:
 async def _run_step(connection: AsyncConnection[Any], step: Step, run: RunCall) -> Any:
     if not isinstance(step, Together):
         return await run(connection, step)
-    if connection.info.transaction_status != TransactionStatus.IDLE:  # the caller's
+    if is_in_transaction(connection):  # the caller's
         return await _drive(step.verb, lambda inner: _run_step(connection, inner, run))
     async with connection.transaction():
         await connection.execute(step.setting)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from perdure.cancelling import held
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
-__all__ = ["BlockingPool", "Home", "Pool", "connect", "explained"]
+__all__ = ["BlockingPool", "Home", "Pool", "connect", "explained", "is_in_transaction"]
 
 OLDEST_SERVER: Final = 140_000
 WAIT_SECONDS: Final = 10.0
@@ -305,6 +306,12 @@ def explained(purpose: str, connection: AsyncConnection[Any] | Connection[Any] |
         then = "it can be read again" if purpose in _READS else "whether the database has done it can't be known"
         message = f"{purpose}: the connection to the database broke ({_line(error)}); {then}"
         raise DatabaseUnavailable(message) from error
+
+
+def is_in_transaction(connection: AsyncConnection[Any] | Connection[Any]) -> bool:
+    """Whether a connection is in a transaction: also in that of a pipeline, which shows no sign of it."""
+    pgconn = connection.pgconn
+    return pgconn.transaction_status != TransactionStatus.IDLE or pgconn.pipeline_status != PipelineStatus.OFF
 
 
 def _parameters(dsn: str, *, may_prepare: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from perdure import App, JobEnded, JobNotFound, JobQuery, MultipleJobsFound, Sent
 from tests.support.clients import Approved, Meta
@@ -82,6 +83,49 @@ async def test_what_a_pipeline_rolls_back_is_not_stored(
             await own.execute("select 1 / 0")
     await own.commit()
     assert hands.sql(STORED) == hands.sql(SENT) == []
+
+
+async def test_a_send_by_query_shares_the_fate_of_the_callers_pipeline(
+    task: Any, hands: Hands, own: psycopg.AsyncConnection[Any], *, autocommit: bool
+) -> None:
+    job = await task.start(Meta("riga"))
+    hands.sql("create table orders (id int)")
+    await own.set_autocommit(autocommit)
+    with pytest.raises(psycopg.errors.DivisionByZero):  # noqa: PT012 - the block is what is tested
+        async with own.pipeline():
+            await own.execute("insert into orders values (1)")
+            query = JobQuery(metadata={"shop": "riga"})
+            assert await task.send(query, Approved("ann"), connection=own) == Sent(job.id)
+            await own.execute("select 1 / 0")
+    await own.rollback()
+    assert hands.sql("select id from orders") == hands.sql(SENT) == []
+
+
+async def test_a_send_by_query_shares_the_fate_of_the_callers_sync_pipeline(
+    app: App, task: Any, hands: Hands, migrated_database: str, *, autocommit: bool
+) -> None:
+    job = await task.start(Meta("riga"))
+    hands.sql("create table orders (id int)")
+    with psycopg.connect(migrated_database, autocommit=autocommit) as own:
+        with pytest.raises(psycopg.errors.DivisionByZero), own.pipeline():  # noqa: PT012 - the block is what is tested
+            own.execute("insert into orders values (1)")
+            query = JobQuery(metadata={"shop": "riga"})
+            assert app.blocking.send(task, query, Approved("ann"), connection=own) == Sent(job.id)
+            own.execute("select 1 / 0")
+        own.rollback()
+    assert hands.sql("select id from orders") == hands.sql(SENT) == []
+
+
+async def test_in_a_pipeline_of_a_stricter_isolation_a_query_finds_its_job(
+    task: Any, hands: Hands, migrated_database: str, *, autocommit: bool
+) -> None:
+    job = await task.start(Meta("riga"))
+    strict = make_conninfo(migrated_database, options="-c default_transaction_isolation=repeatable\\ read")
+    async with await psycopg.AsyncConnection.connect(strict, autocommit=autocommit) as own, own.pipeline():
+        await own.execute("select 1")
+        query = JobQuery(metadata={"shop": "riga"})
+        assert await task.send(query, Approved("ann"), connection=own) == Sent(job.id)
+    assert hands.sql(SENT) == [(job.id,)]
 
 
 async def test_in_a_pipeline_a_send_to_who_gets_nothing_is_answered_so(

@@ -195,6 +195,18 @@ CONNECTIONS = (
         ),
     ),
     Mutant(
+        "a pipeline isn't taken for a transaction",
+        "an event by query commits what the caller's pipeline has done, and may roll back",
+        "connections.py",
+        " or pgconn.pipeline_status != PipelineStatus.OFF",
+        "",
+        (
+            f"{_PIPELINES}test_a_send_by_query_shares_the_fate_of_the_callers_pipeline",
+            f"{_PIPELINES}test_a_send_by_query_shares_the_fate_of_the_callers_sync_pipeline",
+            f"{_PIPELINES}test_in_a_pipeline_of_a_stricter_isolation_a_query_finds_its_job",
+        ),
+    ),
+    Mutant(
         "a handler's rows and cursors stay on its connection",
         "other handlers get other rows than they ask for",
         "pools.py",
