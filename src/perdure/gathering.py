@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from perdure.cancelling import cancel_and_wait
-from perdure.errors import MisuseError
+from perdure.errors import MisuseError, PayloadUndecodable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -50,7 +50,7 @@ class Gathered(Generic[T]):
 
         Raises:
             MisuseError: The app is closed meanwhile.
-            PerdureError: As the statement has raised it.
+            PerdureError: As the statement has raised it; that this job can't be read, and not that another can't.
         """
         answer = self._waiting.get(job_id)
         if answer is None:
@@ -87,18 +87,27 @@ class Gathered(Generic[T]):
         while self._waiting:
             ids = sorted(itertools.islice(self._waiting, _BATCH))
             answers = {job_id: self._waiting.pop(job_id) for job_id in ids}
-            self._began_in_slice = self._slices
             try:
-                found = await self._ask(ids)
+                await self._answer(answers)
             except asyncio.CancelledError:
                 self._fail(answers, MisuseError(_CLOSED))
                 raise
-            except Exception as error:  # noqa: BLE001 - it is theirs who have asked
+
+    async def _answer(self, answers: Mapping[int, asyncio.Future[T | None]]) -> None:
+        self._began_in_slice = self._slices
+        try:
+            found = await self._ask(list(answers))
+        except Exception as error:  # noqa: BLE001 - it is theirs who have asked
+            if not isinstance(error, PayloadUndecodable) or len(answers) == 1:
                 self._fail(answers, error)
-            else:
-                for job_id, answer in answers.items():
-                    if not answer.done():
-                        answer.set_result(found.get(job_id))
+                return
+        else:
+            for job_id, answer in answers.items():
+                if not answer.done():
+                    answer.set_result(found.get(job_id))
+            return
+        for job_id, answer in answers.items():  # one of them can't be read, which shall spoil no other
+            await self._answer({job_id: answer})
 
     async def _watch_limits(self) -> None:
         while self._limits:

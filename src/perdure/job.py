@@ -289,7 +289,8 @@ class Job(Generic[M, X, R, E]):
             TimeoutError: The job hasn't ended in this time, or the database doesn't tell. It goes on.
             DatabaseUnavailable: The first look at it has failed; later ones are made again, until the time is over.
             JobNotFoundError: It has been deleted, or the transaction that it was started in wasn't committed in time.
-            PayloadUndecodable: Its result doesn't fit the task's type.
+            PayloadUndecodable: Its result doesn't fit the task's type; or the encoding of the app's connections lacks a
+                character of what is stored of it.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         if not self.state.is_final:

@@ -54,7 +54,8 @@ async def _run(connection: AsyncConnection[Any], call: Call[T]) -> T:
     arrays.register(cursor)
     with refusals.encodable(connection):
         await cursor.execute(call.statement, call.parameters, binary=True)
-    return call.read(await cursor.fetchall() if _has_rows(cursor) else [])
+        rows = await cursor.fetchall() if _has_rows(cursor) else []
+    return call.read(rows)
 
 
 def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
@@ -63,7 +64,8 @@ def run_blocking(connection: Connection[Any], call: Call[T]) -> T:
     arrays.register(cursor)
     with refusals.encodable(connection):
         cursor.execute(call.statement, call.parameters, binary=True)
-    return call.read(cursor.fetchall() if _has_rows(cursor) else [])
+        rows = cursor.fetchall() if _has_rows(cursor) else []
+    return call.read(rows)
 
 
 def _has_rows(cursor: AsyncCursor[Any] | Cursor[Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from perdure.config.dsn import hide_passwords
-from perdure.errors import PayloadRefused
+from perdure.errors import PayloadRefused, PayloadUndecodable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,22 +37,27 @@ def is_refusal(error: psycopg.Error) -> bool:
 
 @contextlib.contextmanager
 def encodable(connection: BaseConnection[Any]) -> Generator[None]:
-    """Send texts; say what is wrong where the connection's encoding lacks a character of theirs.
+    """Send and read texts; say what is wrong where the connection's encoding lacks a character of theirs.
 
     Raises:
-        PayloadRefused: It does, and nothing was sent.
+        PayloadRefused: It lacks one that was to be sent, and nothing was.
+        PayloadUndecodable: It lacks one of what is stored.
     """
+    encoding = connection.pgconn.parameter_status(b"client_encoding")  # a transaction that fails may set it back
     try:
         yield
-    except UnicodeEncodeError as error:
-        if connection.info.encoding == "utf-8":
-            raise  # it is no text: half of a surrogate pair
-        encoding = connection.info.parameter_status("client_encoding")
-        message = (
-            f"{error.object[error.start]!r} can't be sent over this connection, whose client_encoding is {encoding}; "
+    except (UnicodeEncodeError, psycopg.errors.UntranslatableCharacter) as error:
+        if encoding is None or encoding == b"UTF8":
+            raise  # it is no text: half of a surrogate pair; or the database's encoding lacks it
+        then = (
+            f"over this connection, whose client_encoding is {encoding.decode()}; "
             "use one whose client_encoding is UTF8: its dsn says which it is, or PGCLIENTENCODING, or SET"
         )
-        raise PayloadRefused(message) from error
+        if isinstance(error, UnicodeEncodeError):
+            message = f"{error.object[error.start]!r} can't be sent {then}"
+            raise PayloadRefused(message) from error
+        message = f"what is stored can't all be read ({reason(error)}) {then}"
+        raise PayloadUndecodable(message) from error
 
 
 def is_full_queue(error: psycopg.Error) -> bool:

@@ -244,11 +244,30 @@ CONNECTIONS = (
         ),
     ),
     Mutant(
+        "a job that can't be read spoils the results that are read with it",
+        "a hundred who wait for results are told of one job that isn't theirs",
+        "gathering.py",
+        "if not isinstance(error, PayloadUndecodable) or len(answers) == 1:",
+        "if error:",
+        (f"{_ENCODINGS}test_what_the_apps_own_connections_cant_hold_is_said_to_be_unreadable_and_spoils_no_other",),
+    ),
+    Mutant(
+        "what an encoding can't hold of what is stored is the driver's error",
+        "who catches what perdure raises doesn't catch it, and isn't told what to do",
+        "store/refusals.py",
+        "except (UnicodeEncodeError, psycopg.errors.UntranslatableCharacter) as error:",
+        "except UnicodeEncodeError as error:",
+        (
+            f"{_ENCODINGS}test_what_the_apps_own_connections_cant_hold_is_said_to_be_unreadable_and_spoils_no_other",
+            f"{_ENCODINGS}test_what_the_callers_connection_cant_hold_is_said_to_be_unreadable",
+        ),
+    ),
+    Mutant(
         "what an encoding can't hold is the driver's error",
         "who catches what perdure raises doesn't catch it, and isn't told what to do",
         "store/refusals.py",
-        'if connection.info.encoding == "utf-8":',
-        "if connection.info.encoding:",
+        'if encoding is None or encoding == b"UTF8":',
+        "if isinstance(error, UnicodeEncodeError):",
         (
             f"{_ENCODINGS}test_what_the_callers_connection_cant_hold_is_refused_and_not_stored",
             f"{_ENCODINGS}test_what_the_callers_sync_connection_cant_hold_is_refused_and_not_stored",
