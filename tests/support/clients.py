@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perdure import Job, JobState
 
 __all__ = [
+    "SESSIONS",
     "WORKER",
     "Approved",
     "Hands",
@@ -28,6 +29,7 @@ __all__ = [
     "grown",
     "stored",
     "suspended",
+    "until_found",
     "until_waiting",
 ]
 
@@ -35,6 +37,8 @@ _KEPT = (
     "id, scheduled_at, created_at, started_at, worker_id, claim, attempt, retry_number, checkpoint, priority, queue, "
     "task, metadata, execution_metadata, last_error, progress, woken_by, deadline_at, version"
 )
+SESSIONS = "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+"""Who else is connected."""
 WORKER = "00000000-0000-0000-0000-000000000001"
 
 
@@ -153,6 +157,13 @@ class Hands:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+async def until_found(hands: Hands, statement: str, *, finds: bool) -> None:
+    """Wait until a statement finds something, or nothing."""
+    async with asyncio.timeout(20):
+        while bool(hands.sql(statement)) is not finds:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
 
 
 async def until_waiting(hands: Hands) -> None:

@@ -8,6 +8,7 @@ __all__ = ["CONNECTIONS"]
 
 _CONNECTIONS = "tests/acceptance/test_app_connections.py::"
 _BLOCKING = "tests/acceptance/test_client_blocking.py::"
+_LOOPS = "tests/acceptance/test_app_loops.py::"
 _OPENING = "tests/acceptance/test_app_opening.py::"
 _PIPELINES = "tests/acceptance/test_client_pipelines.py::"
 _ENCODINGS = "tests/acceptance/test_client_encodings.py::"
@@ -46,7 +47,7 @@ CONNECTIONS = (
         "pools.py",
         "                asyncio.get_running_loop().call_soon(task.cancel)\n",
         "                pass\n",
-        (f"{_OPENING}test_a_program_ends_that_has_not_closed_its_app_though_its_pool_was_growing",),
+        (f"{_LOOPS}test_a_program_ends_that_has_not_closed_its_app_though_its_pool_was_growing",),
     ),
     Mutant(
         "a close can be broken off by a cancellation",
@@ -87,7 +88,7 @@ CONNECTIONS = (
         "            if self._client.is_orphaned:\n                self._client.forget()\n            else:\n"
         "                await self._client.close()\n",
         "            await self._client.close()\n",
-        (f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
+        (f"{_LOOPS}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
     ),
     Mutant(
         "openings and closings wait for a lock of an event loop that has ended",
@@ -96,8 +97,8 @@ CONNECTIONS = (
         "        elif home is None or home.is_gone or not home.is_here:\n",
         "        elif home is None:\n",
         (
-            f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",
-            f"{_OPENING}test_an_app_can_be_opened_at_once_from_many_places_in_one_event_loop_after_another",
+            f"{_LOOPS}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",
+            f"{_LOOPS}test_an_app_can_be_opened_at_once_from_many_places_in_one_event_loop_after_another",
         ),
     ),
     Mutant(
@@ -106,7 +107,7 @@ CONNECTIONS = (
         "app.py",
         "and (self._opened or self._opening.locked()):\n            home.check(purpose)",
         "and (self._opened or self._opening.locked()):\n            home.check(purpose) if purpose == 'open' else None",
-        (f"{_OPENING}test_an_app_belongs_to_the_event_loop_that_opened_it",),
+        (f"{_LOOPS}test_an_app_belongs_to_the_event_loop_that_opened_it",),
     ),
     Mutant(
         "an app that is just being opened in an event loop can be opened in another",
@@ -114,7 +115,7 @@ CONNECTIONS = (
         "app.py",
         "(self._opened or self._opening.locked())",
         "self._opened",
-        (f"{_OPENING}test_an_app_that_is_just_being_opened_belongs_to_its_event_loop",),
+        (f"{_LOOPS}test_an_app_that_is_just_being_opened_belongs_to_its_event_loop",),
     ),
     Mutant(
         "a forked process takes its parent's event loop for a living one",
@@ -122,7 +123,7 @@ CONNECTIONS = (
         "connections.py",
         "return self._loop.is_closed() or self._process_id != os.getpid()",
         "return self._loop.is_closed()",
-        (f"{_OPENING}test_a_process_forked_from_an_event_loop_opens_and_closes_the_app_for_itself",),
+        (f"{_LOOPS}test_a_process_forked_from_an_event_loop_opens_and_closes_the_app_for_itself",),
     ),
     Mutant(
         "an app that is opened again keeps what it held in an event loop that has ended",
@@ -130,7 +131,7 @@ CONNECTIONS = (
         "app.py",
         "                await held(asyncio.to_thread(self._close_server))\n",
         "",
-        (f"{_OPENING}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
+        (f"{_LOOPS}test_an_app_that_was_not_closed_can_be_closed_in_the_next_event_loop",),
     ),
     Mutant(
         "who waits for a connection of a pool that is closed meanwhile takes no other",
