@@ -195,6 +195,37 @@ async def test_a_worker_that_is_back_takes_back_what_was_counted_for_an_attempt_
         await _until_taken_back(table, job.id)
 
 
+async def test_a_worker_that_is_back_takes_back_what_was_counted_for_an_outcome_that_came_too_late(
+    scene: Scene,
+) -> None:
+    """It learned of the loss by that outcome, as where the database's clock was set on."""
+    worker, names, table = scene.worker, scene.worker.names, scene.table
+    lost, other = worker.worker_id, uuid.uuid4()
+    assert lost is not None
+    worker.claimer.open = False
+    await calls.run(table, leases.register(names, other, lease_seconds=60, **OTHER))
+    assert await rescue(table, names, lost, other, worker.limits_of, ever_reported=False, seldom=Seldom())
+    await table.execute("update background_tasks.jobs set scheduled_at = 'infinity'")  # so that nothing resets it
+    scene.end.set()
+    await until(lambda: not (worker.in_hand or worker.desk.ids()), "its outcome was refused")
+    assert await scene.lapses() == 1
+    worker._heartbeat.hurry()
+    await _until_taken_back(table, scene.job.id)
+
+
+async def test_an_attempt_that_takes_a_lease_for_lost_that_is_kept_has_no_report_end_it(scene: Scene) -> None:
+    worker, lost, kept = scene.worker, uuid.uuid4(), scene.worker.worker_id
+    assert kept is not None
+    await scene.table.execute("update background_tasks.workers set lapsed_at = null")
+    worker.lost[kept].append(scene.job.id)
+    worker.lost[lost].append(scene.job.id)
+    await reporting.report_again(worker, kept)
+    assert [*worker.lost] == [kept]
+    scene.end.set()
+    await scene.job.result(timeout=15)
+    assert len(await worker.app.history(scene.job.id)) == 1
+
+
 async def test_a_worker_that_is_back_takes_back_what_was_counted_for_a_claim_whose_answer_came_too_late(
     scene: Scene,
 ) -> None:

@@ -57,6 +57,7 @@ class Desk:
     Attributes:
         is_closed: Whether nothing is written any more.
         is_looking: Whether a lane is away on a look that may take long: the other lanes go on with the jobs.
+        too_late: The jobs whose outcomes came too late under this lease: others may have counted a lapse for it.
     """
 
     def __init__(self) -> None:
@@ -66,6 +67,7 @@ class Desk:
         self.verdicts: dict[tuple[int, int], Verdict] = {}
         # Attempts whose outcome the database has refused: they are failed instead.
         self.condemned: set[tuple[int, int]] = set()
+        self.too_late: set[int] = set()
         self._errands: deque[Errand] = deque()
         self._looks: deque[Errand] = deque()
         self._settling: set[int] = set()
@@ -281,6 +283,7 @@ class Desk:
         self.releases.clear()
         self.verdicts.clear()
         self.condemned.clear()
+        self.too_late.clear()
         self._settling.clear()
         self._tries.clear()
         self._progress.clear()

@@ -86,6 +86,7 @@ def _see_to_settle(desk: Desk, worker_id: UUID, entry: Finish | Release, row: Se
         desk.again(entry.id, lambda: _settle_again(desk, renewed))
     else:
         desk.settled([entry])
+        desk.too_late.add(entry.id)
         if row is None:
             _log.warning("job %d is gone: somebody has deleted its row while it ran", entry.id)
         elif row.claim != entry.claim:

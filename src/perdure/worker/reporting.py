@@ -48,8 +48,9 @@ def begin_report(worker: Worker, tasks: set[asyncio.Task[None]]) -> None:
 async def report_again(worker: Worker, worker_id: UUID) -> None:
     """With a new lease: make jobs due that waited for this code, and take the blame of a lapse off others."""
     names = worker.names
-    while worker.lost:
-        lost, ids = next(iter(worker.lost.items()))
+    # Not of the present one: an attempt may have taken it for lost, and a renewal have kept it.
+    while (lost := next((lost for lost in worker.lost if lost != worker_id), None)) is not None:
+        ids = worker.lost[lost]
         known = len(ids)
         # Our own dead id: without its lease its jobs can be rescued now, with no lapse counted against them.
         await _on_lane(worker, functools.partial(calls.run, call=leases.remove(names, lost)))

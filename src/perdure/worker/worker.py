@@ -359,10 +359,11 @@ class Worker:
         begin_report(self, self._short_tasks)
 
     def _on_lost(self, worker_id: UUID) -> None:
-        unwritten = [*self.desk.ids()]
+        unwritten: set[int] = set()
         if self._worker_id == worker_id:
             self._worker_id, self.claimer.open = None, False
-            self._dropped += len(unwritten) if self.is_draining else 0
+            self._dropped += len(self.desk.ids()) if self.is_draining else 0
+            unwritten = {*self.desk.ids(), *self.desk.too_late}
             self.desk.clear()
         for lane in self._lanes:
             lane.cut_if_not_answered_in(_TOO_LATE_SECONDS)

@@ -13,6 +13,7 @@ from tests.mutants.listed.leases import LEASES
 from tests.mutants.listed.locks import LOCKS
 from tests.mutants.listed.looks import LOOKS
 from tests.mutants.listed.outcomes import OUTCOMES
+from tests.mutants.listed.reports import REPORTS
 from tests.mutants.listed.rules import RULES
 from tests.mutants.listed.stops import STOPS
 from tests.mutants.listed.suspects import SUSPECTS
@@ -25,6 +26,7 @@ MUTANTS = (
     *LATE,
     *LOCKS,
     *LEASES,
+    *REPORTS,
     *CLAIMS,
     *BANDS,
     *LOOKS,

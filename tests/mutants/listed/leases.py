@@ -10,7 +10,6 @@ _STORE = "tests/store/test_leases.py::"
 _HEARTBEAT = "worker/heartbeat.py"
 _TRAPS = "tests/worker/test_traps.py::"
 _CANT_RENEW = f"{_TRAPS}test_a_worker_that_cant_renew_stops_its_handlers_before_the_lease_ends_and_registers_anew"
-_REPORTING = "tests/worker/test_reporting.py::"
 _LOST = "tests/worker/test_lost_commit.py::"
 _DECIDE = "tests/unit/test_decide.py::"
 
@@ -224,24 +223,6 @@ LEASES = (
         (_CANT_RENEW,),
     ),
     Mutant(
-        "an attempt that knows of a loss first and isn't reported",
-        "its lapse counts, though its worker is alive",
-        "worker/executor.py",
-        "                self._owner.lost[attempt.worker_id].append(attempt.job.id)",
-        "                pass",
-        (
-            f"{_REPORTING}test_a_worker_that_is_back_takes_back_what_was_counted_for_an_attempt_that_knew_of_the_loss_before_it",
-        ),
-    ),
-    Mutant(
-        "a claim that is read too late and isn't reported",
-        "its lapse counts, though its worker is alive",
-        "worker/worker.py",
-        "            self.lost[worker_id] += [job.id for job in jobs]\n",
-        "",
-        (f"{_REPORTING}test_a_worker_that_is_back_takes_back_what_was_counted_for_a_claim_whose_answer_came_too_late",),
-    ),
-    Mutant(
         "a lease that isn't given back",
         "jobs that a stop couldn't settle wait for a lease; the worker looks alive",
         _HEARTBEAT,
@@ -290,44 +271,12 @@ LEASES = (
         ("tests/worker/test_races.py::test_a_worker_that_stopped_by_itself_is_no_lapse_of_the_jobs_it_couldnt_settle",),
     ),
     Mutant(
-        "a worker that reports again counts its own lapse",
-        "a network that was away for a minute fails jobs",
-        "worker/reporting.py",
-        "functools.partial(rescue_own, ever_reported=True, seldom=Seldom())",
-        "functools.partial(rescue_own, ever_reported=False, seldom=Seldom())",
-        ("tests/worker/test_reporting.py::test_a_worker_that_is_back_blames_none_of_the_jobs_that_it_had_lost",),
-        # Either does: its row says that it has left, too.
-        more=(
-            Edit(
-                "worker/reporting.py",
-                "        await _on_lane(worker, functools.partial(calls.run, call=leases.remove(names, lost)))\n",
-                "",
-            ),
-        ),
-    ),
-    Mutant(
         "a lapse is taken back that didn't count",
         "a poison job is given as many lives as its workers lose their lease",
         "store/queries/release.sql",
         "%(lapsed)s::boolean and (%(lapses)s::smallint[])[width_bucket(id, %(ids)s::bigint[])] > lapses",
         "%(lapsed)s::boolean",
         ("tests/store/test_release.py::test_a_lapse_that_does_not_count_can_not_be_taken_back",),
-    ),
-    Mutant(
-        "a worker that reports again forgives nothing",
-        "lapses that others counted meanwhile stay, though it is alive",
-        "worker/reporting.py",
-        "        if ids:\n",
-        "        if ids and not ids:\n",
-        ("tests/worker/test_reporting.py::test_a_worker_that_is_back_takes_back_what_others_have_counted_meanwhile",),
-    ),
-    Mutant(
-        "a job that is locked isn't forgiven",
-        "a lapse stays counted that was none, since the worker's own next claim locks the job for a moment",
-        "worker/reporting.py",
-        "        if not await _on_lane(worker, functools.partial(calls.run, call=forgive)):\n            return\n",
-        "        await _on_lane(worker, functools.partial(calls.run, call=forgive))\n        return\n",
-        ("tests/worker/test_reporting.py::test_a_job_that_is_locked_when_its_worker_reports_again_is_forgiven",),
     ),
     Mutant(
         "a lapse that counts whatever was persisted",
