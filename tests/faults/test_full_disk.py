@@ -69,8 +69,9 @@ async def test_a_server_that_dies_of_a_full_disk_has_kept_what_it_acknowledged(
         async def fill(struck: Scenario) -> None:
             await struck.until_acknowledged(30)
             [worker] = struck.crew.workers
-            await asyncio.to_thread(disk.fill)
-            await struck.until(lambda: not lives_without_wal(cluster), "the server lives on, without room for its WAL")
+            await struck.until(
+                lambda: not lives_without_wal(disk, cluster), "the server lives on, without room for its WAL"
+            )
             disk.free()
             await asyncio.to_thread(cluster.start)
             await worker.line("the database is there again", within_seconds=150)
@@ -81,8 +82,12 @@ async def test_a_server_that_dies_of_a_full_disk_has_kept_what_it_acknowledged(
         await scenario.must_hold(first=fill)
 
 
-def lives_without_wal(cluster: Cluster) -> bool:
-    """Use up the WAL, as often as the server only refuses that and lives on; tell whether it does."""
+def lives_without_wal(disk: SmallDisk, cluster: Cluster) -> bool:
+    """Use up the WAL, as often as the server only refuses that and lives on; tell whether it does.
+
+    The disk is filled each time: a server that has recovered makes room, since it needs no more what it has replayed.
+    """
+    disk.fill()
     with (
         contextlib.suppress(psycopg.OperationalError),
         psycopg.connect(cluster.dsn(), autocommit=True) as connection,
