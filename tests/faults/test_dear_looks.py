@@ -70,7 +70,7 @@ async def test_what_a_lost_worker_held_is_found_at_once(
     new_scenario: Callable[..., Scenario], migrated_database: str, seed: int
 ) -> None:
     scenario = new_scenario(seed, environment=_dear)
-    history = await scenario.must_hold(lambda struck: lose_one(struck, migrated_database))
+    history = await scenario.must_hold(first=lambda struck: lose_one(struck, migrated_database))
     assert any(move.is_rescue for moves in history.moves.values() for move in moves)
 
 

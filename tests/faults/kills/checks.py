@@ -65,8 +65,9 @@ class Story(NamedTuple):
 async def assert_all_is_well(workshop: Workshop) -> None:
     """Check every job, and that nothing is left of the workers."""
     history, gone = workshop.history(), await workshop.gone()
-    assert [wrong for check in _OF_HISTORY for wrong in check(history)] == []
-    assert [wrong for moves in history.moves.values() for wrong in miscounted(moves, gone)] == []  # I9
+    wrong = [wrong for check in _OF_HISTORY for wrong in check(history)]
+    wrong += [wrong for moves in history.moves.values() for wrong in miscounted(moves, gone)]  # I9
+    assert not wrong, "\n".join(wrong)
     stories = await _stories(workshop)
     assert {kind: sorted(s.id for s in stories if s.kind == kind) for kind in KINDS} == workshop.started  # I1, I3
     for story in stories:
