@@ -8,19 +8,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pytest
 import pytest_asyncio
 
 from perdure import App, Context, LeaseLost
 from perdure.store import calls, leases
+from perdure.store.settles import Deferral, PutBack
 from perdure.worker import reporting
+from perdure.worker.batch import Batch
+from perdure.worker.desk import Desk
+from perdure.worker.inquiry import inquire
 from perdure.worker.rescuer import rescue
 from perdure.worker.seldom import Seldom
 from tests.support.jobs import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-
-    import pytest
 
     from perdure import Job
     from perdure.store.calls import Call
@@ -211,6 +214,19 @@ async def test_a_worker_that_is_back_takes_back_what_was_counted_for_an_outcome_
     assert await scene.lapses() == 1
     worker._heartbeat.hurry()
     await _until_taken_back(table, scene.job.id)
+
+
+@pytest.mark.parametrize("how", ["put back", "deferred"])
+async def test_a_job_that_was_given_back_too_late_is_remembered_for_the_report(scene: Scene, how: str) -> None:
+    desk, batch, worker = Desk(), Batch(), scene.worker
+    another_claim = 99
+    if how == "deferred":
+        batch.deferrals = [Deferral(scene.job.id, another_claim, b"why")]
+    else:
+        batch.put_backs = [PutBack(scene.job.id, another_claim)]
+    assert worker.worker_id is not None
+    await inquire(scene.table, worker.names, desk, worker.worker_id, batch)
+    assert desk.too_late == {scene.job.id}
 
 
 async def test_an_attempt_that_takes_a_lease_for_lost_that_is_kept_has_no_report_end_it(scene: Scene) -> None:

@@ -57,7 +57,7 @@ class Desk:
     Attributes:
         is_closed: Whether nothing is written any more.
         is_looking: Whether a lane is away on a look that may take long: the other lanes go on with the jobs.
-        too_late: The jobs whose outcomes came too late under this lease: others may have counted a lapse for it.
+        too_late: The jobs whose outcome or return came too late: others may have counted a lapse for the present lease.
     """
 
     def __init__(self) -> None:

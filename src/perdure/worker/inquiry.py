@@ -97,6 +97,7 @@ def _see_to_return(desk: Desk, worker_id: UUID, entry: PutBack | Deferral, row: 
     is_locked = row is not None and row.locked
     if row is None or not (is_locked or _is_ours(row, entry.claim, worker_id)):
         desk.returned([entry.id])
+        desk.too_late.add(entry.id)
     elif row.cancel_requested and not is_locked:
         desk.finish(Finish(entry.id, entry.claim, row.checkpoint, _CANCELLED, None, None, None, None))
     elif isinstance(entry, PutBack):
