@@ -72,6 +72,7 @@ GOOD: dict[str, tuple[Callable[[], Story], float | None]] = {
     "it raised, just after it": (lambda: ended_by(raised("JobTimeout"), how="raises"), 0.5),
     "its worker was lost, just after it": (lambda: ended_by(raised("WorkerLost"), how="stopped"), 0.5),
     "cancelled, just after it": (lambda: ended_by(None, state=CANCELLED, cancel_requested=True), 0.5),
+    "cancelled, by an attempt that it ended": (lambda: ended_by(EXCEEDED, state=CANCELLED, cancel_requested=True), 0.5),
     "taken back after it": (taken_back, 0.5),
 }
 BAD: dict[str, tuple[Callable[[], Story], float | None, str]] = {

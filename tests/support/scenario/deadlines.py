@@ -93,7 +93,8 @@ def _ended(history: History, job: int, at: float, end: Move, within_seconds: flo
     assert before is not None
     assert after is not None
     late_seconds = after.at - at
-    if _error(end) == _EXCEEDED:
+    # One that was to be cancelled is, and keeps the error with which its attempt ended: that of the deadline, perhaps.
+    if after.state is JobState.FAILED and _error(end) == _EXCEEDED:
         if late_seconds < 0:
             yield f"job {job} failed by its deadline, {-late_seconds:.1f} s before it"
         if before.cancel_requested:
