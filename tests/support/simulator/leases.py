@@ -142,12 +142,12 @@ class Model(Attempts, Clients):
         self.tick()
         locked = 0
         for job_id in set(ids):
-            job = self.jobs.get(job_id)
-            if job is None:
+            if self.seen(job_id, None) is None:
                 continue
             if not self.is_free(job_id, NO_KEY_UPDATE, None):
                 locked += 1
                 continue
+            job = self.jobs[job_id]
             if job.lapses > 0 and (job.lapsed_worker == worker or "forgive" in self.broken):
                 self.touched.add(job_id)
                 job.lapses, job.lapsed_worker, job.suspect = job.lapses - 1, None, False
