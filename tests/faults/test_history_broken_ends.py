@@ -71,22 +71,22 @@ def _retried_though_it_returned(story: Story) -> None:
 
 
 def _lapse_spends_a_retry(story: Story) -> None:
-    story.faults.append(Fault("SIGKILL", 10))
+    story.suffers("SIGKILL")
     story.write(P, worker=None, lapses=1, rescued=True, scheduler_retries=1)
 
 
 def _lapse_not_counted(story: Story) -> None:
-    story.faults.append(Fault("SIGKILL", 10))
+    story.suffers("SIGKILL")
     story.write(P, worker=None, lapses=0, rescued=True)
 
 
 def _lapse_loses_its_place(story: Story) -> None:
-    story.faults.append(Fault("SIGKILL", 10))
+    story.suffers("SIGKILL")
     story.write(P, worker=None, lapses=1, rescued=True, due=8.0)
 
 
 def _outlives_its_lapses(story: Story) -> None:
-    story.faults.append(Fault("SIGKILL", 10))
+    story.suffers("SIGKILL")
     for lapses in (1, 2, 3):
         story.write(P, worker=None, lapses=lapses, rescued=True)
         story.claim()

@@ -95,7 +95,16 @@ def _starved(story: Story) -> None:
     story.ends("returns", C)
 
 
-@pytest.mark.parametrize("build", [_lost_for_good, _starved])
+def _starved_and_killed_later(story: Story) -> None:
+    """It has reported in between, so that its lapse doesn't count."""
+    story.faults += [Pulsed(float(at), 20.0, at=float(at)) for at in range(10)]
+    story.write(P, worker=None, lapses=0, rescued=True)
+    story.claim(worker="w2")
+    story.ends("returns", C)
+    story.suffers("SIGKILL", at=50.0)
+
+
+@pytest.mark.parametrize("build", [_lost_for_good, _starved, _starved_and_killed_later])
 def test_who_was_lost_is_all_right(build: Callable[[Story], None]) -> None:
     story = running()
     build(story)

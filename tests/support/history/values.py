@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.support.history.lines import Answered, Asked, Began, Called, Calmed, Effect, Ended, Fault, Pulsed, Stepped
@@ -321,16 +322,16 @@ class History:
         """The process of each worker id."""
         return {worker.worker: worker.pid for worker in self.workers}
 
-    def suffered(self, pid: int | None) -> set[str]:
-        """Return the kinds of faults that were done to a process."""
-        return self._suffered.get(pid, set())
+    def suffered(self, pid: int | None, until: float = inf) -> set[str]:
+        """Return the kinds of faults that were done to a process, until a time."""
+        return {fault.kind for fault in self._faults_of.get(pid, ()) if fault.at <= until}
 
     @cached_property
-    def _suffered(self) -> dict[int | None, set[str]]:
-        kinds: dict[int | None, set[str]] = defaultdict(set)
+    def _faults_of(self) -> dict[int | None, list[Fault]]:
+        faults: dict[int | None, list[Fault]] = defaultdict(list)
         for fault in self.faults:
-            kinds[fault.pid].add(fault.kind)
-        return kinds
+            faults[fault.pid].append(fault)
+        return faults
 
     @cached_property
     def _all(self) -> list[Line]:

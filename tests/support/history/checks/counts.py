@@ -5,6 +5,7 @@ What a handler did is known from the line that it wrote before its end; what bec
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from perdure import JobState
@@ -44,7 +45,7 @@ def all_is_counted(history: History) -> Iterator[str]:
                 yield from _elsewhere(job, move)
             elif move.is_rescue:
                 yield from _unlost(times, job, before, after)
-                yield from _lapsed(history, job, before, after, persisted=persisted)
+                yield from _lapsed(history, times, job, move, persisted=persisted)
             elif after.state is JobState.FAILED and _error_type(after) == _WORKER_LOST:
                 yield from _unlost(times, job, before, after)
                 yield from _lost_for_good(history, job, before, persisted=persisted)
@@ -67,7 +68,10 @@ def _elsewhere(job: int, move: Move) -> Iterator[str]:
         yield f"job {job}, {before.state} to {after.state}: lapses went from {before.lapses} to {after.lapses}"
 
 
-def _lapsed(history: History, job: int, before: Image, after: Image, *, persisted: bool) -> Iterator[str]:
+def _lapsed(history: History, times: Times, job: int, move: Move, *, persisted: bool) -> Iterator[str]:
+    before, after = move
+    assert before is not None
+    assert after is not None
     where = f"job {job}, attempt {before.attempt}, lost with its worker"
     if after.state is not JobState.PENDING:
         yield f"{where}: it became {after.state}"
@@ -77,7 +81,9 @@ def _lapsed(history: History, job: int, before: Image, after: Image, *, persiste
         yield f"{where}: its place went from {before.due} to {after.due}"
     if after.place != before.place:
         yield f"{where}: its checkpoint changed"
-    suffered = history.suffered(history.pid_of.get(before.worker or ""))
+    # One that lost its lease by other things, and was killed later, may have reported again in between.
+    until = after.at if times.are_comparable else inf
+    suffered = history.suffered(history.pid_of.get(before.worker or ""), until)
     allowed = {0} if persisted else {before.lapses + 1}
     if not persisted and (suffered & _COMES_BACK or "SIGKILL" not in suffered):
         allowed.add(before.lapses)
