@@ -129,14 +129,14 @@ async def terminate_backends(struck: Struck) -> None:
         await _terminate_some(struck)
 
 
-async def terminate_each(struck: Struck) -> None:
-    """Terminate all backends of each kind that workers and clients have, once.
+async def terminate_each(struck: Struck, names: Iterable[str] = WORKERS) -> None:
+    """Terminate all backends of each of these names, once.
 
     Raises:
-        TimeoutError: There are none of one kind.
+        TimeoutError: There are none of one name.
     """
     async with asyncio.timeout(_EFFECT_SECONDS):
-        for name in WORKERS:
+        for name in names:
             while not await _terminate(struck, [name], chance=1.0):  # noqa: ASYNC110 - nobody tells of a connection
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -146,10 +146,10 @@ def terminated(faults: Iterable[Fault]) -> int:
     return sum(int(fault.kind.split()[1]) for fault in faults if fault.kind.startswith("terminated "))
 
 
-async def do_each(struck: Struck) -> None:
-    """All kinds of what `do_anything` does, once and with effect."""
+async def do_each(struck: Struck, names: Iterable[str] = WORKERS) -> None:
+    """All kinds of what `do_anything` does, once and with effect; `names`: of the backends to terminate."""
     await _until_stopped(struck)
-    await terminate_each(struck)
+    await terminate_each(struck, names)
     await kill_a_holder(struck)
     await outlast_a_lease(struck)
 
