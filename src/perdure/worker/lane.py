@@ -222,7 +222,7 @@ class Lane:
             self.exchange_began_at_seconds = None  # only here: until it is taken, what is claimed is on its way
 
     async def _send_and_sort(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> None:  # noqa: FBT001
-        began_at_seconds = self.exchange_began_at_seconds = asyncio.get_running_loop().time()
+        self.exchange_began_at_seconds = asyncio.get_running_loop().time()
         self._pokes_at_claim = self._claimer.pokes
         self._floors = self._claimer.floors  # the lease's: when the answer comes there may be another, with its own
         self._looks_everywhere = False
@@ -232,6 +232,7 @@ class Lane:
                 reach_each(sent, "unsent")
                 answers = await self._send(sent)
             finally:
+                began_at_seconds = self.exchange_began_at_seconds
                 if self._looks_everywhere:  # others may, then; in vain it isn't done again at once either
                     self._floors.looked_everywhere(began_at_seconds, asyncio.get_running_loop().time())
                     self._desk.looked()

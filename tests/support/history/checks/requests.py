@@ -8,9 +8,11 @@ one"), any other effect for one call.
 from __future__ import annotations
 
 from collections import defaultdict
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from perdure import JobState
+from tests.support.history.times import Times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,11 @@ __all__ = ["cancels_hold", "proceeds_are_kept"]
 _SUSPENDED, _PROCEEDED, _RUNNING = JobState.SUSPENDED, JobState.PROCEEDED, JobState.RUNNING
 # The client's clock and the database's are the machine's; what is between them is how exactly they are read.
 _EXACT_SECONDS = 0.01
+
+
+def _exactness_seconds(history: History) -> float:
+    """How far apart a question or its answer and what is written between them may be: any, where a clock was set."""
+    return _EXACT_SECONDS if Times(history).are_comparable else inf
 
 
 class _Trace(NamedTuple):
@@ -38,7 +45,7 @@ class _Trace(NamedTuple):
 
 def cancels_hold(history: History) -> Iterator[str]:
     """I3: a cancel that was answered `CancelRequested` is followed by the end, and by no other attempt before it."""
-    calls = _by_job(history, "cancel")
+    calls, exactness_seconds = _by_job(history, "cancel"), _exactness_seconds(history)
     for job, moves in history.moves.items():
         for before, after in moves:
             if before is None or after is None or not before.cancel_requested or before.state is after.state:
@@ -46,13 +53,13 @@ def cancels_hold(history: History) -> Iterator[str]:
             if after.state not in {JobState.COMPLETED, JobState.CANCELLED}:
                 yield f"job {job} was to be cancelled in attempt {before.attempt}, and became {after.state}"
         trace = _trace(moves, lambda image: image.cancel_requested, _is_cancelled_at_once)
-        for call in _untraced(calls[job], "CancelRequested", trace):
+        for call in _untraced(calls[job], "CancelRequested", trace, exactness_seconds):
             yield f"job {job}: {_words(call)} was acknowledged, and its row has seen nothing of it"
 
 
 def proceeds_are_kept(history: History) -> Iterator[str]:
     """I10: each proceed that was acknowledged is in the log; a remembered one is used up by the next suspension."""
-    calls = _by_job(history, "proceed")
+    calls, exactness_seconds = _by_job(history, "proceed"), _exactness_seconds(history)
     for job, moves in history.moves.items():
         applied = 0
         for before, after in moves:
@@ -65,7 +72,7 @@ def proceeds_are_kept(history: History) -> Iterator[str]:
             lambda image: image.proceed_requested,
             lambda before, after: _is_proceeded(before, after) or _is_brought_forward(before, after),
         )
-        for call in _untraced(calls[job], "Proceeded", trace):
+        for call in _untraced(calls[job], "Proceeded", trace, exactness_seconds):
             yield f"job {job}: {_words(call)} was acknowledged, and neither applied nor remembered then"
         answered = sum(call.answer == "Proceeded" for call in calls[job])
         unknown = sum(call.answer is None for call in calls[job])
@@ -92,12 +99,12 @@ def _trace(moves: Sequence[Move], has_flag: Callable[[Image], bool], is_done: Ca
     return trace
 
 
-def _untraced(calls: Sequence[Call], answer: str, trace: _Trace) -> Iterator[Call]:
+def _untraced(calls: Sequence[Call], answer: str, trace: _Trace, exactness_seconds: float) -> Iterator[Call]:
     """Yield the acknowledged calls of which nothing was written at their time: each gets what is left for it first."""
     left = sorted(trace.done)
     acknowledged = [call for call in calls if call.answer == answer and call.answered_at is not None]
     for call in sorted(acknowledged, key=lambda call: call.answered_at or 0.0):
-        asked_at, answered_at = call.at - _EXACT_SECONDS, (call.answered_at or 0.0) + _EXACT_SECONDS
+        asked_at, answered_at = call.at - exactness_seconds, (call.answered_at or 0.0) + exactness_seconds
         if any(began <= answered_at and ended >= asked_at for began, ended in trace.stood):
             continue
         mine = next((at for at in left if asked_at <= at <= answered_at), None)
