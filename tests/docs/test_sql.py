@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 from perdure import App, Context
 from perdure.errors import MissingRight
 from tests.support.examples import read_page
+from tests.support.migrated import migrate_database
 
 if TYPE_CHECKING:
     from tests.support.cluster import Cluster
@@ -92,12 +93,16 @@ async def test_who_works_and_what_waits(every_migrated_database: str) -> None:
     assert 0 <= oldest.total_seconds() < 60
 
 
-def test_who_holds_a_table_of_the_schema(every_migrated_database: str) -> None:
+def test_who_holds_a_table_of_the_schema(every_migrated_database: str, every_cluster: Cluster) -> None:
+    """Not those who hold one in another database, whose number may be the same."""
+    other = every_cluster.create_database(template=every_cluster.template("migrated", migrate_database))
     with (
+        psycopg.connect(every_cluster.dsn(other)) as elsewhere,
         psycopg.connect(every_migrated_database, application_name="report") as holding,
         psycopg.connect(every_migrated_database, autocommit=True) as asking,
     ):
-        holding.execute("select from background_tasks.jobs")
+        for connection in (elsewhere, holding):
+            connection.execute("select from background_tasks.jobs")
         found = asking.execute(_sql("docs/reliability.md", "pg_locks")).fetchall()
         assert [(pid, name, state) for pid, _user, name, state, _since in found] == [
             (holding.info.backend_pid, "report", "idle in transaction")
