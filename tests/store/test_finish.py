@@ -107,12 +107,13 @@ def test_settlement_tells_live_ended_and_locked_jobs_apart(bench: Workbench) -> 
     live, ended, locked = (bench.claimed_job(worker) for _ in range(3))
     bench.run(settles.finish(bench.names, worker, [to_finish(ended, execution_metadata=b"1")]))
     bench.sql("update {s}.jobs set cancel_requested = true, proceed_requested = true where id = %s", live.id)
+    bench.sql("update {s}.jobs set lapsed_worker_id = %s where id = any(%s)", worker, [live.id, locked.id])
     holder = bench.connect()
     with holder.transaction():
         holder.execute("delete from background_tasks.jobs where id = %s", [locked.id])
         found = bench.run(settles.settlement(bench.names, [live.id, ended.id, locked.id, 2**40]))
     assert found == {
-        live.id: (live.id, 1, 2, worker, 0, True, True, False),
-        ended.id: (ended.id, 1, COMPLETED, worker, 1, False, False, False),
-        locked.id: (locked.id, 1, 2, worker, 0, False, False, True),
+        live.id: (live.id, 1, 2, worker, 0, True, True, False, worker),
+        ended.id: (ended.id, 1, COMPLETED, worker, 1, False, False, False, None),
+        locked.id: (locked.id, 1, 2, worker, 0, False, False, True, worker),
     }

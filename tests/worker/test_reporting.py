@@ -225,8 +225,17 @@ async def test_a_job_that_was_given_back_too_late_is_remembered_for_the_report(s
     else:
         batch.put_backs = [PutBack(scene.job.id, another_claim)]
     assert worker.worker_id is not None
+    await scene.table.execute("update background_tasks.jobs set lapsed_worker_id = %s", [worker.worker_id])
     await inquire(scene.table, worker.names, desk, worker.worker_id, batch)
-    assert desk.too_late == {scene.job.id}
+    assert desk.blamed == {scene.job.id}
+
+
+async def test_what_came_too_late_and_is_blamed_on_nobody_is_forgotten(scene: Scene) -> None:
+    """As what has landed unheard, and is written again: a worker would grow with each connection that breaks."""
+    desk, worker = Desk(), scene.worker
+    assert worker.worker_id is not None
+    await inquire(scene.table, worker.names, desk, worker.worker_id, Batch(put_backs=[PutBack(scene.job.id, 99)]))
+    assert desk.blamed == set()
 
 
 async def test_an_attempt_that_takes_a_lease_for_lost_that_is_kept_has_no_report_end_it(scene: Scene) -> None:

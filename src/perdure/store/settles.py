@@ -148,6 +148,7 @@ class Settlement(NamedTuple):
     cancel_requested: bool
     proceed_requested: bool
     locked: bool
+    lapsed_worker_id: UUID | None = None
 
 
 def _ids(rows: Sequence[tuple[Any, ...]]) -> list[int]:

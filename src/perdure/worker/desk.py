@@ -57,7 +57,7 @@ class Desk:
     Attributes:
         is_closed: Whether nothing is written any more.
         is_looking: Whether a lane is away on a look that may take long: the other lanes go on with the jobs.
-        too_late: The jobs whose outcome or return came too late: others may have counted a lapse for the present lease.
+        blamed: The jobs against which a lapse of the present lease was counted, as writes that came too late tell.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Desk:
         self.verdicts: dict[tuple[int, int], Verdict] = {}
         # Attempts whose outcome the database has refused: they are failed instead.
         self.condemned: set[tuple[int, int]] = set()
-        self.too_late: set[int] = set()
+        self.blamed: set[int] = set()
         self._errands: deque[Errand] = deque()
         self._looks: deque[Errand] = deque()
         self._settling: set[int] = set()
@@ -283,7 +283,7 @@ class Desk:
         self.releases.clear()
         self.verdicts.clear()
         self.condemned.clear()
-        self.too_late.clear()
+        self.blamed.clear()
         self._settling.clear()
         self._tries.clear()
         self._progress.clear()

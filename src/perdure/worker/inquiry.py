@@ -86,7 +86,7 @@ def _see_to_settle(desk: Desk, worker_id: UUID, entry: Finish | Release, row: Se
         desk.again(entry.id, lambda: _settle_again(desk, renewed))
     else:
         desk.settled([entry])
-        desk.too_late.add(entry.id)
+        _see_to_blame(desk, worker_id, row)
         if row is None:
             _log.warning("job %d is gone: somebody has deleted its row while it ran", entry.id)
         elif row.claim != entry.claim:
@@ -97,13 +97,19 @@ def _see_to_return(desk: Desk, worker_id: UUID, entry: PutBack | Deferral, row: 
     is_locked = row is not None and row.locked
     if row is None or not (is_locked or _is_ours(row, entry.claim, worker_id)):
         desk.returned([entry.id])
-        desk.too_late.add(entry.id)
+        _see_to_blame(desk, worker_id, row)
     elif row.cancel_requested and not is_locked:
         desk.finish(Finish(entry.id, entry.claim, row.checkpoint, _CANCELLED, None, None, None, None))
     elif isinstance(entry, PutBack):
         desk.again(entry.id, lambda: desk.put_back(entry))
     else:
         desk.again(entry.id, lambda: desk.defer(entry))
+
+
+def _see_to_blame(desk: Desk, worker_id: UUID, row: Settlement | None) -> None:
+    """The write may be the first to tell that the lease has lapsed: its worker reports that it lives."""
+    if row is not None and row.lapsed_worker_id == worker_id:
+        desk.blamed.add(row.id)
 
 
 def _is_ours(row: Settlement, claim: int, worker_id: UUID) -> bool:

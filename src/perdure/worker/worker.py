@@ -363,7 +363,7 @@ class Worker:
         if self._worker_id == worker_id:
             self._worker_id, self.claimer.open = None, False
             self._dropped += len(self.desk.ids()) if self.is_draining else 0
-            unwritten = {*self.desk.ids(), *self.desk.too_late}
+            unwritten = {*self.desk.ids(), *self.desk.blamed}
             self.desk.clear()
         for lane in self._lanes:
             lane.cut_if_not_answered_in(_TOO_LATE_SECONDS)

@@ -357,8 +357,9 @@ class Attempts(Tables):
             if not self.is_free(job_id, SHARE, tx):
                 found[job_id] = Settlement(job_id, 0, 0, None, 0, False, False, True)
             elif (job := self.jobs.get(job_id)) is not None:
-                flags = job.cancel_requested, job.proceed_requested
-                found[job_id] = Settlement(job_id, job.claim, job.state, job.worker, job.checkpoint, *flags, False)
+                flags = job.cancel_requested, job.proceed_requested, False
+                place = job_id, job.claim, job.state, job.worker, job.checkpoint
+                found[job_id] = Settlement(*place, *flags, job.lapsed_worker)
             elif (ended := self.ended.get(job_id)) is not None and (ended.tx is None or ended.tx is tx):
                 place = job_id, ended.claim, ended.state, ended.worker, ended.checkpoint
                 found[job_id] = Settlement(*place, False, False, False)
