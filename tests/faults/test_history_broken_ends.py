@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perdure import JobState
-from tests.support.history import CHECKS, violations
+from tests.support.history import CHECKS
 from tests.support.history.lines import Fault
 from tests.support.history.story import FIRST, Story, completed, row_of, running, started
 from tests.support.history.values import Event, Session
@@ -233,8 +233,7 @@ def test_a_broken_rule_is_found(
 ) -> None:
     story = build()
     breach(story)
-    found = violations(story.history())
-    assert any(wrong.startswith(f"{invariant}: ") and words in wrong for wrong in found), found
+    story.assert_breaks(invariant, words)
 
 
 def test_each_of_the_other_invariants_is_broken_here() -> None:

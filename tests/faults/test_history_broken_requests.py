@@ -98,8 +98,7 @@ def test_what_got_lost_is_found(
 ) -> None:
     story = build()
     breach(story)
-    found = violations(story.history())
-    assert any(wrong.startswith(f"{invariant}: ") and words in wrong for wrong in found), found
+    story.assert_breaks(invariant, words)
 
 
 # --- what is as it should be ---

@@ -77,8 +77,7 @@ BROKEN: list[tuple[Callable[[Story], None], str]] = [
 def test_who_was_not_lost_is_found(breach: Callable[[Story], None], words: str) -> None:
     story = running()
     breach(story)
-    found = violations(story.history())
-    assert any(wrong.startswith("I9: ") and words in wrong for wrong in found), found
+    story.assert_breaks("I9", words)
 
 
 def _lost_for_good(story: Story) -> None:

@@ -136,8 +136,7 @@ BROKEN: list[tuple[Callable[[], Story], Callable[[Story], None], str]] = [
 def test_what_comes_late_is_found(build: Callable[[], Story], breach: Callable[[Story], None], words: str) -> None:
     story = build()
     breach(story)
-    found = violations(story.history())
-    assert any(wrong.startswith("I8: ") and words in wrong for wrong in found), found
+    story.assert_breaks("I8", words)
 
 
 # --- what isn't late ---

@@ -9,17 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-import pytest_asyncio
 
-from tests.faults.network.late import Late
 from tests.support.jobs import until
 from tests.support.marks import mark
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from perdure import Job
-    from tests.support.proxy import Cut, Proxy
+    from tests.faults.network.late import Late
+    from tests.support.proxy import Cut
 
 
 class Case(NamedTuple):
@@ -63,14 +60,6 @@ CASES = [
     Case("put_back", "nothing", by="the same worker", first=("claim", "after"), answer="UPDATE 0"),
     Case("defer", "nothing", between="mend", by="the same worker", answer="UPDATE 0"),
 ]
-
-
-@pytest_asyncio.fixture
-async def late(proxy: Proxy) -> AsyncIterator[Late]:
-    late = Late(proxy)
-    async with late.app, late.other:
-        yield late
-    late.hands.close()
 
 
 async def _deliver(late: Late, job: Job[Any, Any, Any, Any], answer: str) -> None:

@@ -6,9 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
-from tests.faults.network.late import Late
 from tests.support.jobs import until
 from tests.support.marks import mark
 
@@ -17,19 +15,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.worker.worker import Worker
+    from tests.faults.network.late import Late
     from tests.support.proxy import Proxy
 
 _TRIES = 50  # of a statement, each of which is cut: until nobody can connect any more
 _LEASE = "select lapsed_at, lease_until, xmin::text from background_tasks.workers where id = %s"
 _LAPSE = "update background_tasks.workers set lease_until = clock_timestamp() - interval '1 s' where id = %s"
-
-
-@pytest_asyncio.fixture
-async def late(proxy: Proxy) -> AsyncIterator[Late]:
-    late = Late(proxy)
-    async with late.app, late.other:
-        yield late
-    late.hands.close()
 
 
 def _hold_back(proxy: Proxy, statement: str) -> None:

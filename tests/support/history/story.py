@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure import JobState
+from tests.support.history.checks import violations
 from tests.support.history.lines import Answered, Asked, Began, Ended, Fault
 from tests.support.history.values import EffectRow, Event, History, Image, LeaseImage, Row, Rules, Session, Worker
 
@@ -92,6 +93,11 @@ class Story:
             self.write(state, moved=True, outcome=last.attempt if state is C else None, **changes)
         else:
             self.write(state, **{"worker": None, **changes})
+
+    def assert_breaks(self, invariant: str, words: str) -> None:
+        """Make sure that the checkers find it, and say so with these words."""
+        found = violations(self.history())
+        assert any(wrong.startswith(f"{invariant}: ") and words in wrong for wrong in found), found
 
     def history(self, rules: Rules = RULES) -> History:
         """What all that makes; with the job's row as it was written last."""

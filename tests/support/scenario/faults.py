@@ -45,16 +45,9 @@ async def kill_a_holder(struck: Struck) -> None:
     Raises:
         TimeoutError: None was, whoever was killed.
     """
-    observer = struck.observer
     async with asyncio.timeout(_EFFECT_SECONDS):
-        while True:
-            holder, worker, jobs = await _pick_a_holder(struck)
-            before = await asyncio.to_thread(observer.count_rescues, jobs)
-            struck.crew.send(holder, signal.SIGKILL)
-            while not await asyncio.to_thread(observer.has_lapsed, worker):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(_LOOK_SECONDS)
-            if await asyncio.to_thread(observer.count_rescues, jobs) > before:
-                return
+        while not await _costs_its_lease(struck, signal.SIGKILL):
+            pass
 
 
 async def kill_workers(struck: Struck) -> None:
@@ -88,18 +81,22 @@ async def outlast_a_lease(struck: Struck) -> None:
     Raises:
         TimeoutError: None was, whoever stood still.
     """
-    observer = struck.observer
     async with asyncio.timeout(_EFFECT_SECONDS):
-        while True:
-            holder, worker, jobs = await _pick_a_holder(struck)
-            before = await asyncio.to_thread(observer.count_rescues, jobs)
-            struck.crew.send(holder, signal.SIGSTOP)
-            while not await asyncio.to_thread(observer.has_lapsed, worker):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(_LOOK_SECONDS)
-            struck.crew.send(holder, signal.SIGCONT)
-            # All of them may have ended just before.
-            if await asyncio.to_thread(observer.count_rescues, jobs) > before:
-                return
+        while not await _costs_its_lease(struck, signal.SIGSTOP, signal.SIGCONT):
+            pass
+
+
+async def _costs_its_lease(struck: Struck, first: signal.Signals, then: signal.Signals | None = None) -> bool:
+    """Send a worker that has jobs a signal, and another when its lease has lapsed; tell whether any job was rescued."""
+    observer = struck.observer
+    holder, worker, jobs = await _pick_a_holder(struck)
+    before = await asyncio.to_thread(observer.count_rescues, jobs)
+    struck.crew.send(holder, first)
+    while not await asyncio.to_thread(observer.has_lapsed, worker):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(_LOOK_SECONDS)
+    if then is not None:
+        struck.crew.send(holder, then)
+    return await asyncio.to_thread(observer.count_rescues, jobs) > before  # all of them may have ended just before
 
 
 async def _pick_a_holder(struck: Struck) -> tuple[Process, str, list[int]]:
