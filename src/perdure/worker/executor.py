@@ -23,6 +23,7 @@ from perdure.worker.reading import read_payloads
 from perdure.worker.slots import Slots
 from perdure.worker.telling import Telling
 from perdure.worker.threads import Threads
+from perdure.worker.timers import call_after
 
 if TYPE_CHECKING:
     from collections import defaultdict
@@ -383,4 +384,4 @@ class Executor:
     def _arm(self, attempt: Attempt, seconds: float, action: Callable[[], None]) -> None:
         if attempt.timers is None:
             attempt.timers = []
-        attempt.timers.append(self._loop.call_later(seconds, action))
+        attempt.timers.append(call_after(self._loop, seconds, action))

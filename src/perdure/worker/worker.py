@@ -31,6 +31,7 @@ from perdure.worker.port import WorkerPort
 from perdure.worker.reporting import begin_report, complain
 from perdure.worker.rescuer import Rescuer
 from perdure.worker.strays import Strays
+from perdure.worker.timers import call_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,7 +179,7 @@ class Worker:
             if due_seconds is None or due_seconds >= self.polling_seconds:
                 continue
             if due_seconds > 0:
-                asyncio.get_running_loop().call_later(due_seconds + 0.001, self.wake)
+                call_after(asyncio.get_running_loop(), due_seconds, self.wake)
                 continue
             if due_seconds < -_OLD_PLACE_SECONDS:
                 self.claimer.look_everywhere()

@@ -283,6 +283,14 @@ ATTEMPTS = (
         (f"{_STOPPING}test_a_deadline_ends_a_running_job",),
     ),
     Mutant(
+        "a deadline comes when the event loop's timer does",
+        "uvloop's are early: a job fails by a deadline that hasn't passed",
+        "worker/timers.py",
+        "seconds + _SLACK_SECONDS",
+        "seconds",
+        ("tests/unit/test_timers.py::test_none_is_early_on_uvloop",),
+    ),
+    Mutant(
         "a job past its deadline is begun",
         "it does what nobody wants any more",
         "worker/executor.py",
