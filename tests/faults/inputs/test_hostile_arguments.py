@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from perdure import App, Context, JobNotFound, JobQuery
 from perdure.errors import DefinitionError, PerdureError
 from tests.support.payloads import Meta, Ping
-from tests.support.tiers import count
+from tests.support.tiers import TIER, count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Call = Callable[[Any], Awaitable[Any]]
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(3600 if TIER == "nightly" else 600)  # half a million calls on a busy machine
 _LONGEST_MESSAGE = 2_000
 
 
