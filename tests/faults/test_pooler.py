@@ -6,6 +6,7 @@ Debian's pgbouncer 1.18 knows no prepared statements: whoever prepared one would
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -127,21 +128,20 @@ async def test_anything_behind_it_breaks_nothing(
         await restart_the_pooler(struck)
         await faults.do_each(struck, named)
 
-    async def kill_the_pooler() -> None:
-        while True:
-            await asyncio.sleep(1.5)
+    async def kill_the_pooler(over: asyncio.Event) -> None:
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), 1.5)
             pooler.kill()
             await asyncio.to_thread(pooler.start)
 
     async def fault(struck: Any) -> None:
-        killing = asyncio.create_task(kill_the_pooler())
+        killing = asyncio.create_task(kill_the_pooler(over := asyncio.Event()))
         try:
             await faults.do_anything(struck)
         finally:
-            killing.cancel()
-            await asyncio.wait({killing})
-            if not pooler.is_running:
-                pooler.start()
+            over.set()  # a cancellation would leave it starting in its thread
+            await killing
 
     scenario = new_scenario(seed, worker_dsn=pooler.dsn, client_dsn=pooler.dsn)
     history = await scenario.must_hold(fault, first=each)
