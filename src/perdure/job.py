@@ -293,12 +293,12 @@ class Job(Generic[M, X, R, E]):
                 character of what is stored of it.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        if not self.state.is_final:
-            try:
-                row = await self._source.read_ended(self.id, seconds, may_appear=not self._is_certain)
-            except TimeoutError as error:
-                raise self.unanswered(seconds) from error
-            self.show(row)
+        try:
+            # Looked at anew though it has ended by what is known here: it may have been retried since.
+            row = await self._source.read_ended(self.id, seconds, may_appear=not self._is_certain)
+        except TimeoutError as error:
+            raise self.unanswered(seconds) from error
+        self.show(row)
         return self.ended_result(seconds)
 
     def ended_result(self, waited_seconds: float | None) -> R:

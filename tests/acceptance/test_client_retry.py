@@ -102,6 +102,17 @@ async def test_a_retried_job_is_run_by_a_worker(app: App, task: Any, hands: Hand
     assert (await job.refresh()).attempt == 4
 
 
+async def test_who_waits_for_a_job_that_was_retried_waits_for_its_new_end(app: App, task: Any, hands: Hands) -> None:
+    job = await ended(task, hands)
+    await job.refresh()
+    assert job.state is JobState.FAILED
+    assert isinstance(await app.retry(job.id), Retried)
+    with pytest.raises(TimeoutError, match="it is pending"):
+        await job.result(timeout=0)
+    async with app.worker(queues=["slow"]):
+        assert (await job.result(timeout=20)).rows == 5
+
+
 async def test_a_retry_tells_workers_that_sleep(app: App, task: Any, hands: Hands) -> None:
     job = await ended(task, hands)
     hands.sql(

@@ -14,6 +14,7 @@ import pytest
 
 from perdure import App, CancelRequested, Context, JobState, Raised, StopReason, Suspended
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
+from perdure.errors import MisuseError
 from perdure.store.sql import Names
 from perdure.worker.lane import Lane
 from tests.support.jobs import job_until, until
@@ -230,6 +231,18 @@ async def test_a_job_past_its_deadline_is_not_begun(app: App, migrated_database:
     async with app.worker():
         await job_until(job, lambda job: job.state is JobState.FAILED)
     assert ran == []
+
+
+async def test_a_worker_works_once(app: App) -> None:
+    async with (worker := app.worker()):
+        with pytest.raises(MisuseError, match=r"it was started before, and works once: app\.worker\(\) makes another"):
+            await worker.start()
+    with pytest.raises(MisuseError, match="it was started before"):
+        async with worker:
+            pytest.fail("it can't be ready")
+    async with app.pool.connection() as connection:
+        [row] = await (await connection.execute("select count(*) from background_tasks.workers")).fetchall()
+    assert row == (0,)
 
 
 async def test_a_cancellation_that_isnt_ours_is_a_raise(app: App) -> None:

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from perdure.store.claims import Claimed
     from perdure.task import Task
 
-__all__ = ["OUTCOMES", "AnyOutcome", "Rules", "deadline_exceeded", "describe", "is_refused", "meant", "one_line"]
+__all__ = ["OUTCOMES", "AnyOutcome", "Rules"]
+__all__ += ["deadline_exceeded", "describe", "is_cancellation", "is_refused", "meant", "one_line"]
 
 AnyOutcome = Completed[Any] | Suspended[Any] | Failed[Any] | Cancelled[Any]
 """What a handler may return to say more than a value."""
@@ -88,6 +89,11 @@ def meant(attempt: Attempt, error: BaseException) -> BaseException:
 def is_refused(attempt: Attempt, error: BaseException) -> bool:
     """Tell whether a handler's exception is, or holds, what the last transaction has raised for the lease's sake."""
     return attempt.refused is not None and any(leaf is attempt.refused for leaf in _leaves(error))
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether a handler's exception is a cancellation, or a group of nothing else."""
+    return all(isinstance(leaf, asyncio.CancelledError) for leaf in _leaves(error))
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -157,23 +163,35 @@ class Rules:
         """Judge an exception; what the attempt changed since its last persist is dropped."""
         return self._broken_off(attempt, self._raise(attempt, error), error)
 
-    def stopped(self, attempt: Attempt, reason: StopReason, *, keep_checkpoint: bool) -> Verdict:
-        """Judge an attempt that was stopped from outside; what can't be stored of its checkpoint is dropped."""
+    def stopped(
+        self, attempt: Attempt, reason: StopReason, error: BaseException | None = None, *, keep_checkpoint: bool
+    ) -> Verdict:
+        """Judge an attempt that was stopped from outside; what can't be stored of its checkpoint is dropped.
+
+        Args:
+            attempt: The attempt.
+            reason: Why it was stopped.
+            error: With what its handler ended, if it did; where it stood, that tells of a time-out or a deadline.
+            keep_checkpoint: Whether its execution metadata is kept as it stands, where the reason allows that.
+        """
         match reason:
             case StopReason.TIMEOUT:
-                timeout = attempt.task.options.timeout
-                raised = self.raised(attempt, JobTimeout(f"the attempt ran past its timeout of {timeout}"))
-                return dataclasses.replace(raised, timed_out=True)
+                timed_out = JobTimeout(f"the attempt ran past its timeout of {attempt.task.options.timeout}")
+                timed_out.__cause__ = error
+                return dataclasses.replace(self.raised(attempt, timed_out), timed_out=True)
             case StopReason.DEADLINE:
-                return self._broken_off(attempt, Deadline(), deadline_exceeded(attempt.task.options.deadline))
+                exceeded = deadline_exceeded(attempt.task.options.deadline)
+                exceeded.__cause__ = error
+                return self._broken_off(attempt, Deadline(), exceeded)
             case StopReason.CANCEL:
                 ending: Ending = UserCancel()
             case _:
                 ending = Shutdown()
+        line = None if error is None or is_cancellation(error) else one_line(str(describe(error)))
         try:
-            return self._verdict(attempt, ending, keep_checkpoint=keep_checkpoint, is_stopped=True)
-        except PayloadError as error:
-            line = one_line(f"the execution metadata as it stood wasn't kept: {error}")
+            return self._verdict(attempt, ending, keep_checkpoint=keep_checkpoint, is_stopped=True, last_error=line)
+        except PayloadError as refused:
+            line = one_line(f"the execution metadata as it stood wasn't kept: {refused}")
             return self._verdict(attempt, ending, keep_checkpoint=False, last_error=line)
 
     def asleep(self, attempt: Attempt, asleep: Asleep) -> Verdict:

@@ -45,6 +45,8 @@ __all__ = ["Executor", "ExecutorOwner"]
 _log = logging.getLogger("perdure.worker")
 _COMPLETED = JobState.COMPLETED.code
 _CANCELLED = JobState.CANCELLED.code
+# Reasons to stop that say what becomes of the job, however the handler unwinds. (Of a cancel the row decides.)
+_DECIDES = frozenset({StopReason.SHUTDOWN, StopReason.TIMEOUT, StopReason.DEADLINE})
 
 
 class ExecutorOwner(Protocol):
@@ -276,12 +278,17 @@ class Executor:
         if error is attempt.unreadable:
             self._defer_begun(attempt, error)
             return
-        if isinstance(error, asyncio.CancelledError) and reason is not None:
-            verdict = rules.stopped(attempt, reason, keep_checkpoint=True)
+        if reason is not None and endings.is_cancellation(error):
+            verdict = rules.stopped(attempt, reason, error, keep_checkpoint=True)
         elif endings.is_refused(attempt, error):  # and yet the lease is valid: the database's clock was ahead
             verdict = rules.stopped(attempt, StopReason.LEASE_LOST, keep_checkpoint=False)
         elif isinstance(error, Asleep):
             verdict = rules.asleep(attempt, error)
+        elif reason is not None and reason in _DECIDES:
+            # What it raises as it unwinds changes nothing: a stop spends no retry, and a time-out stays one. Only what
+            # it has persisted is sure to be whole.
+            verdict = rules.stopped(attempt, reason, error, keep_checkpoint=False)
+            self._telling.raised(attempt.job, error)
         else:
             verdict = rules.raised(attempt, error)
             self._telling.raised(attempt.job, error)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from perdure.attempt import StopReason
 from perdure.cancelling import cancel_and_wait, held
+from perdure.errors import MisuseError
 from perdure.failpoints import reach
 from perdure.store import leases
 from perdure.store.notify import Listener
@@ -96,6 +97,7 @@ class Worker:
         self._strays = Strays(self)
         self.stopping = False
         self.is_draining = False
+        self._begun = False
         self.ready = asyncio.Event()
         self._skip_grace = asyncio.Event()
         self._worker_id: UUID | None = None
@@ -204,7 +206,7 @@ class Worker:
     # ---- start and stop
 
     async def __aenter__(self) -> Self:
-        """Start, and wait until the worker is ready to claim."""
+        """Start, and wait until the worker is ready to claim; raises as `start` does."""
         await self.start()
         try:
             await self.ready.wait()
@@ -220,12 +222,20 @@ class Worker:
         await self.stop()
 
     async def start(self) -> None:
-        """Check the schema (raises as `check` does), and begin."""
+        """Check the schema, and begin; raises as `check` and `begin` do."""
         await check(self.app)
         self.begin()
 
     def begin(self) -> None:
-        """Start every part; `ready` is set when the first lease is held."""
+        """Start every part; `ready` is set when the first lease is held.
+
+        Raises:
+            MisuseError: It was started before.
+        """
+        if self._begun:
+            message = "worker: it was started before, and works once: app.worker() makes another"
+            raise MisuseError(message)
+        self._begun = True
         execution = self.app.config.execution
         self.executor = Executor(self, WorkerPort(self), concurrency=self.concurrency, threads=execution.threads)
         self._heartbeat = Heartbeat(

@@ -17,6 +17,7 @@ from tests.mutants.listed.reports import REPORTS
 from tests.mutants.listed.rules import RULES
 from tests.mutants.listed.stops import STOPS
 from tests.mutants.listed.suspects import SUSPECTS
+from tests.mutants.listed.unwinding import UNWINDING
 from tests.mutants.listed.writes import WRITES
 
 __all__ = ["MUTANTS"]
@@ -35,6 +36,7 @@ MUTANTS = (
     *OUTCOMES,
     *DESK,
     *ATTEMPTS,
+    *UNWINDING,
     *CANCELS,
     *STOPS,
     *SUSPECTS,

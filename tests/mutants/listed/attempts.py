@@ -234,10 +234,10 @@ ATTEMPTS = (
         "a cancellation of anybody is a shutdown",
         "a handler that cancels itself is run for ever",
         "worker/executor.py",
-        "        if isinstance(error, asyncio.CancelledError) and reason is not None:\n"
-        "            verdict = rules.stopped(attempt, reason, keep_checkpoint=True)",
-        "        if isinstance(error, asyncio.CancelledError):\n"
-        "            verdict = rules.stopped(attempt, reason or StopReason.SHUTDOWN, keep_checkpoint=True)",
+        "        if reason is not None and endings.is_cancellation(error):\n"
+        "            verdict = rules.stopped(attempt, reason, error, keep_checkpoint=True)",
+        "        if endings.is_cancellation(error):\n"
+        "            verdict = rules.stopped(attempt, reason or StopReason.SHUTDOWN, error, keep_checkpoint=True)",
         (f"{_STOPPING}test_a_cancellation_that_isnt_ours_is_a_raise",),
     ),
     Mutant(
