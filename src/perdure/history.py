@@ -54,7 +54,7 @@ class AttemptRecord(Generic[E]):
 
     @property
     def started_at(self) -> datetime | None:
-        """When it began."""
+        """When a worker took the job for it: up to a second before its handler was called, where many wait."""
         return self._row.started_at
 
     @property
@@ -64,7 +64,7 @@ class AttemptRecord(Generic[E]):
 
     @property
     def duration(self) -> timedelta | None:
-        """How long it took; None while it runs."""
+        """From `started_at` to `ended_at`; None while it runs."""
         started_at, ended_at = self._row.started_at, self._row.ended_at
         return None if started_at is None or ended_at is None else ended_at - started_at
 

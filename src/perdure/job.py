@@ -157,7 +157,7 @@ class Job(Generic[M, X, R, E]):
 
     @property
     def started_at(self) -> datetime | None:
-        """When its last attempt began."""
+        """When a worker took it for its last attempt: up to a second before its handler was called, where many wait."""
         return self._row.started_at
 
     @property
