@@ -25,9 +25,10 @@ demo: $(READY) ## See a job being killed and going on where it was (ARGS="--seed
 test: $(READY) ## Run all tests, on real PostgreSQL servers (TESTS=tests/unit ARGS="-k claim")
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS) $(ARGS)
 
+# Tests take long here. What dumps the stacks of one that does, while it runs, can crash it.
 faults: $(READY) ## Attack every promise, for an hour or two (SEED=417 repeats a run; ARGS="-k proxy")
 	@PERDURE_TEST_TIER=nightly PERDURE_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 3600 \
-		tests/faults $(ARGS)
+		-o faulthandler_timeout=0 tests/faults $(ARGS)
 
 mutants: $(READY) ## Take safeguards out one by one, each in a copy; some test must notice (ARGS="--only persist")
 	@$(BIN)/python -m tests.mutants $(ARGS)
