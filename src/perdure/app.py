@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,18 +11,19 @@ from perdure.blocking import Blocking
 from perdure.cancelling import held
 from perdure.classes import define, mark
 from perdure.client import Client
-from perdure.config import load
+from perdure.config import ExecutionConfig, load
 from perdure.connections import BlockingPool, Home, connect
 from perdure.decorator import TaskDecorator
-from perdure.durations import parse_duration
 from perdure.errors import DefinitionError, MisuseError
 from perdure.operating import Operating
+from perdure.options import check_queues
 from perdure.shown import shorten
 from perdure.store import migrate
 from perdure.store.sql import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import timedelta
     from os import PathLike
     from types import TracebackType
     from typing import Unpack
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-    from perdure.config import Config, ExecutionConfig, PersistenceConfig, SchedulingConfig
+    from perdure.config import Config, PersistenceConfig, SchedulingConfig
     from perdure.durations import Duration
     from perdure.embedded import EmbeddedServer
     from perdure.options import TaskOptions
@@ -244,22 +244,17 @@ class App(Operating):
             MisuseError: The app isn't open, or an argument isn't allowed.
         """
         self._client.pool("worker")
-        if isinstance(queues, str):
-            message = f"worker: queues={queues!r}: a text alone; give a list: queues=[{queues!r}]"
-            raise MisuseError(message)
-        if concurrency is not None and concurrency < 1:
-            message = f"worker: concurrency={concurrency!r} isn't allowed; it is a whole number, 1 or more"
-            raise MisuseError(message)
-        grace = None if shutdown_grace is None else parse_duration(shutdown_grace, key="worker: shutdown_grace")
-        if grace is not None and grace < timedelta(0):
-            message = f"worker: shutdown_grace={shutdown_grace!r} isn't allowed; it is 0 or more"
-            raise MisuseError(message)
+        named = None if queues is None else check_queues(queues, where="worker")
+        slots = None if concurrency is None else ExecutionConfig.read("concurrency", concurrency, where="worker")
+        grace: timedelta | None = None
+        if shutdown_grace is not None:
+            grace = ExecutionConfig.read("shutdown_grace", shutdown_grace, where="worker")
         from perdure.worker.worker import Worker  # noqa: PLC0415 - a starter of jobs doesn't need it
 
         return Worker(
             self,
-            queues=None if queues is None else list(queues),
-            concurrency=concurrency,
+            queues=named,
+            concurrency=slots,
             shutdown_grace_seconds=None if grace is None else grace.total_seconds(),
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
@@ -36,6 +36,7 @@ __all__ = [
     "check_deadline",
     "check_priority",
     "check_queue",
+    "check_queues",
     "read_options",
 ]
 
@@ -201,6 +202,23 @@ def check_queue(value: object, *, where: str, error: type[PerdureError] = Misuse
         f"{where}: queue={shorten(value)} isn't allowed; a queue's name has 1 to {_LONGEST_QUEUE} printable characters"
     )
     raise error(message)
+
+
+def check_queues(given: object, *, where: str) -> list[str]:
+    """Return the names of several queues.
+
+    Raises:
+        MisuseError: They aren't a list of names, or none at all.
+    """
+    value, reason = given, "it is a list of queues' names, at least one, or None for all queues"
+    if isinstance(value, str):
+        reason = f"a text alone; give a list: queues=[{shorten(given)}]"
+    elif isinstance(value, Iterable):
+        queues = [check_queue(queue, where=f"{where}: queues") for queue in cast("Iterable[object]", value)]
+        if queues:
+            return queues
+    message = f"{where}: queues={shorten(given)} isn't allowed; {reason}"
+    raise MisuseError(message)
 
 
 def check_priority(value: object, *, where: str, error: type[PerdureError] = MisuseError) -> int:

@@ -210,13 +210,24 @@ async def test_an_app_reads_its_settings_from_a_file(tmp_path: Any, migrated_dat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"queues": "slow"}, "queues='slow': a text alone"),
-        ({"concurrency": 0}, "concurrency=0 isn't allowed"),
-        ({"shutdown_grace": timedelta(seconds=-1)}, "it is 0 or more"),
-        ({"shutdown_grace": "soon"}, "shutdown_grace: 'soon' is no duration"),
+        ({"queues": "slow"}, "queues='slow' isn't allowed; a text alone; give a list: queues=['slow']"),
+        ({"queues": []}, "queues=[] isn't allowed; it is a list of queues' names, at least one, or None for all"),
+        ({"queues": 5}, "queues=5 isn't allowed; it is a list of queues' names"),
+        ({"queues": ["slow", "a\0"]}, "queues: queue='a\\x00' isn't allowed; a queue's name has 1 to 63 printable"),
+        ({"queues": [""]}, "queues: queue='' isn't allowed"),
+        ({"queues": [5]}, "queues: queue=5 isn't allowed"),
+        ({"concurrency": 0}, "concurrency=0 isn't allowed; it is a whole number from 1 to 2147483647"),
+        ({"concurrency": 2**31}, "concurrency=2147483648 isn't allowed"),
+        ({"concurrency": 1.5}, "concurrency=1.5 isn't allowed"),
+        ({"concurrency": "3"}, "concurrency='3' isn't allowed"),
+        ({"concurrency": True}, "concurrency=True isn't allowed"),
+        ({"shutdown_grace": timedelta(seconds=-1)}, "isn't allowed; it is 0 s to 36500 days, as a timedelta, seconds"),
+        ({"shutdown_grace": "soon"}, "shutdown_grace='soon' isn't allowed"),
+        ({"shutdown_grace": "5"}, "shutdown_grace='5' isn't allowed (seconds are written as a number, without quotes)"),
     ],
 )
 async def test_a_worker_is_refused_what_it_cannot_be(app: App, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(MisuseError) as refusal:
         app.worker(**arguments)
+    assert str(refusal.value).startswith("worker: ")
     assert said in str(refusal.value)

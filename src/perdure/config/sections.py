@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Final, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self, get_type_hints
 
 from perdure.config.dsn import NOT_SHOWN
 from perdure.config.rules import Delays, DsnRule, DurationBetween, Rule, SchemaName, Switch, WholeNumber, show_value
-from perdure.errors import ConfigError
+from perdure.errors import ConfigError, MisuseError
+from perdure.shown import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +69,21 @@ class Section:
     def defaults(cls) -> Mapping[str, object]:
         """Each key's default."""
         return {key: getattr(cls, key) for key in cls.rules()}
+
+    @classmethod
+    def read(cls, key: str, value: object, *, where: str) -> Any:
+        """Read, by its key's rule, a value that a call was given instead of what is configured.
+
+        Raises:
+            MisuseError: It isn't allowed.
+        """
+        rule = cls.rules()[key]
+        try:
+            return rule.read(value)
+        except ValueError as error:
+            reason = f" ({error})" if str(error) else ""
+            message = f"{where}: {key}={shorten(value)} isn't allowed{reason}; it is {rule.allowed}"
+            raise MisuseError(message) from None
 
     def given(self) -> Mapping[str, object]:
         """The keys that this object was made with, and their values."""
