@@ -61,6 +61,9 @@ def test_metadata_that_does_not_fit_the_type_is_refused_before_anything_is_store
     assert ended.code == 2
     assert ended.err.count("\n") == 1
     assert "METADATA of orders.import" in ended.err
+    ended = perdure.inside(*IMPORT, '{"shop": "riga", "pgaes": 3}')
+    assert (ended.code, ended.out) == (2, "")
+    assert "METADATA of orders.import: ImportOrders has no 'pgaes'; its keys are 'shop', 'pages'" in ended.err
     assert "shop" in ended.err
 
 
@@ -68,6 +71,9 @@ def test_a_checkpoint_that_does_not_fit_the_type_is_refused(perdure: CommandLine
     ended = perdure.inside(*IMPORT, '{"shop": "riga"}', "--execution-metadata", '{"page": "x"}')
     assert ended.code == 2
     assert "--execution-metadata of orders.import" in ended.err
+    ended = perdure.inside(*IMPORT, '{"shop": "riga"}', "--execution-metadata", '{"pgae": 1}')
+    assert (ended.code, ended.out) == (2, "")
+    assert "--execution-metadata of orders.import: Progress has no 'pgae'; its keys are 'page'" in ended.err
 
 
 def test_an_unknown_task_is_answered_with_the_one_that_was_meant(perdure: CommandLine) -> None:

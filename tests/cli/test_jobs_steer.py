@@ -67,7 +67,7 @@ def test_a_null_of_a_merge_puts_a_field_back_to_its_default(perdure_db: CommandL
     ("patch", "said"),
     [
         ('{"page": "x"}', "--merge: "),
-        ('{"pgae": 5}', "the type of the execution metadata, Progress, has no pgae"),
+        ('{"pgae": 5}', "--merge: Progress has no 'pgae'; its keys are 'page'"),
         ("null", "--merge: "),
         ("[]", "--merge: "),
     ],
@@ -133,7 +133,10 @@ def test_an_event_is_checked_against_the_tasks_and_sent(perdure_db: CommandLine,
     assert "woken by            event\n" in shown
 
 
-@pytest.mark.parametrize("event", ['{"type": "Approval", "by": "ann"}', '{"type": "Approved"}', "17"])
+@pytest.mark.parametrize(
+    "event",
+    ['{"type": "Approval", "by": "ann"}', '{"type": "Approved"}', "17", '{"type": "Approved", "by": "ann", "yb": "x"}'],
+)
 def test_an_event_that_does_not_fit_is_refused(perdure_db: CommandLine, suspended: Hands, event: str) -> None:
     ended = perdure_db.inside("jobs", "send", "1", event, *APP)
     assert (ended.code, ended.out) == (2, "")
@@ -206,6 +209,7 @@ def test_afresh_without_the_code_and_without_a_checkpoint_is_not_understood(
         (["--afresh"], "--afresh: without the code it isn't known where the task begins: give --app MODULE:APP"),
         (["--execution-metadata", "{}"], "--execution-metadata is where a job begins --afresh"),
         (["--afresh", *APP, "--execution-metadata", '{"page": "x"}'], "--execution-metadata of orders.approve"),
+        (["--afresh", *APP, "--execution-metadata", '{"pgae": 1}'], "orders.approve: Progress has no 'pgae'; its keys"),
     ):
         ended = perdure_db.inside("jobs", "retry", "1", *arguments)
         assert (ended.code, ended.out) == (2, "")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from perdure.answers import JobNotFound
 from perdure.app import App
 from perdure.cli.errors import Failure
-from perdure.cli.jobs.merging import lost_keys, merged
+from perdure.cli.jobs.merging import merged
 from perdure.cli.jobs.tasks import decoded, stand_in, task_named
-from perdure.errors import JobNotFoundError, PayloadUndecodable
+from perdure.errors import JobNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,11 +103,9 @@ def _merging(patch: Any, codec: Codec[Any] | None) -> Callable[[Any], Any]:
     def modification(value: Any) -> Any:
         assert codec is not None  # noqa: S101 - it isn't called for a task that the app doesn't have
         wanted = merged(json.loads(codec.encode(value, what="execution metadata", limit=None)), patch)
-        changed = codec.decode(json.dumps(wanted).encode(), what="--merge")
-        stored = json.loads(codec.encode(changed, what="execution metadata", limit=None))
-        if lost := lost_keys(wanted, stored):
-            message = f"--merge: the type of the execution metadata, {codec.name}, has no {', '.join(lost)}"
-            raise PayloadUndecodable(message)
+        data = json.dumps(wanted).encode()
+        changed = codec.decode(data, what="--merge")
+        codec.check_keys(data, what="--merge")
         return changed
 
     return modification

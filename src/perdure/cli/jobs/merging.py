@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-__all__ = ["lost_keys", "merged"]
+__all__ = ["merged"]
 
 
 def merged(target: Any, patch: Any) -> Any:
@@ -18,17 +18,3 @@ def merged(target: Any, patch: Any) -> Any:
         else:
             result[key] = merged(result.get(key), value)
     return result
-
-
-def lost_keys(wanted: Any, stored: Any, path: str = "") -> list[str]:
-    """Name the keys that were wanted and aren't in what came of it: the type doesn't know them."""
-    if not isinstance(wanted, dict):
-        return []
-    there: dict[str, Any] = cast("dict[str, Any]", stored) if isinstance(stored, dict) else {}
-    lost: list[str] = []
-    for key, value in cast("dict[str, Any]", wanted).items():
-        if key in there:
-            lost += lost_keys(value, there[key], f"{path}{key}.")
-        else:
-            lost.append(f"{path}{key}")
-    return lost

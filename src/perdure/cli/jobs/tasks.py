@@ -49,9 +49,11 @@ def decoded(codec: Codec[Any], data: bytes, what: str) -> Any:
     """Decode an argument.
 
     Raises:
-        Misunderstood: It doesn't fit the type.
+        Misunderstood: It doesn't fit the type, or has keys that the type doesn't know.
     """
     try:
-        return codec.decode(data, what=what)
+        value = codec.decode(data, what=what)
+        codec.check_keys(data, what=what)
     except PayloadError as error:
         raise Misunderstood(str(error)) from error
+    return value

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+import msgspec
+
 from perdure.core.codec.certain import certainty_of
 from perdure.core.codec.defaults import default_maker
 from perdure.core.codec.faults import Faults
@@ -20,6 +22,7 @@ from perdure.core.codec.restoring import put_back
 from perdure.core.codec.text import DEEPEST, check_text, write_out_exponents
 from perdure.core.codec.twin import encode, reader_of
 from perdure.core.codec.twins import Weaver, parts_of
+from perdure.core.codec.unknown import find_unknown_key
 from perdure.errors import DefinitionError, PayloadRefused, PayloadTooLarge, PayloadUndecodable
 from perdure.shown import shorten
 
@@ -112,6 +115,20 @@ class Codec(Generic[T]):
         except Exception as error:
             raise PayloadUndecodable(Misfit.of(error).describe(what)) from error
         return value
+
+    def check_keys(self, data: bytes, *, what: str) -> None:
+        """Refuse the keys that `decode` passes over: of JSON that somebody wrote just now they are mistakes.
+
+        Args:
+            data: JSON that `decode` takes.
+            what: What to call it in errors.
+
+        Raises:
+            PayloadUndecodable: There is such a key; the message says where, and which keys are known there.
+        """
+        misfit = find_unknown_key(self._node, msgspec.json.decode(data))
+        if misfit is not None:
+            raise PayloadUndecodable(misfit.describe(what))
 
     def default(self) -> T:
         """Make a fresh value for a job that is started without one.
