@@ -180,8 +180,10 @@ class Lent:
         pool = self._pool
         try:
             self._connection = await pool.pool.getconn()
-        except (PoolTimeout, PoolClosed) as error:
-            raise _no_connection(self._purpose, pool.max_connections, WAIT_SECONDS, error) from error
+        except PoolClosed as error:
+            raise _closed(self._purpose) from error
+        except PoolTimeout as error:
+            raise _no_connection(self._purpose, pool.pool, WAIT_SECONDS) from error
         pool.limits.begin(self._connection, ANSWER_SECONDS)
         return self._connection
 
@@ -263,9 +265,11 @@ class BlockingPool:
                 # Somebody has closed it meanwhile: there is another for whoever needs one, unless the process ends.
                 closed, pool = pool, self.pool(dsn_of(purpose))
                 if pool is closed:
-                    raise _no_connection(purpose, self.max_connections, wait_seconds, error) from error
+                    raise _closed(purpose) from error
             except PoolTimeout as error:
-                raise _no_connection(purpose, self.max_connections, wait_seconds, error) from error
+                raise _no_connection(purpose, pool, wait_seconds) from error
+            except psycopg.OperationalError as error:
+                raise _unreachable(error, purpose) from error
 
     def _limited(self, connection: Connection[Any], seconds: float) -> contextlib.AbstractContextManager[None]:
         if seconds < ANSWER_SECONDS:
@@ -331,19 +335,20 @@ def _refused(purpose: str, error: psycopg.Error) -> MissingRight:
     )
 
 
-def _unreachable(error: Exception) -> DatabaseUnavailable:
-    return DatabaseUnavailable(f"no connection to the database: {_line(error)}")
+def _unreachable(error: Exception, purpose: str = "") -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"{purpose and f'{purpose}: '}no connection to the database: {_line(error)}")
 
 
-def _no_connection(
-    purpose: str, max_connections: int, wait_seconds: float, error: Exception
-) -> DatabaseUnavailable | MisuseError:
-    if isinstance(error, PoolClosed):
-        return MisuseError(f"{purpose}: the app is closed")
-    return DatabaseUnavailable(
-        f"{purpose}: no connection within {wait_seconds:.3g} s: the database is away, or all {max_connections} "
-        "connections (execution.max_connections) are in use; inside ctx.transaction(), pass its own: connection=…"
+def _closed(purpose: str) -> MisuseError:
+    return MisuseError(f"{purpose}: the app is closed")
+
+
+def _no_connection(purpose: str, pool: TriedPool | TriedBlockingPool, wait_seconds: float) -> DatabaseUnavailable:
+    why = pool.failures.lately(2 * WAIT_SECONDS) or (
+        f"the database is away, or all {pool.max_size} connections (execution.max_connections) are in use; inside "
+        "ctx.transaction(), pass its own: connection=…"
     )
+    return DatabaseUnavailable(f"{purpose}: no connection within {wait_seconds:.3g} s: {why}")
 
 
 def _line(error: BaseException) -> str:

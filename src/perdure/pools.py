@@ -15,6 +15,7 @@ as long as nobody waits for one. psycopg_pool's own way costs a lone start more 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from perdure.store.links import cut_after, cut_after_blocking
+from perdure.store.refusals import reason
 from perdure.store.sessions import session_is_ours, session_is_ours_blocking
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ _TRIAL_SECONDS: Final = 5.0
 # So often, and when it isn't used for so long, one that is kept aside goes through the pool, which ends old ones.
 _ASIDE_SECONDS: Final = 1.0
 _RECONNECT_SECONDS: Final = 2.0  # after that only who needs a connection tries
+
+_FINAL: Final = re.compile(r'FATAL:  (?:(?:database|role) ".*" does not exist|password authentication failed)')
 
 
 class _Trust:
@@ -57,12 +61,29 @@ class _Trust:
             self._seen_at_seconds[connection] = time.monotonic()
 
 
+class _Failures:
+    """Why the last connection couldn't be made."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._at_seconds = float("-inf")
+
+    def note(self, error: BaseException | None) -> None:
+        """Learn that one couldn't be made, or could."""
+        self._reason, self._at_seconds = "" if error is None else reason(error), time.monotonic()
+
+    def lately(self, within_seconds: float) -> str:
+        """Return why; nothing, if that is longer ago."""
+        return self._reason if time.monotonic() - self._at_seconds <= within_seconds else ""
+
+
 class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
     """The async pool."""
 
     def __init__(self, dsn: str, parameters: Mapping[str, Any], *, max_size: int, wait_seconds: float) -> None:
         """Prepare a pool; nothing is connected before `open`."""
         self._trust = _Trust()
+        self.failures = _Failures()
         self._aside: AsyncConnection[Any] | None = None
         self._waiting_here = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -158,12 +179,17 @@ class TriedPool(AsyncConnectionPool[AsyncConnection[Any]]):
         ends without closing its app, while the pool grows, would wait for it in `asyncio.run` for ever.
         """
         try:
-            return await super()._connect(timeout)
+            connection = await super()._connect(timeout)
+        except psycopg.OperationalError as error:
+            self.failures.note(error)
+            raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None:
                 asyncio.get_running_loop().call_soon(task.cancel)
             raise
+        self.failures.note(None)
+        return connection
 
 
 class TriedBlockingPool(ConnectionPool[Connection[Any]]):
@@ -172,6 +198,7 @@ class TriedBlockingPool(ConnectionPool[Connection[Any]]):
     def __init__(self, dsn: str, parameters: Mapping[str, Any], *, max_size: int, wait_seconds: float) -> None:
         """Open a pool; its connections are made when they are needed."""
         self._trust = _Trust()
+        self.failures = _Failures()
         super().__init__(
             dsn,
             kwargs=dict(parameters),
@@ -203,6 +230,22 @@ class TriedBlockingPool(ConnectionPool[Connection[Any]]):
             else:
                 return connection
 
+    def _connect(self, timeout: float | None = None) -> Connection[Any]:
+        """Connect; tell all who wait at once of a refusal that waiting doesn't change."""
+        try:
+            connection = super()._connect(timeout)
+        except psycopg.OperationalError as error:
+            self.failures.note(error)
+            if _is_final(error):
+                with self._lock:
+                    waiting = [*self._waiting]
+                    self._waiting.clear()
+                for client in waiting:
+                    client.fail(error)
+            raise
+        self.failures.note(None)
+        return connection
+
     def putconn(self, conn: Connection[Any]) -> None:
         """Take a connection back, with psycopg's rows and cursors as it was lent."""
         conn.row_factory, conn.cursor_factory, conn.server_cursor_factory = tuple_row, Cursor, ServerCursor
@@ -212,3 +255,9 @@ class TriedBlockingPool(ConnectionPool[Connection[Any]]):
     def _discard(self, connection: Connection[Any]) -> None:
         connection.close()
         self.putconn(connection)
+
+
+def _is_final(error: psycopg.OperationalError) -> bool:
+    """Tell whether the server refuses what the dsn says; libpq has no code for that, so it is known in English only."""
+    said = str(error)
+    return _FINAL.search(said) is not None and "\n- " not in said  # of several hosts, another may be away

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import traceback
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -106,3 +109,58 @@ async def test_whoever_waits_gets_the_connection_that_comes_back(migrated_databa
                 async with app.pool.connection() as connection:
                     await connection.execute("select 1")
         assert app.pool.get_stats()["pool_size"] == 1
+
+
+@pytest.mark.parametrize("what", ["database", "user"])
+def test_without_awaiting_too_a_dsn_that_is_refused_is_told_at_once_and_why(database: str, what: str) -> None:
+    parts = urlsplit(database)
+    user = "nobody-here" if what == "user" else parts.username
+    name = "nowhere" if what == "database" else parts.path.removeprefix("/")
+    app = App(f"postgresql://{user}:s3cret@{parts.hostname}:{parts.port}/{name}")
+    task = define(app)
+    try:
+        for _ in range(2):
+            began_seconds = time.monotonic()
+            with pytest.raises(
+                DatabaseUnavailable, match=r'FATAL: (database "nowhere"|role "nobody-here") does'
+            ) as refusal:
+                app.blocking.start(task, Meta("a"))
+            assert time.monotonic() - began_seconds < 5.0
+            assert str(refusal.value).startswith("start: no connection to the database: connection failed: ")
+            assert "s3cret" not in "".join(traceback.format_exception(refusal.value))
+    finally:
+        app.blocking.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("127.0.0.1:1", "port 1 failed: Connection refused"), ("nowhere.invalid", "failed to resolve host")],
+)
+def test_without_awaiting_too_a_database_that_is_away_is_told_with_the_cause(
+    monkeypatch: pytest.MonkeyPatch, host: str, said: str
+) -> None:
+    monkeypatch.setattr("perdure.connections.WAIT_SECONDS", 1.0)
+    app = App(f"postgresql://nobody:s3cret@{host}/nowhere")
+    task = define(app)
+    try:
+        with pytest.raises(DatabaseUnavailable, match=said) as refusal:
+            app.blocking.start(task, Meta("a"))
+    finally:
+        app.blocking.close()
+    assert str(refusal.value).startswith("start: no connection within 1 s: ")
+    assert "s3cret" not in "".join(traceback.format_exception(refusal.value))
+
+
+async def test_a_database_that_went_away_is_told_with_the_cause(
+    private_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with App(private_cluster.dsn()) as app:
+        task = define(app)
+        await app.migrate()
+        await task.start(Meta("before"))
+        monkeypatch.setattr("perdure.pools._TRUSTED_SECONDS", 0.0)
+        monkeypatch.setattr("perdure.connections.WAIT_SECONDS", 1.0)
+        app.pool.timeout = 1.0
+        private_cluster.stop()
+        with pytest.raises(DatabaseUnavailable, match=r"start: no connection within 1 s: connection failed: "):
+            await task.start(Meta("meanwhile"))

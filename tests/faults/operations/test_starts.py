@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tests.support.cluster import Cluster
 
 NO_CONNECTION = (
-    r"^{}: no connection within 10 s: the database is away, or all 2 connections \(execution.max_connections\) are in "
-    r"use; inside ctx.transaction\(\), pass its own: connection=…$"
+    r"^{}: no connection within 10 s: (connection (failed|timeout).*|the database is away, or all 2 connections "
+    r"\(execution.max_connections\) are in use; inside ctx.transaction\(\), pass its own: connection=…)$"
 )
 BOUND_SECONDS = 45  # far above the ten seconds that they wait; below what a hanging call would take
 
