@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
-
-import msgspec
 
 from perdure.cancelling import held
 from perdure.core.states import WokenBy
 from perdure.durations import parse_duration
 from perdure.errors import MisuseError, PayloadError
+from perdure.progress import written
 from perdure.steps import Asleep, call_step, call_step_blocking, check_same_sleep, result_codec
 from perdure.transaction import BlockingTransaction, Transaction
 from perdure.upgrading import read_payload
@@ -38,14 +36,6 @@ Ts = TypeVarTuple("Ts")
 
 _PROGRESS_SECONDS = 1.0
 _logger = logging.getLogger("perdure.job")
-_encode = msgspec.json.Encoder().encode
-
-
-class _Progress(msgspec.Struct):
-    done: float
-    total: float | None
-    note: str | None
-    at: datetime
 
 
 class _BaseContext(Generic[M, X]):
@@ -190,12 +180,12 @@ class _BaseContext(Generic[M, X]):
                 attempt.unreadable = error
                 raise
 
-    def _report(self, done: float, total: float | None, note: str | None) -> None:
+    def _report(self, progress: bytes) -> None:
         attempt = self._attempt
         if attempt.closed:
             return
         is_waiting = attempt.next_progress is not None
-        attempt.next_progress = _encode(_Progress(done, total, note, datetime.now(UTC)))
+        attempt.next_progress = progress
         if is_waiting:
             return
         wait_seconds = attempt.progress_at_seconds + _PROGRESS_SECONDS - attempt.loop.time()
@@ -332,9 +322,12 @@ class Context(_BaseContext[M, X]):
         Args:
             done: How much is done, in whatever unit.
             total: How much there is, when that is known.
-            note: A few words on what is being done.
+            note: A few words on what is being done: of more than 1,000 characters, the first 1,000.
+
+        Raises:
+            MisuseError: `done` or `total` is no finite number, or the note no text.
         """
-        self._report(done, total, note)
+        self._report(written(done, total, note))
 
 
 class BlockingContext(_BaseContext[M, X]):
@@ -390,7 +383,7 @@ class BlockingContext(_BaseContext[M, X]):
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Show how far the job is, as `Context.progress` does."""
         self._attempt.check_thread_not_stopped()
-        self._attempt.loop.call_soon_threadsafe(self._report, done, total, note)
+        self._attempt.loop.call_soon_threadsafe(self._report, written(done, total, note))
 
     def _wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._attempt.loop).result()
