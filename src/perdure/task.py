@@ -79,7 +79,7 @@ class Task(Generic[M, X, R, E]):
         )
         self.result: Codec[R] = _codec(name, "result", signature.result)
         self.error: Codec[E] = _error_codec(name, signature.error)
-        self.events: Codec[Any] | None = None if options.events is None else _codec(name, "events", options.events)
+        self.events: Codec[Any] | None = None if options.events is None else _events_codec(name, options.events)
         self._client = client
         self._needs_no_arguments = False
 
@@ -224,6 +224,25 @@ def _codec(task: str, what: str, annotation: Any) -> Codec[Any]:
     except DefinitionError as error:
         message = f"task {task!r}, {what}: {error}"
         raise DefinitionError(message) from error
+
+
+def _events_codec(task: str, annotation: Any) -> Codec[Any]:
+    codec = _codec(task, "events", annotation)
+    # Any is taken: nobody need send None, and `send` refuses it.
+    if codec.type is not Any and _takes_none(codec):
+        message = (
+            f"task {task!r}, events: {codec.name}: None can't be an event: next_event() returns it when there is none; "
+            "make it a class of its own, such as an empty dataclass"
+        )
+        raise DefinitionError(message)
+    return codec
+
+
+def _takes_none(codec: Codec[Any]) -> bool:
+    try:
+        return codec.decode(b"null", what="") is None
+    except PayloadUndecodable:
+        return False
 
 
 def _error_codec(task: str, annotation: Any) -> Codec[Any]:

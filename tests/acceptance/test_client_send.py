@@ -161,6 +161,16 @@ async def test_an_event_of_another_type_is_refused(task: Any, hands: Hands) -> N
     assert hands.sql(EVENTS) == []
 
 
+async def test_none_is_no_event_even_where_any_is(app: App, hands: Hands) -> None:
+    @app.task("anything", events=Any)
+    async def anything(ctx: Context[None, None]) -> None: ...
+
+    job = await anything.start()
+    with pytest.raises(PayloadRefused, match=r"event of anything: None can't be one: next_event\(\) returns it when"):
+        await anything.send(job.id, None)
+    assert hands.sql(EVENTS) == []
+
+
 async def test_a_task_without_events_says_how_to_declare_them(app: App) -> None:
     nothing: Any = app.tasks["nothing"]
     job = await nothing.start()

@@ -115,6 +115,27 @@ def test_a_name_that_could_not_be_shown_is_refused(app: App, name: str) -> None:
         app.task(name)
 
 
+async def takes_events(ctx: Context[None, None]) -> None: ...
+
+
+@pytest.mark.parametrize("events", [(Imported, Meta), [Imported, Meta], {Imported: Meta}, 5])
+def test_events_that_are_no_type_are_refused(app: App, events: Any) -> None:
+    message = refused(app, takes_events, events=events)
+    assert message.startswith(f"task 'orders.import', events: {events}")
+    assert "can't be stored: payloads are made of" in message
+
+
+@pytest.mark.parametrize("events", [Imported | None, int | Meta | None, type(None)])
+def test_none_is_no_event(app: App, events: Any) -> None:
+    message = refused(app, takes_events, events=events)
+    assert message.startswith("task 'orders.import', events: ")
+    assert "None can't be an event: next_event() returns it when there is none" in message
+
+
+def test_any_event_may_be_taken(app: App) -> None:
+    assert app.task("orders.import", events=Any)(takes_events).events is not None
+
+
 def test_the_decorator_without_a_name_is_refused(app: App) -> None:
     undecorated: Any = app.task
     with pytest.raises(DefinitionError, match=r"takes the task's name: @app.task\(\"orders.import\"\)"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.answers import JobEnded, JobNotFound, MultipleJobsFound, Sent
 from perdure.core.states import JobState
-from perdure.errors import MisuseError
+from perdure.errors import MisuseError, PayloadRefused
 from perdure.query import JobQuery
 from perdure.store import jobs
 from perdure.verbs.basis import Together
@@ -97,4 +97,7 @@ class Sending(Looking):
                 f"@app.task({task.name!r}, events=Approved | Rejected)"
             )
             raise MisuseError(message)
+        if event is None:
+            message = f"event of {task.name}: None can't be one: next_event() returns it when there is none"
+            raise PayloadRefused(message)
         return task.events.encode(event, what=f"event of {task.name}", limit=self.max_payload_bytes)

@@ -90,6 +90,8 @@ class Reader:
 
     def _read_bare(self, bare: Any, path: str) -> Node:
         origin = origin_of(bare)
+        if not isinstance(origin, abc.Hashable):  # a list of types, say
+            return refuse(path, bare, "")
         if (json := _LEAVES.get(origin)) is not None:
             return Leaf(bare, json)
         if (read := _SPECIAL.get(origin)) is not None:
