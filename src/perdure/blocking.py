@@ -6,7 +6,6 @@ Thin: the verbs are those of `verbs`, run on sync connections. In an `async def`
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from psycopg import AsyncConnection, Connection
@@ -15,6 +14,7 @@ from perdure.classes import BlockingBackgroundTask as BackgroundTask
 from perdure.classes import task_of
 from perdure.connections import explained, is_in_transaction
 from perdure.context import BlockingContext as Context
+from perdure.durations import wait_seconds
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.polling import look_until_ended
 from perdure.query import JobQuery
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from perdure.answers import CancelAnswer, ProceedAnswer, ProceedAnswerOf, RetryAnswer, SendAnswer
     from perdure.classes import TaskClass
     from perdure.due import Due
+    from perdure.durations import Duration
     from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.options import PlaceOptions
@@ -285,14 +286,17 @@ class Blocking:
         job.show(self._read(job.id))
         return job
 
-    def result(self, job: Job[M, X, R, E], timeout: float | timedelta | None = None) -> R:
+    def result(self, job: Job[M, X, R, E], timeout: Duration | None = None) -> R:
         """Wait until a job has ended, and return its result or raise as `Job.result` does.
 
         It polls, every half second at least. A first look that fails raises `DatabaseUnavailable`; later ones are made
         again. When `timeout` is over it looks once more, which takes up to 2 s longer where the database is slow to
         answer: a first connection included.
+
+        Raises:
+            MisuseError: The time-out is no duration.
         """
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        seconds = wait_seconds(timeout, key="result: timeout")
         look_until_ended(job, self._read, seconds, polling_seconds=self._polling_seconds)
         return job.ended_result(seconds)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psycopg import AsyncConnection, Connection
 
 from perdure.connections import Pool, explained, is_in_transaction
+from perdure.durations import wait_seconds
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
@@ -241,7 +242,12 @@ class Client:
         return await self._drive("read a job", self.verbs.read(job_id))
 
     async def read_ended(self, job_id: int, timeout_seconds: float | None, *, may_appear: bool) -> JobRow | None:
-        """Wait for a job's end, as `Waiters.read_ended` does."""
+        """Wait for a job's end, as `Waiters.read_ended` does.
+
+        Raises:
+            MisuseError: The app isn't open, or the time-out is no duration.
+        """
+        timeout_seconds = wait_seconds(timeout_seconds, key="result: timeout")
         self.pool("result").check_loop("result")
         if self._waiters is None:
             message = "result: the app was closed"

@@ -20,10 +20,10 @@ from perdure.upgrading import read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
-    from datetime import timedelta
 
     from perdure.attempt import Attempt, StopReason
     from perdure.core.codec import Codec
+    from perdure.durations import Duration
     from perdure.port import Port
     from perdure.retry import Retry
 
@@ -158,7 +158,7 @@ class _BaseContext(Generic[M, X]):
             self._attempt.unreadable = error
             raise
 
-    async def _sleep(self, duration: timedelta | float, key: str | None) -> None:
+    async def _sleep(self, duration: Duration, key: str | None) -> None:
         attempt = self._attempt
         attempt.check_not_in_transaction("sleep()")
         attempt.check_may_write()
@@ -298,14 +298,15 @@ class Context(_BaseContext[M, X]):
         await held(self._store_step(key, data))  # the function has been called: a stop mustn't undo that
         return value
 
-    async def sleep(self, duration: timedelta | float, *, key: str | None = None) -> None:
+    async def sleep(self, duration: Duration, *, key: str | None = None) -> None:
         """Suspend the job for a while, and go on behind this line: deploys and crashes don't make it longer.
 
         The attempt ends here (`finally` blocks run) and the next one calls the handler anew; so what comes before must
         be steps, or guarded by the execution metadata. Events don't wake it.
 
         Args:
-            duration: A timedelta, or seconds, from the first time that this is called, by the database's clock.
+            duration: A timedelta, seconds or a timespan, from the first time that this is called, by the database's
+                clock.
             key: Names the sleep for the job's life. When left out, the first of a run is "sleep 1", and so on: for
                 handlers of steps. One that goes on from its execution metadata comes to another first sleep each time.
 
@@ -375,7 +376,7 @@ class BlockingContext(_BaseContext[M, X]):
         check()
         return value
 
-    def sleep(self, duration: timedelta | float, *, key: str | None = None) -> None:
+    def sleep(self, duration: Duration, *, key: str | None = None) -> None:
         """Suspend the job for a while, and go on behind this line, as `Context.sleep` does."""
         self._attempt.check_thread_not_stopped()
         self._wait_for(self._sleep(duration, key))

@@ -16,7 +16,7 @@ from perdure.shown import shorten
 if TYPE_CHECKING:
     from perdure.errors import PerdureError
 
-__all__ = ["HOW_TO_WRITE", "Duration", "format_timespan", "parse_duration", "read_duration"]
+__all__ = ["HOW_TO_WRITE", "Duration", "format_timespan", "parse_duration", "read_duration", "wait_seconds"]
 
 Duration: TypeAlias = timedelta | float | str
 
@@ -50,6 +50,17 @@ def parse_duration(value: object, *, key: str, error: type[PerdureError] = Misus
         reason = f" ({refusal})" if str(refusal) else ""
         message = f"{key}: {shorten(value)} is no duration{reason}; allowed is {HOW_TO_WRITE}"
         raise error(message) from None
+
+
+def wait_seconds(value: object, *, key: str) -> float | None:
+    """Read how long a call may wait at most, in seconds; None, and infinity, is for ever.
+
+    Raises:
+        MisuseError: `value` is no duration.
+    """
+    if value is None or value == math.inf:
+        return None
+    return parse_duration(value, key=key).total_seconds()
 
 
 def read_duration(value: object, *, text_seconds: bool = False) -> timedelta:

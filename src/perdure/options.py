@@ -7,7 +7,6 @@ policies are in `perdure.retry`.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +14,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
+from perdure.config.rules import DurationBetween
 from perdure.errors import DefinitionError, MisuseError
 from perdure.retry import Exponential, FixedDelays, Retry
 from perdure.shown import shorten
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from perdure.due import Due
+    from perdure.durations import Duration
     from perdure.errors import PerdureError
 
 __all__ = [
@@ -44,12 +45,12 @@ DEFAULT_QUEUE: Final = "default"
 
 _LONGEST_QUEUE = 63
 _HIGHEST_PRIORITY = 100
-_LONGEST_LIMIT = timedelta(days=36_500)
+_DURATION = DurationBetween(timedelta(0))
 _LAST_VERSION = 2**31 - 1  # a PostgreSQL integer
 
 
 class TaskOptions(TypedDict, total=False):
-    """What `app.task` takes beside the name.
+    """What `app.task` takes beside the name. A duration is a timedelta, seconds, or a timespan such as "00:05:00".
 
     Attributes:
         queue: The queue of its jobs, when their start names none.
@@ -58,7 +59,7 @@ class TaskOptions(TypedDict, total=False):
         deadline: How long the whole job may take from its first due time, waits and suspensions included.
         max_retry_count: Enqueueing retries, instead of what the configuration says.
         scheduler_retry_count: Scheduler retries, instead of what the configuration says.
-        scheduler_retry_delays: The seconds (or timedeltas) before each of these.
+        scheduler_retry_delays: The wait before each of these.
         retry: A policy for scheduler retries, instead of these two: `FixedDelays` or `Exponential` of `perdure.retry`,
             or a function of (attempt, error) that returns a delay, or None to fail the job at once.
         no_retry_on: Exceptions that fail the job at once.
@@ -70,11 +71,11 @@ class TaskOptions(TypedDict, total=False):
 
     queue: str
     priority: int
-    timeout: timedelta | None
-    deadline: timedelta | None
+    timeout: Duration | None
+    deadline: Duration | None
     max_retry_count: int | None
     scheduler_retry_count: int | None
-    scheduler_retry_delays: Sequence[float | timedelta] | None
+    scheduler_retry_delays: Sequence[Duration] | None
     retry: Retry | None
     no_retry_on: type[Exception] | Collection[type[Exception]]
     progress_resets_retries: bool
@@ -90,13 +91,14 @@ class PlaceOptions(TypedDict, total=False):
         at: When it is due: an aware datetime, or a timedelta from now by the database's clock. The past means now.
         queue: Its queue, instead of its task's.
         priority: Its priority, instead of its task's: larger runs first, -100 to 100.
-        deadline: How long it may take from when it is due, instead of what its task says.
+        deadline: How long it may take from when it is due, instead of what its task says: a timedelta, seconds, or a
+            timespan such as "00:05:00".
     """
 
     at: Due | None
     queue: str | None
     priority: int | None
-    deadline: timedelta | None
+    deadline: Duration | None
 
 
 class StartOptions(PlaceOptions, total=False):
@@ -246,13 +248,24 @@ def check_deadline(value: object, *, where: str) -> timedelta | None:
 
 
 def _limit(where: str, name: str, value: object, *, error: type[PerdureError] = DefinitionError) -> timedelta | None:
-    if value is None or (isinstance(value, timedelta) and timedelta(0) < value <= _LONGEST_LIMIT):
-        return value
+    if value is None:
+        return None
+    duration = _duration(value)
+    if duration:
+        return duration
     message = (
-        f"{where}: {name}={shorten(value)} isn't allowed; it is a timedelta above 0 and up to {_LONGEST_LIMIT.days} "
-        "days, or None for no limit"
+        f"{where}: {name}={shorten(value)} isn't allowed; it is more than 0, and {_DURATION.allowed}, or None for no "
+        "limit"
     )
     raise error(message)
+
+
+def _duration(value: object) -> timedelta | None:
+    """Return a duration; None, if it is none that is allowed."""
+    try:
+        return _DURATION.read(value)
+    except ValueError:
+        return None
 
 
 def _switch(where: str, name: str, value: object) -> bool:
@@ -309,17 +322,14 @@ def _delays(where: str, given: object) -> tuple[float, ...] | None:
     if value is None:
         return None
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        delays = [_delay_seconds(delay) for delay in cast("Sequence[object]", value)]
-        if all(delay is not None and math.isfinite(delay) and delay >= 0 for delay in delays):
-            return tuple(delay for delay in delays if delay is not None)
-    message = f"{where}: scheduler_retry_delays={shorten(given)} isn't allowed; it is a list of seconds, each 0 or more"
+        delays = [_duration(delay) for delay in cast("Sequence[object]", value)]
+        if None not in delays:
+            return tuple(delay.total_seconds() for delay in delays if delay is not None)
+    message = (
+        f"{where}: scheduler_retry_delays={shorten(given)} isn't allowed; it is a list of durations, each "
+        f"{_DURATION.allowed}"
+    )
     raise DefinitionError(message)
-
-
-def _delay_seconds(value: object) -> float | None:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _retry(where: str, value: object) -> Retry | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from perdure import App, Job, JobQuery, JobState
-from perdure.errors import PayloadUndecodable
+from perdure.errors import MisuseError, PayloadUndecodable
 from perdure.job import JobProgress
 from tests.support.clients import Hands, Meta, Needs, Progress
 
@@ -91,3 +92,15 @@ async def test_a_progress_that_is_none_is_not_shown_and_spoils_no_page(
     job = await task.start(Meta("riga"))
     hands.make(job, progress=progress)
     assert [each.progress async for each in app.jobs()] == [None]
+
+
+@pytest.mark.parametrize("given", ["5", "soon", float("nan"), [], True])
+async def test_a_time_out_that_is_no_duration_is_refused(app: App, task: Any, given: Any) -> None:
+    job = await task.start(Meta("riga"))
+    with pytest.raises(MisuseError, match=r"result: timeout: .* is no duration"):
+        await job.result(timeout=given)
+    with pytest.raises(MisuseError, match=r"result: timeout: .* is no duration"):
+        app.blocking.result(job, timeout=given)
+    for short in ("00:00:00", 0.001):
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(app.blocking.result, job, timeout=short)

@@ -47,6 +47,16 @@ async def test_a_duration_is_as_long_where_the_clocks_change(task: Any, own: psy
         assert job.scheduled_at.utcoffset() == timedelta()
 
 
+@pytest.mark.parametrize("deadline", [90, 90.0, "00:01:30", timedelta(seconds=90)])
+async def test_a_deadline_is_a_duration_however_it_is_written(app: App, task: Any, deadline: Any) -> None:
+    job = await task.start(Meta("riga"), deadline=deadline)
+    assert job.deadline_at - job.scheduled_at == timedelta(seconds=90)
+    (job,) = await task.start_many([Meta("riga")], deadline=deadline)
+    assert job.deadline_at - job.scheduled_at == timedelta(seconds=90)
+    with pytest.raises(MisuseError, match="deadline='90' isn't allowed; it is more than 0, and 0 s to 36500 days"):
+        await task.start(Meta("riga"), deadline="90")
+
+
 async def test_start_takes_a_checkpoint_a_queue_a_priority_and_a_time(app: App, task: Any) -> None:
     at = datetime.now(UTC) + timedelta(days=1)
     job = await task.start(Meta("riga"), Progress(5), at=at, queue="slow", priority=-100)

@@ -141,12 +141,19 @@ def test_progress_resets_retries_is_a_switch(value: Any) -> None:
     assert read_options("it", {"progress_resets_retries": True}).progress_resets_retries
 
 
-@pytest.mark.parametrize("value", [timedelta(0), -SECOND, 60, "1:00", timedelta.max])
-def test_a_deadline_is_a_timedelta_above_0(value: Any) -> None:
-    said = "isn't allowed; it is a timedelta above 0 and up to 36500 days, or None for no limit"
-    assert said in refused(deadline=value)
-    assert read_options("it", {"deadline": SECOND}).deadline == SECOND
-    assert read_options("it", {}).deadline is None
+@pytest.mark.parametrize("option", ["deadline", "timeout"])
+@pytest.mark.parametrize("value", [timedelta(0), -SECOND, 0, "60", "soon", math.nan, math.inf, True, timedelta.max])
+def test_a_limit_is_a_duration_above_0(option: str, value: Any) -> None:
+    said = "isn't allowed; it is more than 0, and 0 s to 36500 days, as a timedelta, seconds, or a timespan such as"
+    assert said in refused(**{option: value})
+    for second in (SECOND, 1, 1.0, "00:00:01"):
+        assert getattr(read_options("it", {option: second}), option) == SECOND
+    assert getattr(read_options("it", {}), option) is None
+
+
+def test_delays_are_durations() -> None:
+    given = [0, 2.5, "00:05:00", SECOND]
+    assert read_options("it", {"scheduler_retry_delays": given}).scheduler_retry_delays == (0, 2.5, 300, 1)
 
 
 # --- Versions and events ----------------------------------------------------------------------------------------------

@@ -75,7 +75,13 @@ async def suspends(ctx: Context[Meta, Progress]) -> Imported | Suspended:
     return Suspended() if ctx.attempt else Suspended(until=timedelta(hours=1))
 
 
-@app.task("fails", scheduler_retry_count=3, scheduler_retry_delays=[1, 2.5, timedelta(minutes=1)])
+@app.task(
+    "fails",
+    scheduler_retry_count=3,
+    scheduler_retry_delays=[1, 2.5, "00:01:00", timedelta(minutes=1)],
+    timeout=30,
+    deadline="1.00:00:00",
+)
 async def fails(ctx: Context[Meta, Progress]) -> Imported | Failed[ShopClosed]:
     return Failed(ShopClosed("today"), retry=False) if ctx.stopping else Imported(1)
 

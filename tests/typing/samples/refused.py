@@ -154,7 +154,7 @@ async def no_context(ctx: Meta) -> Imported:
     return Imported(1)
 
 
-@app.task("blocking context", timeout=3)  # refused
+@app.task("blocking context", timeout=b"3")  # refused
 async def wrong_option(ctx: Context[Meta, Progress]) -> Imported:
     return Imported(1)
 
