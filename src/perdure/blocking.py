@@ -17,11 +17,11 @@ from perdure.context import BlockingContext as Context
 from perdure.durations import wait_seconds
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.polling import look_until_ended
-from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
 from perdure.store import calls, direct
 from perdure.verbs import Together
 from perdure.verbs.checking import Place
+from perdure.verbs.looking import check_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.options import PlaceOptions
+    from perdure.query import JobQuery
     from perdure.resuming import ResumeProblem
     from perdure.store.calls import Call
     from perdure.store.jobs import JobRow
@@ -71,6 +72,16 @@ class Blocking:
     @overload
     def start(
         self,
+        task: Task[None, X, R, E] | type[TaskClass[None, X, R, E]],
+        metadata: None = None,
+        execution_metadata: X | None = None,
+        *,
+        connection: object = None,
+        **place: Unpack[PlaceOptions],
+    ) -> Job[None, X, R, E]: ...
+    @overload
+    def start(
+        self,
         task: Task[M, X, R, E],
         metadata: M,
         execution_metadata: X | None = None,
@@ -91,7 +102,7 @@ class Blocking:
     def start(
         self,
         task: Any,
-        metadata: Any,
+        metadata: Any = None,
         execution_metadata: Any = None,
         *,
         connection: object = None,
@@ -101,7 +112,7 @@ class Blocking:
 
         Args:
             task: What `app.task` made: a task, or a class.
-            metadata: Its input.
+            metadata: Its input; left out where that is None.
             execution_metadata: Its first checkpoint; when left out, one whose fields all have their defaults.
             connection: A connection of the caller's, psycopg's or Django's: the job is stored in its transaction.
             place: `at`, `queue` and `priority`, as `Task.start` takes them.
@@ -262,7 +273,7 @@ class Blocking:
 
     def jobs(self, query: JobQuery | None = None) -> Iterator[Job[Any, Any, Any, Any]]:
         """Read jobs page by page, as `App.jobs` does."""
-        query = query or JobQuery()
+        query = check_query("jobs", query)
         after: int | None = None
         while True:
             page = self._drive("jobs", self._verbs.page(query, after))
@@ -311,7 +322,7 @@ class Blocking:
         self, batches: Batches[M, X, R, E], metadata: Iterable[M], own: Connection[Any] | None
     ) -> Generator[list[Job[M, X, R, E]]]:
         with batches.noted("start_batches"):
-            for storing in batches.of(metadata):
+            for storing in batches.of(metadata, purpose="start_batches"):
                 yield self._drive("start_batches", storing, own)
 
     def _drive(self, purpose: str, verb: Verb[T], own: Connection[Any] | None = None) -> T:

@@ -10,12 +10,12 @@ from psycopg import AsyncConnection, Connection
 from perdure.connections import Pool, explained, is_in_transaction
 from perdure.durations import wait_seconds
 from perdure.errors import JobNotFoundError, MisuseError
-from perdure.query import JobQuery
 from perdure.resuming import ResumeProgress
 from perdure.store import calls, direct
 from perdure.store.notify import Listener
 from perdure.verbs import Together, Verbs
 from perdure.verbs.checking import Place
+from perdure.verbs.looking import check_query
 from perdure.waiting import Waiters
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perdure.history import AttemptRecord
     from perdure.job import Job
     from perdure.options import PlaceOptions
+    from perdure.query import JobQuery
     from perdure.resuming import ResumeProblem
     from perdure.store.calls import Call
     from perdure.store.jobs import JobRow
@@ -214,7 +215,7 @@ class Client:
 
     async def jobs(self, query: JobQuery | None = None) -> AsyncGenerator[Job[Any, Any, Any, Any]]:
         """Read jobs page by page; see `App.jobs`."""
-        query = query or JobQuery()
+        query = check_query("jobs", query)
         after: int | None = None
         while True:
             page = await self._drive("jobs", self.verbs.page(query, after))

@@ -135,7 +135,16 @@ def _encode(name: str, value: object) -> bytes | None:
     if value is None:
         return None
     try:
-        return codec_for(Any).encode(msgspec.to_builtins(value), what="it", limit=None)
+        return codec_for(Any).encode(msgspec.to_builtins(value, enc_hook=_of_pydantic), what="it", limit=None)
     except (TypeError, ValueError, RecursionError, PayloadRefused, msgspec.MsgspecError) as error:
         message = f"JobQuery({name}={shorten(value)}): can't be written as JSON: {error}"
         raise MisuseError(message) from error
+
+
+def _of_pydantic(value: object) -> object:
+    """Write a model of pydantic's as it is stored; pydantic is never imported."""
+    serializer: Any = getattr(type(value), "__pydantic_serializer__", None)
+    if serializer is None:
+        message = f"there is no JSON for a value of type {type(value).__qualname__}"
+        raise TypeError(message)
+    return serializer.to_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)

@@ -70,6 +70,14 @@ def own(migrated_database: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
+def test_a_job_without_metadata_is_started_without_saying_so(app: App) -> None:
+    @app.task("nothing")
+    async def nothing(ctx: Context[None, None]) -> None: ...
+
+    assert app.blocking.job(app.blocking.start(nothing).id).metadata is None
+    assert app.blocking.start(nothing, queue="slow").queue == "slow"
+
+
 def test_a_job_is_started_without_opening_the_app(app: App, task: Any) -> None:
     at = datetime.now(UTC) + timedelta(hours=1)
     job = app.blocking.start(task, Meta("riga"), Progress(3), at=at, queue="slow", priority=-5)

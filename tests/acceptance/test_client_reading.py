@@ -104,3 +104,12 @@ async def test_a_time_out_that_is_no_duration_is_refused(app: App, task: Any, gi
     for short in ("00:00:00", 0.001):
         with pytest.raises(TimeoutError):
             await asyncio.to_thread(app.blocking.result, job, timeout=short)
+
+
+@pytest.mark.parametrize("given", ["orders.import", "", {"shop": "riga"}, {}, 5])
+async def test_what_is_no_query_is_refused(app: App, given: Any) -> None:
+    with pytest.raises(MisuseError, match=r"jobs: .* is no JobQuery; give JobQuery") as refusal:
+        await anext(app.jobs(given))
+    with pytest.raises(MisuseError, match=r"jobs: .* is no JobQuery; give JobQuery"):
+        next(app.blocking.jobs(given))
+    assert repr(given) in str(refusal.value)

@@ -211,3 +211,17 @@ async def test_the_peak_of_memory_does_not_grow_with_the_number_of_jobs(task: An
     finally:
         tracemalloc.stop()
     assert many < 1.1 * few
+
+
+async def test_where_an_async_source_is_not_taken_it_is_said_what_takes_it(app: App, task: Any) -> None:
+    said = "an async iterable is taken by the task's own start_batches: async for jobs in task.start_batches"
+    with pytest.raises(MisuseError, match=f"start_many: <async_generator.* can't be iterated here; {said}"):
+        await task.start_many(as_async(numbered(1)))
+    with pytest.raises(MisuseError, match=f"start_many: .*; {said}"):
+        app.blocking.start_many(task, as_async(numbered(1)))
+    with pytest.raises(MisuseError, match=f"start_batches: .*; {said}"):
+        next(app.blocking.start_batches(task, as_async(numbered(1))))
+    with pytest.raises(MisuseError, match="start_many: 5 can't be iterated here; give a list of the jobs' metadata"):
+        await task.start_many(5)
+    with pytest.raises(MisuseError, match="start_batches: 5 can't be iterated here; give a list"):
+        await anext(task.start_batches(5))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from perdure.task import Task
     from perdure.verbs.basis import Verb
 
-__all__ = ["MOST_FOUND", "Looking", "check_id", "check_which"]
+__all__ = ["MOST_FOUND", "Looking", "check_id", "check_query", "check_which"]
 
 MOST_FOUND: Final = 100
 """How many jobs `MultipleJobsFound` holds at most."""
@@ -90,6 +90,20 @@ def check_id(job_id: object) -> int:
     if isinstance(job_id, int) and not isinstance(job_id, bool) and abs(job_id) <= _LARGEST_ID:
         return job_id
     message = f"{shorten(job_id)} is no job's id, which is a whole number up to {_LARGEST_ID}"
+    raise MisuseError(message)
+
+
+def check_query(verb: str, query: object) -> JobQuery:
+    """Return the query that a verb is given; one for all jobs, if it is none.
+
+    Raises:
+        MisuseError: It is something else.
+    """
+    if query is None:
+        return JobQuery()
+    if isinstance(query, JobQuery):
+        return query
+    message = f"{verb}: {shorten(query)} is no JobQuery; give JobQuery(names=…, metadata=…), or nothing for all jobs"
     raise MisuseError(message)
 
 

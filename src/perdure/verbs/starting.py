@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from perdure.core.states import JobState, WokenBy
 from perdure.due import split_due
+from perdure.errors import MisuseError
 from perdure.failpoints import reach
 from perdure.job import Job
 from perdure.options import PlaceOptions, check_deadline, check_priority, check_queue
+from perdure.shown import shorten
 from perdure.store import jobs
 from perdure.store.jobs import JobRow
 from perdure.verbs.basis import Basis
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterable
+    from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
     from typing import Unpack
 
     from perdure.store.jobs import Started, StartedMany
@@ -105,9 +107,13 @@ class Batches(Generic[M, X, R, E]):
         self._stored = 0
         self._first_id = self._last_id = 0
 
-    def of(self, metadata: Iterable[M]) -> Generator[Verb[list[Job[M, X, R, E]]]]:
-        """Read one batch, and yield the verb that stores it, before anything more is read."""
-        for item in metadata:
+    def of(self, metadata: Iterable[M], *, purpose: str = "start_many") -> Generator[Verb[list[Job[M, X, R, E]]]]:
+        """Read one batch, and yield the verb that stores it, before anything more is read.
+
+        Raises:
+            MisuseError: The source can't be iterated; `purpose` is the call to be named then.
+        """
+        for item in _iterator(purpose, metadata):
             if self._add(item):
                 yield self._store()
         if self._batch:
@@ -116,7 +122,7 @@ class Batches(Generic[M, X, R, E]):
     async def of_any(self, metadata: Iterable[M] | AsyncIterable[M]) -> AsyncGenerator[Verb[list[Job[M, X, R, E]]]]:
         """Do as `of` does, with async iterables too; what is both, as a queryset of Django's, is read as async."""
         if not isinstance(metadata, AsyncIterable):
-            for storing in self.of(metadata):
+            for storing in self.of(metadata, purpose="start_batches"):
                 yield storing
             return
         async for item in metadata:
@@ -160,6 +166,19 @@ class Batches(Generic[M, X, R, E]):
             for job_id, data in zip(started.ids, batch, strict=True)
         )
         return [Job(row, self._task, self._basis.source, is_certain=self._is_certain) for row in rows]
+
+
+def _iterator(purpose: str, metadata: Iterable[M]) -> Iterator[M]:
+    try:
+        return iter(metadata)
+    except TypeError as error:
+        instead = "give a list of the jobs' metadata, or another iterable"
+        if isinstance(metadata, AsyncIterable):
+            instead = (
+                "an async iterable is taken by the task's own start_batches: async for jobs in task.start_batches(…)"
+            )
+        message = f"{purpose}: {shorten(metadata)} can't be iterated here; {instead}"
+        raise MisuseError(message) from error
 
 
 def _place(task: Task[Any, Any, Any, Any], given: PlaceOptions, *, in_callers_transaction: bool) -> dict[str, Any]:

@@ -191,6 +191,8 @@ async def looks() -> None:
 
 def from_sync_code(own: psycopg.Connection) -> None:
     assert_type(app.blocking.start(fails, Meta("riga"), connection=own), Job[Meta, Progress, Imported, ShopClosed])
+    assert_type(app.blocking.start(nothing), Job[None, None, None, Never])
+    assert_type(app.blocking.start(nothing, None, queue="slow"), Job[None, None, None, Never])
     assert_type(app.blocking.start(Import, Meta("riga")), Job[Meta, Progress, Imported, ShopClosed])
     jobs = app.blocking.start_many(fails, [Meta("riga")], at=timedelta(hours=1), queue="slow")
     assert_type(jobs, list[Job[Meta, Progress, Imported, ShopClosed]])

@@ -138,6 +138,9 @@ async def starts(sync: psycopg.Connection) -> None:
     await nothing.start(Meta("riga"))  # refused
     app.blocking.start(import_orders, Progress(1))  # refused
     app.blocking.start(ImportOrders, Progress(1))  # refused
+    app.blocking.start(import_orders)  # refused
+    app.blocking.start(ImportOrders)  # refused
+    app.blocking.start(nothing, Meta("riga"))  # refused
     await import_orders.proceed(1, lambda progress: progress.rows)  # refused
     await import_orders.proceed(1, lambda progress: Meta("riga"))  # refused
     await import_orders.proceed("1")  # refused
