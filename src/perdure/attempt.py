@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.cancelling import held
 from perdure.errors import LeaseLost, MisuseError
+from perdure.shown import shorten
 from perdure.store.links import cut
 from perdure.store.settles import Persist
 
@@ -205,15 +206,16 @@ class Attempt:
             self._before_events = self.encode_at_end()
         self.handed += (event_id,)
 
-    def begin_step(self, key: str) -> None:
+    def begin_step(self, key: object) -> None:
         """Take note that a step (or a sleep) begins.
 
         Raises:
             MisuseError: The key is none, or another step of this run had it.
         """
-        if not (0 < len(key) <= _LONGEST_KEY and key.isprintable()):
+        if not (isinstance(key, str) and 0 < len(key) <= _LONGEST_KEY and key.isprintable()):
             message = (
-                f"job {self.job.id}: {key!r} can't be a step's key: that has 1 to {_LONGEST_KEY} printable characters"
+                f"job {self.job.id}: {shorten(key)} can't be a step's key: that has 1 to {_LONGEST_KEY} printable "
+                "characters"
             )
             raise MisuseError(message)
         if self._step_keys is None:

@@ -19,6 +19,7 @@ from perdure.core.retry import Backoff
 from perdure.durations import read_duration
 from perdure.errors import DefinitionError, MisuseError
 from perdure.retry import Exponential, FixedDelays
+from perdure.shown import shorten
 from perdure.upgrading import read_payload
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ def result_codec(key: str, function: Callable[..., Any], result: Any) -> Codec[A
         result: The type of what that returns; None reads it from its return annotation.
 
     Raises:
-        MisuseError: The function doesn't say what it returns.
+        MisuseError: That is no function, or doesn't say what it returns.
         DefinitionError: What it returns can't be stored.
     """
+    if not callable(function):
+        raise _no_function(key, function)
     if result is not None:
         return _codec(key, result)
     inner = _behind(function)
@@ -165,6 +168,17 @@ def _wait_seconds(retry: Retry | None, tries: int, error: Exception) -> float | 
         case _:
             answer = retry(tries, error)
             return None if answer is None else max(0.0, read_duration(answer).total_seconds())
+
+
+def _no_function(key: str, given: object) -> MisuseError:
+    if not inspect.iscoroutine(given):
+        return MisuseError(f"step {key!r}: {shorten(given)} is no function; give one, and behind it its arguments")
+    given.close()  # or it would be warned that it was never awaited
+    name = given.__qualname__.rpartition("<locals>.")[2]
+    return MisuseError(
+        f"step {key!r}: {name}(…) has been called already, so that every attempt would do it; give the function, and "
+        f"behind it its arguments: ctx.step({key!r}, {name}, …)"
+    )
 
 
 def _behind(function: Callable[..., Any]) -> Any:

@@ -128,6 +128,14 @@ async def _in_transaction(ctx: Context[None, None]) -> None:
         (lambda ctx: ctx.step("a key", untyped), "untyped doesn't say what it returns"),
         (lambda ctx: ctx.step("", once), "'' can't be a step's key: that has 1 to 200 printable characters"),
         (lambda ctx: ctx.step("x" * 201, once), "can't be a step's key"),
+        (lambda ctx: ctx.step(5, once), "5 can't be a step's key"),
+        (lambda ctx: ctx.sleep(1, key=5), "5 can't be a step's key"),
+        (
+            lambda ctx: ctx.step("k", once()),
+            "step 'k': once(…) has been called already, so that every attempt would do it; give the function, and",
+        ),
+        (lambda ctx: ctx.step("k", once(), result=int), "behind it its arguments: ctx.step('k', once, …)"),
+        (lambda ctx: ctx.step("k", 1), "step 'k': 1 is no function; give one, and behind it its arguments"),
         (lambda ctx: ctx.step("k", once, result=complex), "step 'k', result: complex: complex can't be stored"),
         (_twice, "there was a step 'same' in this run already; each needs a key of its own"),
         (_in_transaction, "ctx.step() isn't allowed inside ctx.transaction()"),
@@ -145,6 +153,7 @@ async def test_a_misused_step_says_what_would_be_right(app: App, misuse: Any, sa
         await job_until(job, lambda job: job.state.is_final)
     assert isinstance(job.error, Raised)
     assert said in job.error.message
+    assert job.error.type.rpartition(".")[2] in ("MisuseError", "DefinitionError")
 
 
 async def test_a_stored_result_that_cant_be_read_waits_for_other_code_and_burns_no_retry(
