@@ -126,8 +126,16 @@ async def test_a_payload_of_another_type_is_refused(task: Any, hands: Hands) -> 
 
 async def test_a_checkpoint_without_defaults_has_to_be_given(app: App) -> None:
     task: Any = app.tasks["needs.checkpoint"]
-    with pytest.raises(PayloadRefused, match="token"):
+    said = (
+        "execution metadata of needs.checkpoint: Needs has no default, since its field 'token' has none: give a value, "
+        "or the field a default; it is given as execution_metadata="
+    )
+    with pytest.raises(PayloadRefused, match=f"^{said}$"):
         await task.start()
+    with pytest.raises(PayloadRefused, match=f"^{said}$"):
+        await task.start_many([None])
+    with pytest.raises(PayloadRefused, match=f"^{said}$"):
+        app.blocking.start(task)
     assert (await task.start(None, Needs("t"))).execution_metadata == Needs("t")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from perdure.errors import PayloadRefused
 from perdure.job import Job
 from perdure.store.calls import Call
 from perdure.upgrading import bring_up, decode_current
@@ -81,7 +82,11 @@ class Basis:
             PayloadRefused: It can't be stored, or a field has no default.
         """
         codec = task.execution_metadata
-        value = codec.default() if execution_metadata is None else execution_metadata
+        try:
+            value = codec.default() if execution_metadata is None else execution_metadata
+        except PayloadRefused as error:
+            message = f"execution metadata of {task.name}: {error}; it is given as execution_metadata="
+            raise PayloadRefused(message) from None
         return codec.encode(value, what=f"execution metadata of {task.name}", limit=self.max_payload_bytes)
 
     def current_metadata(self, task: Task[Any, Any, Any, Any], row: JobRow) -> bytes | None:
