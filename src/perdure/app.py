@@ -214,7 +214,8 @@ class App(Operating):
         """Bring the schema up to date, and return what was applied for that.
 
         Args:
-            roles: Whether to make the schema's roles (owner, worker, starter, viewer), or renew their rights.
+            roles: Whether to make the schema's roles (owner, worker, starter, viewer), or renew their rights; not in
+                `public`, which isn't perdure's alone.
 
         Raises:
             MissingRight: The database's user may not do that.

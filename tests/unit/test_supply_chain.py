@@ -139,7 +139,7 @@ def test_that_test_sees_a_value_in_a_statement() -> None:
 
 def test_no_file_of_sql_has_a_place_for_more_than_names() -> None:
     # {…} is filled in as text, %(…)s is a parameter.
-    places = {"schema", "job_ids", "job_columns", "live_columns", "claim_columns", "asked_at"}
+    places = {"schema", "schema_text", "job_ids", "job_columns", "live_columns", "claim_columns", "asked_at"}
     roles = {kind + end for kind in ("owner", "worker", "starter", "viewer", "schema") for end in ("", "_text")}
     for path in sorted((_ROOT / "src" / "perdure" / "store").rglob("*.sql")):
         text = "\n".join(line for line in path.read_text("utf-8").splitlines() if not line.lstrip().startswith("--"))

@@ -7,7 +7,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from perdure.errors import MissingRight
+from perdure.errors import MigrationFailed, MissingRight
 from perdure.store import calls
 from perdure.store.calls import Call
 from perdure.store.sql import LONGEST_IDENTIFIER, quote_identifier, quote_literal
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from perdure.store.sql import Names
 
-__all__ = ["Rights", "Roles", "check_rights", "how_to_get", "read_rights", "roles_of", "script"]
+__all__ = [
+    "Rights",
+    "Roles",
+    "are_there",
+    "check_rights",
+    "check_schema",
+    "how_to_get",
+    "read_rights",
+    "roles_of",
+    "script",
+]
 
 _PLACE: Final = re.compile(r"\{(schema|owner|worker|starter|viewer)(_text)?\}")
 _LONGEST_SUFFIX: Final = len("_starter")
@@ -63,6 +73,26 @@ def roles_of(names: Names) -> Roles:
         kept = data[: room - _HASH_DIGITS - 1].decode(errors="ignore")
         prefix = f"{kept}_{hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]}"
     return Roles(*(f"{prefix}_{kind}" for kind in Roles._fields))
+
+
+def check_schema(names: Names) -> None:
+    """Make sure that the schema may have roles.
+
+    Raises:
+        MigrationFailed: It is `public`: their owner would get the application's tables as well.
+    """
+    if names.schema_name == "public":
+        message = (
+            "roles: the schema 'public' isn't perdure's alone, and all that is in it would become the owner role's; "
+            "set persistence.schema_name to a schema of its own"
+        )
+        raise MigrationFailed(message)
+
+
+async def are_there(connection: AsyncConnection[Any], names: Names) -> bool:
+    """Whether the roles have been made; one of such a name may also have been made for something else."""
+    call = Call(names.statements["has_roles"], {"roles": list(roles_of(names))}, lambda rows: bool(rows[0][0]))
+    return await calls.run(connection, call)
 
 
 def script(names: Names) -> str:

@@ -81,7 +81,7 @@ CLAIM_COLUMNS = (
 _ASKED_AT = {_DUE: "extract(epoch from statement_timestamp())::float8"}
 # Identifiers are cut at 63 bytes, silently: a longer name would mean another schema or channel than was asked for.
 LONGEST_IDENTIFIER = 63
-_PLACE = re.compile(r"\{(schema|job_ids|job_columns|live_columns|claim_columns|asked_at)\}")
+_PLACE = re.compile(r"\{(schema|schema_text|job_ids|job_columns|live_columns|claim_columns|asked_at)\}")
 
 
 def quote_identifier(name: str) -> str:
@@ -110,7 +110,7 @@ class Statements:
 
     def __init__(self, schema_name: str) -> None:
         """Prepare the statements of the schema of this name."""
-        self._schema = quote_identifier(schema_name)
+        self._schema, self._schema_text = quote_identifier(schema_name), quote_literal(schema_name)
         self._texts: dict[str, bytes] = {}
 
     def __getitem__(self, name: str) -> bytes:
@@ -123,12 +123,13 @@ class Statements:
 
     def fill(self, source: str, *, parametrised: bool) -> str:
         """Put the schema's name and the lists of columns into a file's text."""
-        schema = self._schema
+        schema, text = self._schema, self._schema_text
         sequence = quote_literal(f"{schema}.job_ids") + "::regclass"
         if parametrised:  # psycopg reads every % of a statement with parameters
-            schema, sequence = schema.replace("%", "%%"), sequence.replace("%", "%%")
+            schema, text, sequence = (part.replace("%", "%%") for part in (schema, text, sequence))
         values = {
             "schema": schema,
+            "schema_text": text,
             "job_ids": sequence,
             "job_columns": ", ".join(JOB_COLUMNS),
             "live_columns": ", ".join(LIVE_COLUMNS),

@@ -26,7 +26,7 @@ _EXCUSED = {
     "doctor_schema": _FOR_PEOPLE,
     "doctor_server": _FOR_PEOPLE,
     "ledger": _MIGRATION,
-    "owner": _MIGRATION,
+    "has_roles": _MIGRATION,
     "rights": _FOR_PEOPLE,
     "notify": "it tells sleeping workers to look, who also look by themselves: faults 16 and 20",
     "notification_room": "only reads, when the queue of notifications is full; the next exchange does it again",

@@ -1,4 +1,7 @@
-"""`perdure migrate --roles` by somebody else takes the schema from the user that owns it: what its workers do then."""
+"""`perdure migrate --roles` by somebody else takes the schema from the user that owns it: what its workers do then.
+
+And by a user whose schema somebody else has made for it.
+"""
 
 from __future__ import annotations
 
@@ -72,3 +75,38 @@ async def test_with_its_role_given_before_its_workers_notice_nothing(
         await _make_roles(owning)
         assert [await job.result(timeout=30) for job in (before, await start())] == ["riga", "riga"]
     assert "InsufficientPrivilege" not in caplog.text
+
+
+async def _of_a_made_schema(users: Users) -> App:
+    """An app whose user may create roles, and owns its schema, which an administrator has made for it."""
+    users.make(options="login createrole")
+    _execute(users, "create schema {} authorization {}", users.schema, users.name())
+    return users.app()
+
+
+async def test_the_owner_of_a_schema_that_somebody_made_makes_its_roles(bare_users: Users) -> None:
+    async with await _of_a_made_schema(bare_users) as app:
+        database = str(conninfo_to_dict(bare_users.dsn)["dbname"])
+        with pytest.raises(MissingRight) as caught:
+            await app.migrate(roles=True)
+        user, schema = bare_users.name(), bare_users.schema
+        assert str(caught.value) == (
+            f"migration of the roles: the user {user!r} may not do that (permission denied for database {database}), "
+            "and nothing of it was kept; the tables are up to date; it takes one who may create roles, may create in "
+            f"the database {database!r}, and may act as {user!r}, who owns the tables of the schema {schema!r}; or "
+            "give the SQL (perdure migrate --roles --sql prints it at its end) to who may"
+        )
+        assert await app.migrate() == []
+        _execute(bare_users, "grant create on database {} to {}", database, bare_users.name())
+        assert await app.migrate(roles=True) == []
+    bare_users.make("worker")
+    async with bare_users.app("worker") as working, working.worker():
+        assert await (await working.tasks["busy"].start(Meta("riga"))).result(timeout=30) == "riga"
+
+
+async def test_a_role_of_the_owners_name_makes_no_others(bare_users: Users) -> None:
+    _execute(bare_users, "create role {} nologin", bare_users.roles.owner)
+    bare_users.make("owner")
+    _execute(bare_users, "create schema {} authorization {}", bare_users.schema, bare_users.roles.owner)
+    async with bare_users.app("owner") as app:
+        assert [migration.number for migration in await app.migrate()] == [1]

@@ -1,5 +1,4 @@
--- The schema and its ledger; safe to run again.
-create schema if not exists {schema};
+-- What has been applied.
 create table if not exists {schema}.migrations (
     number int primary key,
     name text not null,
