@@ -212,6 +212,7 @@ async def test_migrators_of_several_users_at_once_apply_each_migration_once(
     server: Server, monkeypatch: pytest.MonkeyPatch, *, there: bool
 ) -> None:
     owner = server.user("owner")
+    server.sql("alter database {} set default_transaction_isolation to serializable", server.database)
     server.sql("grant create on database {} to {}", server.database, owner)
     if there:
         server.sql("create schema {} authorization {}", _NAMES.schema_name, owner)

@@ -304,6 +304,8 @@ async def _retried(
     for attempt in range(_ATTEMPTS):
         try:
             async with connection.transaction(), connection.cursor() as cursor:
+                # Whatever the database's default is: who has waited for the lock must see what its holder has done.
+                await cursor.execute("set transaction isolation level read committed")
                 # A busy table must not queue its readers behind us for longer than this.
                 await cursor.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'".encode())
                 await cursor.execute("select pg_advisory_xact_lock(%s)", [names.advisory_key])
