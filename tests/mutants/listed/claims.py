@@ -344,7 +344,7 @@ CLAIMS = (
         "due delays are left to the polls",
         "a retry after 50 ms waits for a day",
         "worker/worker.py",
-        "                asyncio.get_running_loop().call_later(due_seconds + 0.001, self.wake)\n",
+        "                call_after(asyncio.get_running_loop(), due_seconds, self.wake)\n",
         "",
         (f"{_CLAIMING}test_a_short_delay_is_kept_to_whatever_the_polls",),
     ),
