@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psycopg import AsyncConnection, Connection
 
 from perdure.connections import Pool, explained, is_in_transaction
-from perdure.durations import wait_seconds
 from perdure.errors import JobNotFoundError, MisuseError
 from perdure.resuming import ResumeProgress
 from perdure.store import calls, direct
@@ -246,9 +245,8 @@ class Client:
         """Wait for a job's end, as `Waiters.read_ended` does.
 
         Raises:
-            MisuseError: The app isn't open, or the time-out is no duration.
+            MisuseError: The app isn't open.
         """
-        timeout_seconds = wait_seconds(timeout_seconds, key="result: timeout")
         self.pool("result").check_loop("result")
         if self._waiters is None:
             message = "result: the app was closed"

@@ -7,12 +7,13 @@ attributes nor the page of jobs that it is on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta  # msgspec reads JobProgress's annotations
+from datetime import UTC, datetime  # msgspec reads JobProgress's annotations
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from perdure.core.states import JobState
+from perdure.durations import wait_seconds
 from perdure.errors import JobCancelled, JobFailed, JobNotFoundError, PayloadUndecodable
 from perdure.history import decode_error, decode_woken_by
 from perdure.upgrading import read_payload, read_plain
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from perdure.core.failure import Raised
     from perdure.core.states import WokenBy
+    from perdure.durations import Duration
     from perdure.history import AttemptRecord
     from perdure.store.jobs import JobRow
     from perdure.task import Task
@@ -274,14 +276,15 @@ class Job(Generic[M, X, R, E]):
         """
         return await self._source.history(self.id)
 
-    async def result(self, timeout: float | timedelta | None = None) -> R:  # noqa: ASYNC109 - the interface's word
+    async def result(self, timeout: Duration | None = None) -> R:  # noqa: ASYNC109 - the interface's word
         """Wait until the job has ended, and return its result.
 
         A job that was started in a transaction of yours is waited for until that is committed, too.
 
         Args:
-            timeout: Seconds, or a timedelta, to wait at most; None waits for ever. When they are over it is looked once
-                more how the job stands, which takes up to 2 s longer where the database is slow to answer.
+            timeout: How long to wait at most: seconds, a timedelta, a timespan such as "00:05:00"; None waits for ever.
+                When it is over it is looked once more how the job stands, which takes up to 2 s longer where the
+                database is slow to answer.
 
         Raises:
             JobFailed: The job failed; its `error` is the job's.
@@ -289,10 +292,11 @@ class Job(Generic[M, X, R, E]):
             TimeoutError: The job hasn't ended in this time, or the database doesn't tell. It goes on.
             DatabaseUnavailable: The first look at it has failed; later ones are made again, until the time is over.
             JobNotFoundError: It has been deleted, or the transaction that it was started in wasn't committed in time.
+            MisuseError: The time-out is no duration.
             PayloadUndecodable: Its result doesn't fit the task's type; or the encoding of the app's connections lacks a
                 character of what is stored of it.
         """
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        seconds = wait_seconds(timeout, key="result: timeout")
         try:
             # Looked at anew though it has ended by what is known here: it may have been retried since.
             row = await self._source.read_ended(self.id, seconds, may_appear=not self._is_certain)
@@ -304,7 +308,9 @@ class Job(Generic[M, X, R, E]):
     def ended_result(self, waited_seconds: float | None) -> R:
         """Return the result of a job that was read after a wait, or raise as `result` does."""
         if not self.state.is_final:
-            message = f"job {self.id} ({self.name}) has not ended within {waited_seconds} s; it is {self.state}"
+            message = (
+                f"job {self.id} ({self.name}) has not ended within {waited_seconds or 0:.10g} s; it is {self.state}"
+            )
             raise TimeoutError(message)
         if self.state is JobState.COMPLETED:
             result: R = self._once("result", lambda: self._decode_result(self._row.result or b"null"))
@@ -321,7 +327,7 @@ class Job(Generic[M, X, R, E]):
     def unanswered(self, waited_seconds: float | None) -> TimeoutError:
         """Return the error of a wait at whose end the database didn't tell how the job stands."""
         message = (
-            f"job {self.id} ({self.name}) has not ended within {waited_seconds} s, as far as is known: the database "
+            f"job {self.id} ({self.name}) has not ended within {waited_seconds or 0:.10g} s, as far as is known: the database "
             f"didn't answer in time; it was {self.state} when this handle was last read"
         )
         return TimeoutError(message)
