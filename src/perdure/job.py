@@ -327,8 +327,8 @@ class Job(Generic[M, X, R, E]):
     def unanswered(self, waited_seconds: float | None) -> TimeoutError:
         """Return the error of a wait at whose end the database didn't tell how the job stands."""
         message = (
-            f"job {self.id} ({self.name}) has not ended within {waited_seconds or 0:.10g} s, as far as is known: the database "
-            f"didn't answer in time; it was {self.state} when this handle was last read"
+            f"job {self.id} ({self.name}) has not ended within {waited_seconds or 0:.10g} s, as far as is known: the "
+            f"database didn't answer in time; it was {self.state} when this handle was last read"
         )
         return TimeoutError(message)
 
