@@ -151,6 +151,20 @@ async def test_after_a_lost_answer_it_is_looked_for_until_it_cant_land_any_more(
     assert await strays.run_once() == pytest.approx(200)
 
 
+async def test_when_a_lost_answer_cant_land_any_more_it_is_looked_once_again_whatever_that_costs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker()
+    worker.known.add(7)
+    worker.look_seconds = 2.0
+    strays, now_seconds = Strays(cast("Any", worker)), asyncio.get_running_loop().time()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_seconds)
+    strays.suspect()
+    assert await strays.run_once() == pytest.approx(2 * worker.lease_seconds)
+    now_seconds += 2 * worker.lease_seconds
+    assert await strays.run_once() == pytest.approx(300)
+
+
 async def test_a_busy_worker_seldom_searches_for_strays(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     looking, running, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
     sights: list[list[Stray]] = []

@@ -99,9 +99,11 @@ class Strays(Service):
         self._seen = {stray: self._seen.get(stray, looked_at_seconds) for stray in strays}
         if strays:
             return _AGAIN_SECONDS
-        share = _SUSPICIOUS_SHARE if looked_at_seconds < self._suspicious_until_seconds else _SHARE
-        least_seconds = owner.lease_seconds / 3
-        return rest_seconds(took_seconds, least=least_seconds, most=_LONGEST_SLEEP_SECONDS, share=share)
+        least_seconds, suspicious_seconds = owner.lease_seconds / 3, self._suspicious_until_seconds - looked_at_seconds
+        if suspicious_seconds <= 0:
+            return rest_seconds(took_seconds, least=least_seconds, most=_LONGEST_SLEEP_SECONDS, share=_SHARE)
+        # Whatever it costs, the last look comes as soon as nothing can land any more.
+        return rest_seconds(took_seconds, least=least_seconds, most=suspicious_seconds, share=_SUSPICIOUS_SHARE)
 
     async def _look(self, worker_id: UUID) -> tuple[list[Stray], float]:
         """Return what is held and wasn't known before, during or after the look; and how long that took, in seconds."""

@@ -296,8 +296,8 @@ CLAIMS = (
         "a claim whose answer was lost is looked for once",
         "it lands after that look, and the job is stuck for minutes",
         "worker/strays.py",
-        "        share = _SUSPICIOUS_SHARE if looked_at_seconds < self._suspicious_until_seconds else _SHARE\n",
-        "        share = _SHARE\n",
+        "        if suspicious_seconds <= 0:\n",
+        "        if suspicious_seconds <= 1e9:\n",
         (f"{_STRAYS}test_after_a_lost_answer_it_is_looked_for_until_it_cant_land_any_more",),
     ),
     Mutant(

@@ -15,6 +15,16 @@ _TOOK_ALL = (
 
 LOOKS = (
     Mutant(
+        "after a lost answer a dear look is the only one",
+        "what lands after it is stuck for minutes",
+        "worker/strays.py",
+        "most=suspicious_seconds, share",
+        "most=_LONGEST_SLEEP_SECONDS, share",
+        (
+            "tests/worker/test_strays.py::test_when_a_lost_answer_cant_land_any_more_it_is_looked_once_again_whatever_that_costs",
+        ),
+    ),
+    Mutant(
         "a look that has found nothing due tells nothing",
         "each poll of an idle worker steps over all that is dead in its bands, on both lanes",
         "worker/lane.py",
