@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from perdure import App, Context
+from perdure.store import calls, leases
 from perdure.store.sql import names_of
 from perdure.worker.condition import Condition
 from perdure.worker.heartbeat import Heartbeat
@@ -21,6 +24,8 @@ from tests.support.proxy import Proxy, Weather
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterator
+
+    from perdure.store.calls import Call
 
 
 async def test_a_lease_lasts_from_when_its_renewal_was_sent(app: App, migrated_database: str) -> None:
@@ -107,6 +112,47 @@ def test_time_in_which_the_whole_process_was_frozen_is_no_stall(
         heartbeat._check_stall()
     assert exits == [1]
     assert "the event loop hasn't turned for" in capsys.readouterr().err
+
+
+def test_a_process_that_is_frozen_in_a_renewal_behind_a_pooler_keeps_its_row_locked_for_a_lease_at_most(
+    loop: asyncio.AbstractEventLoop, migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, renewed, thawed = names_of("background_tasks"), threading.Event(), threading.Event()
+
+    def register(worker_id: uuid.UUID) -> Call[None]:
+        return leases.register(
+            names, worker_id, lease_seconds=1, host="", pid=1, concurrency=1, queues=None, version="1"
+        )
+
+    def freeze_once_renewed(connection: psycopg.Connection[Any], call: Call[Any]) -> Any:
+        answer = calls.run_blocking(connection, call)
+        if call.statement == names.statements["renew_lease"]:
+            renewed.set()
+            assert thawed.wait(60)
+        return answer
+
+    monkeypatch.setattr("perdure.worker.heartbeat.calls", SimpleNamespace(run_blocking=freeze_once_renewed))
+    heartbeat = Heartbeat(
+        migrated_database,
+        names,
+        keeps_sessions=False,
+        lease_seconds=1,
+        max_stall_seconds=1000,
+        registration=register,
+        loop=loop,
+        on_lease=lambda _worker_id: None,
+        on_lost=lambda _worker_id: None,
+        condition=Condition(),
+    )
+    heartbeat.start()
+    try:
+        assert renewed.wait(30)
+        with psycopg.connect(migrated_database) as other:
+            other.execute("set lock_timeout = '20s'")
+            assert len(other.execute("select from background_tasks.workers for update").fetchall()) == 1
+    finally:
+        thawed.set()
+        heartbeat.stop()
 
 
 # More than the kernel takes; more than the server's time-outs take; the most that is allowed.

@@ -23,7 +23,7 @@ from perdure.failpoints import reach
 from perdure.store import calls, leases
 from perdure.store.links import cut
 from perdure.store.refusals import for_log
-from perdure.store.sessions import ISOLATION, settle_blocking
+from perdure.store.sessions import ISOLATION, settle_blocking, time_out_milliseconds
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,6 +82,8 @@ class Heartbeat:
         self._names = names
         self._keeps_sessions = keeps_sessions
         self._lease_seconds = lease_seconds
+        milliseconds = time_out_milliseconds(lease_seconds)
+        self._limit = b"set local idle_in_transaction_session_timeout = %d" % milliseconds
         self._max_stall_seconds = max_stall_seconds
         self._registration = registration
         self._loop = loop
@@ -268,6 +270,8 @@ class Heartbeat:
             if self._session_is_ours:
                 return calls.run_blocking(connection, call)
             with connection.transaction():
+                # A process that is frozen before the commit must not keep its row locked: its lease would never lapse.
+                connection.execute(self._limit)
                 return calls.run_blocking(connection, call)
 
     @contextlib.contextmanager

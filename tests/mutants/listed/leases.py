@@ -206,6 +206,16 @@ LEASES = (
         ("tests/store/test_sessions.py::test_a_lanes_transaction_lasts_no_longer_than_a_lease[behind a pooler]",),
     ),
     Mutant(
+        "a renewal behind a pooler without a limit",
+        "a process that is frozen in one keeps its lease's row locked: it never lapses",
+        _HEARTBEAT,
+        "                connection.execute(self._limit)\n",
+        "",
+        (
+            "tests/worker/test_heartbeat.py::test_a_process_that_is_frozen_in_a_renewal_behind_a_pooler_keeps_its_row_locked_for_a_lease_at_most",
+        ),
+    ),
+    Mutant(
         "an exchange that waits for ever",
         "a server that is frozen, or a proxy, keeps a lane for good",
         "worker/lane.py",
