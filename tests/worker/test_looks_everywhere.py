@@ -72,6 +72,8 @@ async def test_a_claim_that_took_nothing_since_there_is_another_band_has_not_bro
     @app.task("t")
     async def task(ctx: Context[None, None]) -> None: ...
 
+    # Another lane's claim beside it, which doesn't look everywhere, would be told the same.
+    monkeypatch.setattr("perdure.worker.worker._LANES", 1)
     send, told, others_at = Lane._send, list[bool](), list[float | None]()
 
     async def noting(lane: Lane, calls: dict[str, Any]) -> list[Any]:
