@@ -82,8 +82,7 @@ class Heartbeat:
         self._names = names
         self._keeps_sessions = keeps_sessions
         self._lease_seconds = lease_seconds
-        milliseconds = time_out_milliseconds(lease_seconds)
-        self._limit = b"set local idle_in_transaction_session_timeout = %d" % milliseconds
+        self._limit = [str(time_out_milliseconds(lease_seconds))]
         self._max_stall_seconds = max_stall_seconds
         self._registration = registration
         self._loop = loop
@@ -271,7 +270,7 @@ class Heartbeat:
                 return calls.run_blocking(connection, call)
             with connection.transaction():
                 # A process that is frozen before the commit must not keep its row locked: its lease would never lapse.
-                connection.execute(self._limit)
+                connection.execute("select set_config('idle_in_transaction_session_timeout', %s, true)", self._limit)
                 return calls.run_blocking(connection, call)
 
     @contextlib.contextmanager

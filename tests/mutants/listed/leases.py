@@ -209,8 +209,8 @@ LEASES = (
         "a renewal behind a pooler without a limit",
         "a process that is frozen in one keeps its lease's row locked: it never lapses",
         _HEARTBEAT,
-        "                connection.execute(self._limit)\n",
-        "",
+        '%s, true)", self._limit)',
+        "%s, true)\", ['0'])",
         (
             "tests/worker/test_heartbeat.py::test_a_process_that_is_frozen_in_a_renewal_behind_a_pooler_keeps_its_row_locked_for_a_lease_at_most",
         ),
