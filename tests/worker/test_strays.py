@@ -130,19 +130,23 @@ async def test_a_look_that_takes_claims_for_strays_isnt_repeated_at_once() -> No
     assert again_seconds < 1 < worker.lease_seconds / 3 == await strays.run_once()
 
 
-async def test_a_look_that_costs_much_comes_seldom() -> None:
+def worker_whose_looks_take(seconds: float) -> Worker:
+    """A worker that knows all that it holds."""
     worker = Worker()
     worker.known.add(7)
-    worker.look_seconds = 0.2
+    worker.look_seconds = seconds
+    return worker
+
+
+async def test_a_look_that_costs_much_comes_seldom() -> None:
+    worker = worker_whose_looks_take(0.2)
     assert await Strays(cast("Any", worker)).run_once() == pytest.approx(200)
 
 
 async def test_after_a_lost_answer_it_is_looked_for_until_it_cant_land_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    worker = Worker()
-    worker.known.add(7)
-    worker.look_seconds = 0.2
+    worker = worker_whose_looks_take(0.2)
     strays = Strays(cast("Any", worker))
     strays.suspect()
     assert await strays.run_once() == pytest.approx(20)
@@ -154,9 +158,7 @@ async def test_after_a_lost_answer_it_is_looked_for_until_it_cant_land_any_more(
 async def test_when_a_lost_answer_cant_land_any_more_it_is_looked_once_again_whatever_that_costs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    worker = Worker()
-    worker.known.add(7)
-    worker.look_seconds = 2.0
+    worker = worker_whose_looks_take(2.0)
     strays, now_seconds = Strays(cast("Any", worker)), asyncio.get_running_loop().time()
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_seconds)
     strays.suspect()

@@ -60,6 +60,22 @@ def define(app: App, unwind: Callable[[], Awaitable[None]], **options: Any) -> t
     return task, waits
 
 
+async def failed(app: App, task: Any) -> Any:
+    """A job of it that a worker has run until it failed."""
+    async with app.worker():
+        job = await task.start()
+        await is_in(job, JobState.FAILED)
+    return job
+
+
+async def stopped(app: App, task: Any, waits: asyncio.Event) -> Any:
+    """A job of it whose worker was stopped while the handler waited."""
+    async with app.worker():
+        job = await task.start()
+        await waits.wait()
+    return await job.refresh()
+
+
 @pytest.mark.parametrize(
     ("unwind", "last_error"),
     [
@@ -71,20 +87,14 @@ async def test_a_stop_spends_no_retry_and_keeps_what_was_persisted(
     app: App, unwind: Callable[[], Awaitable[None]], last_error: str
 ) -> None:
     task, waits = define(app, unwind, scheduler_retry_count=0)
-    async with app.worker():
-        job = await task.start()
-        await waits.wait()
-    await job.refresh()
+    job = await stopped(app, task, waits)
     assert (job.state, job.execution_metadata, job.last_error) == (JobState.PENDING, Progress(1), last_error)
     assert [attempt.ending for attempt in await job.history()] == [AttemptEnding.STOPPED]
 
 
 async def test_a_group_of_nothing_but_cancellations_is_one(app: App) -> None:
     task, waits = define(app, raises_cancellations, scheduler_retry_count=0)
-    async with app.worker():
-        job = await task.start()
-        await waits.wait()
-    await job.refresh()
+    job = await stopped(app, task, waits)
     assert (job.state, job.execution_metadata, job.last_error) == (JobState.PENDING, Progress(2), None)
 
 
@@ -94,18 +104,14 @@ async def test_a_group_of_cancellations_that_nobody_asked_for_is_a_raise(app: Ap
         raise BaseExceptionGroup(message, [asyncio.CancelledError()])
 
     task, _waits = define(app, falls_apart, scheduler_retry_count=0)
-    async with app.worker():
-        job = await task.start()
-        await is_in(job, JobState.FAILED)
+    job = await failed(app, task)
     assert (job.execution_metadata, job.attempt) == (Progress(1), 1)
 
 
 @pytest.mark.parametrize("unwind", [raises_in_finally, raises_in_a_group])
 async def test_a_time_out_stays_one(app: App, unwind: Callable[[], Awaitable[None]]) -> None:
     task, _waits = define(app, unwind, timeout=timedelta(milliseconds=100), scheduler_retry_count=1)
-    async with app.worker():
-        job = await task.start()
-        await is_in(job, JobState.FAILED)
+    job = await failed(app, task)
     assert (job.attempt, job.execution_metadata) == (2, Progress(1))
     assert isinstance(job.error, Raised)
     assert job.error.type == "perdure.errors.JobTimeout"
@@ -116,9 +122,7 @@ async def test_a_time_out_stays_one(app: App, unwind: Callable[[], Awaitable[Non
 
 async def test_a_time_out_isnt_retried_where_the_task_says_so_whatever_the_handler_raises(app: App) -> None:
     task, _waits = define(app, raises_in_finally, timeout=timedelta(milliseconds=100), no_retry_on=JobTimeout)
-    async with app.worker():
-        job = await task.start()
-        await is_in(job, JobState.FAILED)
+    job = await failed(app, task)
     assert job.attempt == 1
 
 
@@ -127,18 +131,14 @@ async def test_a_time_out_tells_where_the_handler_stood(app: App) -> None:
         await asyncio.Event().wait()
 
     task, _waits = define(app, hang_here, timeout=timedelta(milliseconds=100), no_retry_on=JobTimeout)
-    async with app.worker():
-        job = await task.start()
-        await is_in(job, JobState.FAILED)
+    job = await failed(app, task)
     assert isinstance(job.error, Raised)
     assert "in hang_here" in job.error.traceback
 
 
 async def test_a_deadline_stays_one(app: App) -> None:
     task, _waits = define(app, raises_in_finally, deadline=timedelta(milliseconds=200), scheduler_retry_count=9)
-    async with app.worker():
-        job = await task.start()
-        await is_in(job, JobState.FAILED)
+    job = await failed(app, task)
     assert (job.attempt, job.execution_metadata) == (1, Progress(1))
     assert isinstance(job.error, Raised)
     assert job.error.type == "perdure.errors.DeadlineExceeded"
