@@ -51,6 +51,12 @@ class Scene:
         return int(row[0])
 
 
+def _has_settled_in(worker: Worker) -> bool:
+    heartbeat = worker._heartbeat
+    is_quiet = heartbeat._asked_at_seconds is None and not heartbeat._hurried.is_set()
+    return is_quiet and all(lane._connection is not None for lane in worker.lanes)
+
+
 @pytest_asyncio.fixture
 async def scene(app: App, migrated_database: str) -> AsyncIterator[Scene]:
     running, again, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -70,6 +76,7 @@ async def scene(app: App, migrated_database: str) -> AsyncIterator[Scene]:
         job = await task.start()
         await running.wait()
         await worker._rescuer.stop()  # which might be the first to find its own loss, as any other worker's
+        await until(lambda: _has_settled_in(worker), "no lane's connecting has it renew in the midst of a test")
         scene = Scene(worker, job, table)
         scene.again, scene.end = again, end
         made.append(scene)
