@@ -105,7 +105,7 @@ class Model(Attempts, Clients):
     def cancelling(self, worker: Any) -> list[tuple[int, int]]:
         """cancelling.sql."""
         self.tick()
-        return [(job.id, job.claim) for job in self.jobs.values() if job.cancel_requested and job.worker == worker]
+        return [(job.id, job.claim) for job in self.snapshot() if job.cancel_requested and job.worker == worker]
 
     def lapsed_jobs(
         self, worker: Any, limit: int = 500, skipped: Sequence[int] = (), tx: Tx | None = None
