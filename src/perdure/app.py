@@ -17,6 +17,7 @@ from perdure.decorator import TaskDecorator
 from perdure.errors import DefinitionError, MisuseError
 from perdure.operating import Operating
 from perdure.options import check_queues
+from perdure.own_thread import in_own_thread
 from perdure.shown import shorten
 from perdure.store import migrate
 from perdure.store.sql import names_of
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from perdure.worker.worker import Worker
 
 __all__ = ["App"]
+
+_CLOSES = "perdure closing"
 
 
 class App(Operating):
@@ -166,7 +169,7 @@ class App(Operating):
             if self._client.is_orphaned:
                 self._opened = 0
                 self._client.forget()
-                await held(asyncio.to_thread(self._close_server))
+                await held(in_own_thread(self._close_server, _CLOSES))
             if self._opened == 0:
                 await self._open()
             self._opened += 1
@@ -306,7 +309,7 @@ class App(Operating):
             else:
                 await self._client.close()
         finally:
-            await asyncio.to_thread(self._close_blocking)
+            await in_own_thread(self._close_blocking, _CLOSES)
 
     def _close_blocking(self) -> None:
         try:
@@ -338,7 +341,7 @@ async def _acquire() -> EmbeddedServer:
     """Start or join the embedded server; a cancelled opening doesn't stay its user until the process ends."""
     from perdure.embedded import acquire  # noqa: PLC0415 - whoever names a database doesn't need it
 
-    acquiring = asyncio.ensure_future(asyncio.to_thread(acquire))
+    acquiring = in_own_thread(acquire, "perdure embedded")
     try:
         return await asyncio.shield(acquiring)
     except asyncio.CancelledError:

@@ -18,6 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from perdure.cancelling import cancel_and_wait
 from perdure.store.links import CONNECT_SECONDS, cut, cut_after, not_for_ever
+from perdure.store.resolving import resolved
 from perdure.store.sessions import session_is_ours
 from perdure.store.sql import quote_identifier
 
@@ -132,7 +133,7 @@ class Listener:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         return await psycopg.AsyncConnection.connect(
-            self._dsn,
+            await resolved(self._dsn),
             autocommit=True,
             prepare_threshold=None,
             application_name="perdure listener",

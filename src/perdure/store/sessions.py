@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from perdure.store.links import CONNECT_SECONDS, cut_after, not_for_ever
+from perdure.store.resolving import resolved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -115,7 +116,7 @@ class WorkerConnection(psycopg.AsyncConnection[Any]):
             may_keep: Whether the session may be taken for ours when no pooler is noticed.
         """
         connection = await cls.connect(
-            dsn,
+            await resolved(dsn),
             autocommit=True,
             prepare_threshold=None,
             application_name="perdure worker",

@@ -7,6 +7,7 @@ than a lease starves this thread all the same; `--processes` and the fences are 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -26,7 +27,6 @@ from perdure.store.refusals import for_log
 from perdure.store.sessions import ISOLATION, settle_blocking, time_out_milliseconds
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Generator
 
     from perdure.store.calls import Call
@@ -98,6 +98,7 @@ class Heartbeat:
         self._valid_until_seconds = 0.0
         self._stop = threading.Event()
         self._hurried = threading.Event()
+        self._ended = asyncio.Event()
         self._guard = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="perdure heartbeat", daemon=True)
         self._loop_turns = 0
@@ -119,12 +120,14 @@ class Heartbeat:
         """Begin to register and renew."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Give the lease back and end the thread; call it from a thread, since it may wait for the database."""
+    async def stop(self) -> None:
+        """Give the lease back and end the thread; waits for that no longer than the lease lasts."""
         self._stop.set()
         self.hurry()
         # Without a lease there is nothing to give back; the thread ends when its connecting does.
-        self._thread.join(timeout=max(_LEASELESS_SECONDS, self.remaining_seconds))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(_LEASELESS_SECONDS, self.remaining_seconds)):
+                await self._ended.wait()
 
     def hurry(self) -> None:
         """Renew now: the database was away, so it may be another one, on which the lease isn't good."""
@@ -136,7 +139,8 @@ class Heartbeat:
             return False
         if time.monotonic() < self._valid_until_seconds:
             return True
-        self._lose("it couldn't be renewed in time")  # else a late renewal might keep jobs that nobody runs any more
+        # Else a late renewal might keep jobs that nobody runs any more.
+        self._lose(worker_id, "it couldn't be renewed in time")
         return False
 
     @property
@@ -148,8 +152,9 @@ class Heartbeat:
         """Take note that the event loop turns; and give the lease up, if it couldn't be renewed in time."""
         self._loop_turns += 1
         self._cut_if_silent()
-        if time.monotonic() >= self._valid_until_seconds - self.margin_seconds:
-            self._lose("it couldn't be renewed in time")
+        worker_id = self._worker_id
+        if worker_id is not None and time.monotonic() >= self._valid_until_seconds - self.margin_seconds:
+            self._lose(worker_id, "it couldn't be renewed in time")
 
     @property
     def turn_seconds(self) -> float:
@@ -157,6 +162,12 @@ class Heartbeat:
         return min(1.0, self.margin_seconds / 2)
 
     def _run(self) -> None:
+        try:
+            self._hold()
+        finally:
+            self._call(self._ended.set)
+
+    def _hold(self) -> None:
         shortest, longest = _BACK_OFF_SECONDS
         delay_seconds = shortest
         told: set[type[Exception]] = set()
@@ -220,10 +231,10 @@ class Heartbeat:
                     next_beat_at_seconds = 0.0
                     continue
             self._check_stall()
+            if self._is_over():  # before the wait, too: a beat has taken a stop's hurry for its own
+                break
             wait_seconds = min(next_beat_at_seconds - time.monotonic(), self._max_stall_seconds / 4)
             self._hurried.wait(max(0.0, wait_seconds))
-            if self._is_over():
-                break
         worker_id = self._worker_id
         if worker_id is not None:
             self._ask(connection, leases.remove(self._names, worker_id))
@@ -257,7 +268,7 @@ class Heartbeat:
             if renewed and self._worker_id == worker_id:
                 self._valid_until_seconds = sent_at_seconds + self._lease_seconds
                 return True
-        self._lose(self._ask(connection, leases.loss(self._names, worker_id)))
+        self._lose(worker_id, self._ask(connection, leases.loss(self._names, worker_id)))
         return False
 
     def _beaten(self) -> None:
@@ -294,12 +305,13 @@ class Heartbeat:
             if time.monotonic() - asked_at_seconds > self._lease_seconds / 3:
                 cut(connection)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, worker_id: uuid.UUID, reason: str) -> None:
         with self._guard:
-            worker_id, self._worker_id = self._worker_id, None
-        if worker_id is not None:
-            _log.warning("worker %s has lost its lease (%s): its jobs are left to others", worker_id, reason)
-            self._call(self._on_lost, worker_id)
+            if self._worker_id != worker_id:  # it is lost already, and there may be a new one
+                return
+            self._worker_id = None
+        _log.warning("worker %s has lost its lease (%s): its jobs are left to others", worker_id, reason)
+        self._call(self._on_lost, worker_id)
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import threading
 from typing import TYPE_CHECKING, Any
+
+from perdure.own_thread import in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,31 +30,9 @@ class Threads:
 
         A cancellation ends the waiting, not the thread; its place is free again when it ends.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Any] = loop.create_future()
         context = contextvars.copy_context()
-
-        def finish(outcome: Any, error: BaseException | None) -> None:
-            if not done.done():
-                if error is None:
-                    done.set_result(outcome)
-                elif isinstance(error, StopIteration):  # a future can't carry it
-                    done.set_exception(RuntimeError(f"the handler raised {error!r}"))
-                else:
-                    done.set_exception(error)
-            self.give_back()
-
-        def run() -> None:
-            outcome, error = None, None
-            try:
-                outcome = context.run(call)
-            except BaseException as raised:  # noqa: BLE001 - handed to the loop
-                error = raised
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(finish, outcome, error)
-
         try:
-            threading.Thread(target=run, name=name, daemon=True).start()
+            done = in_own_thread(lambda: context.run(call), name, self.give_back)
         except BaseException:  # the system has no thread left
             self.give_back()
             raise

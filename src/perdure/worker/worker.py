@@ -303,7 +303,7 @@ class Worker:
         self.desk.close()
         if self._gave_back:
             await wake_others(self.app)
-        await asyncio.to_thread(self._heartbeat.stop)
+        await self._heartbeat.stop()
         await cancel_and_wait([self._turning])
 
     async def _let_end(self) -> None:
