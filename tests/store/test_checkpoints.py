@@ -103,9 +103,8 @@ def test_progress_changes_nothing_else(bench: Workbench) -> None:
 
 @pytest.mark.parametrize("persists", [True, False])
 def test_taking_a_number_is_no_progress_of_the_attempt(bench: Workbench, persists: bool) -> None:  # noqa: FBT001 - a case
-    worker, lost = bench.register(), bench.register(lease_seconds=0)
+    worker, lost = bench.register(), bench.register()
     job = bench.claimed_job(lost)
-    bench.sql("update {s}.workers set lease_until = clock_timestamp() + interval '1 min' where id = %s", lost)
     if persists:
         assert bench.run(settles.persist(bench.names, lost, [Persist(job.id, job.claim, 0, b"1")])) == [job.id]
     entry = Persist(job.id, job.claim, int(persists), b'"late"')

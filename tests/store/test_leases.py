@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perdure.store import leases, settles
+from perdure.store import claims, leases, settles
 from perdure.store.settles import Deferral
 from tests.store.workbench import gated
 from tests.support.waiting import wait_until
@@ -197,11 +197,13 @@ def test_a_sweep_finds_every_holder_without_a_lease(every_bench: Workbench) -> N
 
 def test_a_claim_that_landed_after_the_lapse_is_found(every_bench: Workbench) -> None:
     bench, worker = every_bench, every_bench.register()
-    _run_out(bench, worker)
-    assert _sweep(bench).lapsed == [worker]
-    assert _sweep(bench).lost == []
-    job_id = bench.start()
-    assert [job.id for job in bench.claim(worker)] == [job_id]  # sent before the lapse, slow in the network
+    job_id, claiming = bench.start(), bench.connect()
+    with claiming.transaction():
+        claimed = bench.run(claims.claim(bench.names, worker, want=1, queues=None), claiming)
+        assert [job.id for job in claimed.jobs] == [job_id]
+        _run_out(bench, worker)
+        assert _sweep(bench).lapsed == [worker]
+        assert _sweep(bench).lost == []
     assert _sweep(bench).lost == [worker]
     (lost,) = bench.run(leases.lapsed_jobs(bench.names, worker, limit=10))
     assert lost.id == job_id

@@ -23,7 +23,7 @@ BANDS = (
         "a claim from one band by a worker of another life",
         "it gets jobs, and may hold others of the same numbers",
         _SQL,
-        " and timeline = {schema}.timeline()",
+        "\n                and timeline = {schema}.timeline()",
         "",
         (f"{_CLAIM}test_a_worker_that_is_not_registered_in_this_life_gets_nothing",),
     ),

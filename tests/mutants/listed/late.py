@@ -201,7 +201,7 @@ LATE = (
         _of("sweep"),
         "    array(select worker_id from holder),",
         "    array[]::uuid[],",
-        (f"{_ZOMBIES}test_a_late_claim_of_a_zombie_takes_jobs_that_go_on_elsewhere",),
+        ("tests/store/test_leases.py::test_a_claim_that_landed_after_the_lapse_is_found[18]",),
     ),
     Mutant(
         "what a late claim has taken isn't put back",

@@ -55,7 +55,7 @@ class Attempts(Tables):
 
     def _claim(self, worker: Any, want: int, tx: Tx | None, *, suspects: bool) -> list[Claim]:
         now = self.tick()
-        if worker not in self.workers:
+        if not self.holds_lease(worker):
             return []
         due = [
             job

@@ -2,7 +2,8 @@
 -- One range scan a band (queue, priority), from its floor where one is given (what is before is known to be taken), else
 -- from its front; levels of priority are entered only while room is left.
 -- Locks: the rows taken, skipping locked ones. Index: jobs_ready, then jobs_pkey.
--- Guard: the worker was registered on the present time line: else it may hold other jobs of the same numbers.
+-- Guard: the worker's lease is valid, else its jobs would be rescued again and again while it doesn't know that it has
+-- lost; and it was registered on the present time line: else it may hold other jobs of the same numbers.
 -- No state in the update's condition: the rows are locked by the inner select, and it would invite jobs_ready.
 -- The last row, which is always there, tells by 1 or 0 whether a due job was left out since somebody has it locked for a
 -- moment (a waiter for its result, another worker's claim): it may be free at once, and nobody will notify. Looked for
@@ -41,7 +42,9 @@ with band as materialized (
         limit %(want)s::int
     ))
         and exists (
-            select from {schema}.workers where workers.id = %(worker)s and timeline = {schema}.timeline()
+            select from {schema}.workers
+            where workers.id = %(worker)s and lapsed_at is null and lease_until > clock_timestamp()
+                and timeline = {schema}.timeline()
         )
     returning {claim_columns}
 )

@@ -26,7 +26,9 @@ with claimed as (
                 and (%(queues)s::text[] is null or queue = any(%(queues)s::text[]))
         )
         and exists (
-            select from {schema}.workers where workers.id = %(worker)s and timeline = {schema}.timeline()
+            select from {schema}.workers
+            where workers.id = %(worker)s and lapsed_at is null and lease_until > clock_timestamp()
+                and timeline = {schema}.timeline()
         )
     returning {claim_columns}
 )

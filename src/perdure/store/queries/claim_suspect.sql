@@ -11,5 +11,9 @@ where id = any(array(
     limit 1
     for no key update skip locked
 ))
-    and exists (select from {schema}.workers where workers.id = %(worker)s and timeline = {schema}.timeline())
+    and exists (
+        select from {schema}.workers
+        where workers.id = %(worker)s and lapsed_at is null and lease_until > clock_timestamp()
+            and timeline = {schema}.timeline()
+    )
 returning {claim_columns}
