@@ -173,3 +173,36 @@ async def test_a_look_takes_what_its_work_takes_and_not_what_it_has_waited() -> 
     errand.done.set_result(await errand.work(cast("Any", None)))
     began_at_seconds, took_seconds = await look
     assert 0.02 <= took_seconds <= loop.time() - began_at_seconds + 0.001
+
+
+def test_news_of_an_older_claim_doesnt_make_a_newer_one_look_done() -> None:
+    """Else the search for strays would give back a job whose outcome waits to be written."""
+    desk = Desk()
+    newer, returned = Finish(1, 6, 0, 6, None, None, None, None), PutBack(2, 9)
+    desk.finish(newer)
+    desk.put_back(returned)
+    desk.settled([newer._replace(claim=5)])
+    desk.returned([returned._replace(claim=8)])
+    assert {*desk.ids()} == {1, 2}
+    desk.settled([newer])
+    desk.returned([returned])
+    assert not desk.ids()
+
+
+def test_a_batch_that_got_stuck_makes_the_next_smaller_and_what_gets_through_larger() -> None:
+    desk = Desk()
+    for job_id in range(40):
+        desk.finish(Finish(job_id, 1, 0, 6, None, LARGE, None, None))
+    whole = desk.take()
+    assert whole.size_bytes > 15 * len(LARGE)
+    desk.got_stuck(whole)
+    desk.return_batch(whole)
+    smaller = desk.take()
+    assert 6 * len(LARGE) < smaller.size_bytes < 10 * len(LARGE)
+    desk.return_batch(smaller)
+    for _ in range(10):
+        desk.got_through()
+    assert desk.take().size_bytes == whole.size_bytes
+    for _ in range(20):
+        desk.got_stuck(smaller)
+    assert len(desk.take().finishes) == 1  # the least that there is

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     from perdure.attempt import Attempt
 
-__all__ = ["BATCH_BYTES", "Batch", "PendingPersist", "fail_persist", "fitting"]
+__all__ = ["BATCH_BYTES", "LEAST_BATCH_BYTES", "Batch", "PendingPersist", "fail_persist", "fitting"]
 
 _BATCH = 1000
 # A statement's parameters must fit into memory several times over; and into PostgreSQL's 1 GB for a message.
 BATCH_BYTES = 16 * 1024 * 1024
+LEAST_BATCH_BYTES = 64 * 1024
 _ROW_BYTES = 100
 
 
@@ -37,6 +38,7 @@ class Batch:
 
     Attributes:
         outcome_bytes: How large the outcomes are, of both kinds.
+        size_bytes: How large these and the checkpoints are.
     """
 
     finishes: list[Finish] = field(default_factory=list[Finish])
@@ -46,6 +48,7 @@ class Batch:
     put_backs: list[PutBack] = field(default_factory=list[PutBack])
     deferrals: list[Deferral] = field(default_factory=list[Deferral])
     outcome_bytes: int = 0
+    size_bytes: int = 0
 
     @property
     def returns(self) -> list[PutBack | Deferral]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.errors import LeaseLost
 from perdure.store.settles import Finish
-from perdure.worker.batch import BATCH_BYTES, Batch, fail_persist, fitting
+from perdure.worker.batch import BATCH_BYTES, LEAST_BATCH_BYTES, Batch, fail_persist, fitting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -70,7 +70,8 @@ class Desk:
         self.blamed: set[int] = set()
         self._errands: deque[Errand] = deque()
         self._looks: deque[Errand] = deque()
-        self._settling: set[int] = set()
+        # The newest claim of each: news of an older one, which came too late, must not make it look done.
+        self._settling: dict[int, int] = {}
         self._tries: dict[int, int] = {}
         self._persists: deque[PendingPersist] = deque()
         self._progress: dict[int, ProgressReport] = {}
@@ -78,6 +79,7 @@ class Desk:
         self._deferrals: list[Deferral] = []
         self._delayed: dict[asyncio.TimerHandle, PendingPersist | None] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self._room_bytes = BATCH_BYTES
         self.is_closed = False
         self.is_looking = False
         self._looked_last = False
@@ -106,25 +108,31 @@ class Desk:
         """The jobs that wait to be settled, or to be returned."""
         return self._settling
 
-    def settled(self, entries: Iterable[Finish | Release]) -> None:
+    def settled(self, entries: Collection[Finish | Release]) -> None:
         """Forget what has been written, or is known to be somebody else's by now."""
-        self._settling.difference_update([entry.id for entry in entries])
+        self._forget(entries)
         if self.verdicts or self._tries:
             for entry in entries:
                 self.verdicts.pop((entry.id, entry.claim), None)
                 self.condemned.discard((entry.id, entry.claim))
                 self._tries.pop(entry.id, None)
 
-    def returned(self, ids: Iterable[int]) -> None:
+    def returned(self, entries: Collection[PutBack | Deferral]) -> None:
         """Forget claims that have been returned, or are known to be somebody else's by now."""
-        for job_id in ids:
-            self._settling.discard(job_id)
-            self._tries.pop(job_id, None)
+        self._forget(entries)
+        for entry in entries:
+            self._tries.pop(entry.id, None)
+
+    def _forget(self, entries: Iterable[Finish | Release | PutBack | Deferral]) -> None:
+        settling = self._settling
+        for entry in entries:
+            if settling.get(entry.id) == entry.claim:
+                del settling[entry.id]
 
     def finish(self, entry: Finish) -> None:
         """Settle an attempt whose decision can't change any more."""
         self.finishes.append(entry)
-        self._settling.add(entry.id)
+        self._settling[entry.id] = entry.claim
         if self._waiters:
             self.wake()
 
@@ -132,7 +140,7 @@ class Desk:
         """Settle an attempt by a verdict, which is kept until it is known to be written."""
         entry = verdict.entry()
         self.verdicts[verdict.id, verdict.claim] = verdict
-        self._settling.add(verdict.id)
+        self._settling[verdict.id] = verdict.claim
         if isinstance(entry, Finish):
             self.finishes.append(entry)
         else:
@@ -155,13 +163,13 @@ class Desk:
     def put_back(self, entry: PutBack) -> None:
         """Return a claim that was never started."""
         self._put_backs.append(entry)
-        self._settling.add(entry.id)
+        self._settling[entry.id] = entry.claim
         self.wake()
 
     def defer(self, entry: Deferral) -> None:
         """Return a claim that can't be read."""
         self._deferrals.append(entry)
-        self._settling.add(entry.id)
+        self._settling[entry.id] = entry.claim
         self.wake()
 
     async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]], *, what: str) -> T:
@@ -214,7 +222,7 @@ class Desk:
     def take(self) -> Batch:
         """Take all there is, up to a batch; of what waits in large pieces a share of each kind."""
         batch = Batch()
-        room = BATCH_BYTES
+        room = self._room_bytes
         if self._persists:  # first: somebody waits for them
             share = room // (1 + bool(self.releases) + bool(self.finishes))
             count, size = fitting([pending.entry for pending in self._persists], share)
@@ -229,6 +237,8 @@ class Desk:
             count, size = fitting(self.finishes, room)
             batch.finishes, self.finishes = sorted(self.finishes[:count], key=_id), self.finishes[count:]
             batch.outcome_bytes += size
+            room -= size
+        batch.size_bytes = self._room_bytes - room
         if self._progress:
             batch.progress, self._progress = sorted(self._progress.values(), key=_id), {}
         if self._put_backs:
@@ -249,6 +259,15 @@ class Desk:
                 fail_persist(before)
             newest[pending.entry.id] = pending
         return list(newest.values())
+
+    def got_through(self) -> None:
+        """An exchange was answered: the next may carry more again."""
+        if self._room_bytes < BATCH_BYTES:
+            self._room_bytes = min(BATCH_BYTES, self._room_bytes + self._room_bytes // 4)
+
+    def got_stuck(self, batch: Batch) -> None:
+        """An exchange wasn't answered, maybe as it took longer than a lease: the same again would never get through."""
+        self._room_bytes = max(LEAST_BATCH_BYTES, min(self._room_bytes, batch.size_bytes) // 2)
 
     def return_batch(self, batch: Batch) -> None:
         """Take back what wasn't written, or may not have been: writing it again is harmless."""

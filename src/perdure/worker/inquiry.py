@@ -96,7 +96,7 @@ def _see_to_settle(desk: Desk, worker_id: UUID, entry: Finish | Release, row: Se
 def _see_to_return(desk: Desk, worker_id: UUID, entry: PutBack | Deferral, row: Settlement | None) -> None:
     is_locked = row is not None and row.locked
     if row is None or not (is_locked or _is_ours(row, entry.claim, worker_id)):
-        desk.returned([entry.id])
+        desk.returned([entry])
         _see_to_blame(desk, worker_id, row)
     elif row.cancel_requested and not is_locked:
         desk.finish(Finish(entry.id, entry.claim, row.checkpoint, _CANCELLED, None, None, None, None))

@@ -169,8 +169,7 @@ class Lane:
                 if batch.outcome_bytes:
                     claimer.measure_outcomes(len(batch.finishes) + len(batch.releases), batch.outcome_bytes)
                 sleeping = None if batch else claimer.next_sleeping(owner.in_hand)
-                unwritten = desk.waiting_outcomes
-                want = claimer.want(owner.in_hand, unwritten=unwritten) if sleeping is None else 0
+                want = claimer.want(owner.in_hand, unwritten=desk.waiting_outcomes) if sleeping is None else 0
                 if batch or want or sleeping is not None:
                     await self._exchange(worker_id, batch, want, sleeping)
                     continue
@@ -244,6 +243,7 @@ class Lane:
             if want:
                 self._owner.claims_uncertain()
             if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.closed:
+                self._desk.got_stuck(batch)
                 self._give_back(worker_id, batch)
                 self._desk.wake()  # the other lane, which may have left all that to this one
                 raise
@@ -251,6 +251,7 @@ class Lane:
             await self._refused(worker_id, batch, error, is_alone=not want and sleeping is None)
             return
         self._has_exchanged, self._was_refused = True, False
+        self._desk.got_through()
         self._owner.condition.works(self.name)
         answered = dict(zip(sent, answers, strict=True))
         if answered.get("wake unread"):
@@ -270,7 +271,8 @@ class Lane:
         """
         if not (batch and is_refusal(error)):
             # Out of disk, a deadlock, a time-out. Not at full speed again.
-            self._desk.return_batch(batch)
+            self._desk.got_stuck(batch)
+            self._give_back(worker_id, batch)
             self._was_refused = True
             self._owner.condition.failed(self.name, error)
             await let_heal(error, self._connection, self._owner.names)
@@ -377,7 +379,7 @@ class Lane:
             given = [*(Released(job_id, None) for job_id in answers.get("put back", ())), *answers.get("defer", ())]
             self._owner.released(given)  # for this worker what it has put back isn't due at once
             returned = {entry.id for entry in given}
-            desk.returned(returned)
+            desk.returned([entry for entry in batch.returns if entry.id in returned])
             if batch.put_backs:
                 self._claimer.floors.look_everywhere()  # they are at their old places
                 self._looks.after_put_back()

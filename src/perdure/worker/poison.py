@@ -42,7 +42,7 @@ def condemn(batch: Batch, error: psycopg.Error, desk: Desk) -> None:
 
     Progress is dropped; claims to put back or to defer are found by the search for strays.
     """
-    desk.returned([entry.id for entry in batch.returns])
+    desk.returned(batch.returns)
     message = f"the database refuses it: {reason(error)}"
     for pending in batch.persists:
         if not pending.written.done():

@@ -49,7 +49,7 @@ DESK = (
         "the claimer doesn't know of outcomes that wait",
         "the same",
         "worker/lane.py",
-        "claimer.want(owner.in_hand, unwritten=unwritten)",
+        "claimer.want(owner.in_hand, unwritten=desk.waiting_outcomes)",
         "claimer.want(owner.in_hand)",
         (f"{_LARGE}{_PILE}",),
     ),

@@ -21,8 +21,8 @@ REPORTS = (
         "what was given back too late is forgotten",
         "its lapse stays counted, though the worker is alive",
         "worker/inquiry.py",
-        "        desk.returned([entry.id])\n        _see_to_blame(desk, worker_id, row)\n",
-        "        desk.returned([entry.id])\n",
+        "        desk.returned([entry])\n        _see_to_blame(desk, worker_id, row)\n",
+        "        desk.returned([entry])\n",
         (f"{_REPORTING}test_a_job_that_was_given_back_too_late_is_remembered_for_the_report",),
     ),
     Mutant(

@@ -261,7 +261,7 @@ class Process(Rescues):
         open_ids = {entry.id for entry in unwritten.settles}
         desk.settled([entry for entry in batch.settles if entry.id not in open_ids])
         returned = set(answers.get("put back", ()))
-        desk.returned(returned)
+        desk.returned([entry for entry in batch.put_backs if entry.id in returned])
         unwritten.put_backs = [entry for entry in batch.put_backs if entry.id not in returned]
         if unwritten:
             yield from self._inquire(worker_id, unwritten)
