@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -351,3 +351,20 @@ def test_a_value_of_another_type_is_refused_or_comes_back_equal(own: Any, other:
     with contextlib.suppress(PayloadRefused):
         stored = codec.encode(value, what="it", limit=None)
         assert codec.decode(stored, what="it") == value
+
+
+class Awkward:
+    """As the scalars of some libraries for data are, which answer `==` with neither yes nor no."""
+
+    def __eq__(self, other: object) -> bool:
+        message = "the truth value is ambiguous"
+        raise TypeError(message)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("annotation", [Literal["a", "b"], Literal["a"] | None, list[Literal["a"]], int, Any])
+def test_a_value_that_cant_even_be_compared_is_refused_as_any_other(annotation: Any) -> None:
+    value: Any = [Awkward()] if annotation == list[Literal["a"]] else Awkward()
+    with pytest.raises(PayloadRefused, match=r"Awkward|ambiguous"):
+        codec_for(annotation).encode(value, what="metadata", limit=1000)

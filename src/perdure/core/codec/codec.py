@@ -186,6 +186,8 @@ class Codec(Generic[T]):
             return Faults(self._weaver).find(self._node, value)
         except RecursionError:
             return Misfit.too_deep()
+        except Exception as error:  # noqa: BLE001 - of the user's code: a value whose `==` raises, for one
+            return Misfit.of(error)
 
 
 @functools.lru_cache(maxsize=4096)
