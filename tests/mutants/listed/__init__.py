@@ -14,6 +14,7 @@ from tests.mutants.listed.locks import LOCKS
 from tests.mutants.listed.looks import LOOKS
 from tests.mutants.listed.outcomes import OUTCOMES
 from tests.mutants.listed.reports import REPORTS
+from tests.mutants.listed.resources import RESOURCES
 from tests.mutants.listed.rules import RULES
 from tests.mutants.listed.stops import STOPS
 from tests.mutants.listed.suspects import SUSPECTS
@@ -41,5 +42,6 @@ MUTANTS = (
     *STOPS,
     *SUSPECTS,
     *RULES,
+    *RESOURCES,
     *AROUND,
 )
