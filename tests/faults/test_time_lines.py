@@ -18,7 +18,7 @@ import pytest_asyncio
 from perdure import App, Context, LeaseLost, StopReason
 from perdure.store import calls, claims, leases
 from perdure.store.sql import names_of
-from tests.support.jobs import until
+from tests.support.jobs import settled_in, until
 from tests.support.migrated import migrate_database
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ async def test_all_writes_are_refused_before_the_worker_knows(
         first = worker.worker_id
         job = await writes.start()
         await begun.wait()
+        await settled_in(worker)
         await table.execute(FAIL_OVER)
         go_on.set()
         await until(lambda: bool(worker.desk.ids()), "its outcome isn't at the desk")
@@ -132,6 +133,7 @@ async def test_nothing_is_claimed_under_the_lease_of_another_life(
     async with app, app.worker() as worker:
         first = worker.worker_id
         assert first is not None
+        await settled_in(worker)
         await table.execute(FAIL_OVER)
         job = await quick.start()
         assert await claimed(table, first, suspect=False) == []

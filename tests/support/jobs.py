@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from perdure import Job, JobState
+    from perdure.worker.worker import Worker
 
-__all__ = ["is_in", "job_until", "until"]
+__all__ = ["is_in", "job_until", "settled_in", "until"]
 
 _DEADLINE_SECONDS = 15.0
 _LOOK_SECONDS = 0.01
@@ -49,3 +50,14 @@ async def job_until(job: Job[Any, Any, Any, Any], condition: Callable[[Job[Any, 
 async def is_in(job: Job[Any, Any, Any, Any], state: JobState) -> None:
     """Wait until the job is in a state."""
     await job_until(job, lambda job: job.state is state)
+
+
+async def settled_in(worker: Worker) -> None:
+    """Wait until all lanes are connected and the lease is renewed: each lane that connects has it renew once more."""
+    heartbeat = worker._heartbeat
+
+    def is_quiet() -> bool:
+        has_renewed = heartbeat._asked_at_seconds is None and not heartbeat._hurried.is_set()
+        return has_renewed and all(lane._connection is not None for lane in worker.lanes)
+
+    await until(is_quiet, "the worker has settled in")

@@ -20,7 +20,7 @@ from perdure.worker.desk import Desk
 from perdure.worker.inquiry import inquire
 from perdure.worker.rescuer import rescue
 from perdure.worker.seldom import Seldom
-from tests.support.jobs import until
+from tests.support.jobs import settled_in, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -51,12 +51,6 @@ class Scene:
         return int(row[0])
 
 
-def _has_settled_in(worker: Worker) -> bool:
-    heartbeat = worker._heartbeat
-    is_quiet = heartbeat._asked_at_seconds is None and not heartbeat._hurried.is_set()
-    return is_quiet and all(lane._connection is not None for lane in worker.lanes)
-
-
 @pytest_asyncio.fixture
 async def scene(app: App, migrated_database: str) -> AsyncIterator[Scene]:
     running, again, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -76,7 +70,7 @@ async def scene(app: App, migrated_database: str) -> AsyncIterator[Scene]:
         job = await task.start()
         await running.wait()
         await worker._rescuer.stop()  # which might be the first to find its own loss, as any other worker's
-        await until(lambda: _has_settled_in(worker), "no lane's connecting has it renew in the midst of a test")
+        await settled_in(worker)
         scene = Scene(worker, job, table)
         scene.again, scene.end = again, end
         made.append(scene)

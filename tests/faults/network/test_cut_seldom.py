@@ -16,7 +16,7 @@ from perdure import App, Context, JobCancelled, JobFailed
 from tests.faults.network.cuts import cuts
 from tests.faults.network.late import make_app
 from tests.support.clients import Hands
-from tests.support.jobs import until
+from tests.support.jobs import settled_in, until
 from tests.support.marks import mark
 from tests.support.proxy import LOST
 
@@ -219,6 +219,7 @@ async def test_report_of_a_worker_that_had_lost_its_lease(shop: Shop, statement:
     job = await shop.other.tasks["lasts"].start()
     async with shop.app.worker() as worker:
         await until(lambda: shop.began == 1, "it runs")
+        await settled_in(worker)
         await worker._rescuer.stop()  # which might be the first to find its own loss
         worker.claimer.open = False  # until it has another lease
         shop.hands.sql(_LAPSE, worker.worker_id)
