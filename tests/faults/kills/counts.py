@@ -48,7 +48,7 @@ def miscounted(moves: Sequence[Move], gone: Mapping[str, bool]) -> Iterator[str]
             blamed = before.worker if after.lapses > before.lapses else None
         elif was_running and not is_running:
             yield from _ended(where, before, after)
-            blamed = None
+            blamed = blamed if after.lapses else None  # what is put back keeps them, and whom they are counted against
         elif after.lapses != before.lapses and after.live:
             if blamed is None or gone.get(blamed, False) or after.lapses != before.lapses - 1:
                 yield f"{where}: lapses went from {before.lapses} to {after.lapses}, the last by {blamed}"

@@ -21,6 +21,7 @@ _LOST: dict[str, Any] = {"state": JobState.PENDING, "worker": None, "rescued": T
 _FORGIVEN: dict[str, Any] = {"lapses": 0, "rescued": False}
 _RAISED: dict[str, Any] = {"state": JobState.RETRYING, "worker": None}
 _BACK: dict[str, Any] = {"state": JobState.PENDING, "worker": None, "attempt": 0}
+_PUT_BACK = _BACK | {"attempt": 1, "rescued": False}
 _COMPLETED: dict[str, Any] = {"state": JobState.COMPLETED, "live": False, "lapses": 0, "scheduler_retries": 0}
 _AGAIN = _CLAIMED | {"rescued": False, "attempt": 2}
 
@@ -42,6 +43,7 @@ def _found(*changes: dict[str, Any], **first: Any) -> list[str]:
         [_CLAIMED, _LOST | {"lapses": 1}, _AGAIN, {"checkpoint": 1}, _LOST | {"lapses": 0}],
         [_CLAIMED, {"checkpoint": 2}, _LOST | {"lapses": 1}],  # a COMMIT's number was taken
         [_CLAIMED | {"worker": _FROZEN}, _LOST | {"lapses": 1}, _AGAIN, _FORGIVEN],
+        [_CLAIMED | {"worker": _FROZEN}, _LOST | {"lapses": 1}, _AGAIN, _PUT_BACK, _AGAIN, _FORGIVEN],
         [_CLAIMED | {"worker": _SLOW}, _LOST],
         [_CLAIMED, _LOST | {"lapses": 1}, _AGAIN, _BACK | {"attempt": 1}],
     ],
@@ -59,6 +61,14 @@ def test_what_is_counted_right_is_passed(life: list[dict[str, Any]]) -> None:
         [_CLAIMED, {"checkpoint": 1}, _LOST | {"lapses": 1}],  # it had persisted
         [_CLAIMED, _LOST | {"lapses": 1}, _AGAIN, {"checkpoint": 1}, _LOST | {"lapses": 1}],  # progress isn't afresh
         [_CLAIMED, _LOST | {"lapses": 1}, _AGAIN, _FORGIVEN],  # of one that never came back
+        [
+            _CLAIMED | {"worker": _FROZEN},
+            _LOST | {"lapses": 1},
+            _AGAIN,
+            _PUT_BACK | {"lapses": 0},
+            _AGAIN | {"lapses": 1},
+            _FORGIVEN,
+        ],
         [_CLAIMED | {"worker": _FROZEN}, _LOST | {"lapses": 1}, _AGAIN | {"lapses": 2}],
         [_CLAIMED | {"worker": _FROZEN}, _LOST | {"lapses": 1}, _FORGIVEN, {"lapses": 1}],
         [_CLAIMED, _LOST | {"lapses": 1, "scheduler_retries": 1}],
