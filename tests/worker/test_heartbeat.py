@@ -152,7 +152,7 @@ def test_a_process_that_is_frozen_in_a_renewal_behind_a_pooler_keeps_its_row_loc
             assert len(other.execute("select from background_tasks.workers for update").fetchall()) == 1
     finally:
         thawed.set()
-        heartbeat.stop()
+        loop.run_until_complete(heartbeat.stop())
 
 
 # More than the kernel takes; more than the server's time-outs take; the most that is allowed.
