@@ -156,6 +156,12 @@ async def test_a_misused_step_says_what_would_be_right(app: App, misuse: Any, sa
     assert job.error.type.rpartition(".")[2] in ("MisuseError", "DefinitionError")
 
 
+async def spoil_and_wake(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Make the steps' results unreadable while their jobs sleep, however long that takes, and wake these."""
+    await connection.execute("""update background_tasks.steps set result = '"many"' where key = 'count'""")
+    await connection.execute("update background_tasks.jobs set scheduled_at = clock_timestamp()")
+
+
 async def test_a_stored_result_that_cant_be_read_waits_for_other_code_and_burns_no_retry(
     app: App, migrated_database: str
 ) -> None:
@@ -165,13 +171,15 @@ async def test_a_stored_result_that_cant_be_read_waits_for_other_code_and_burns_
     @app.task("t")
     async def task(ctx: Context[None, None]) -> int:
         counted = await ctx.step("count", count)
-        await ctx.sleep(0.1)
+        if ctx.attempt == 1:
+            await ctx.sleep(3600)
         return counted
 
     @app.task("u")
     def blocking_task(ctx: BlockingContext[None, None]) -> int:
         counted = ctx.step("count", count)
-        ctx.sleep(0.1)
+        if ctx.attempt == 1:
+            ctx.sleep(3600)
         return counted
 
     jobs = await task.start(), await blocking_task.start()
@@ -179,7 +187,7 @@ async def test_a_stored_result_that_cant_be_read_waits_for_other_code_and_burns_
         async with app.worker():
             for job in jobs:
                 await job_until(job, lambda job: job.state is JobState.SUSPENDED)
-            await connection.execute("""update background_tasks.steps set result = '"many"' where key = 'count'""")
+            await spoil_and_wake(connection)
             for job in jobs:
                 await job_until(job, lambda job: job.last_error is not None)
                 assert job.last_error is not None
@@ -223,13 +231,14 @@ async def test_a_result_that_cant_be_read_in_a_task_group_waits_for_other_code(
     async def task(ctx: Context[None, None]) -> int:
         async with asyncio.TaskGroup() as group:
             counted = group.create_task(ctx.step("count", count))
-        await ctx.sleep(0.1)
+        if ctx.attempt == 1:
+            await ctx.sleep(3600)
         return counted.result()
 
     job = await task.start()
     async with await psycopg.AsyncConnection.connect(migrated_database, autocommit=True) as connection, app.worker():
         await job_until(job, lambda job: job.state is JobState.SUSPENDED)
-        await connection.execute("""update background_tasks.steps set result = '"many"' where key = 'count'""")
+        await spoil_and_wake(connection)
         await job_until(job, lambda job: job.last_error is not None)
         assert (job.state, job.retry_number) == (JobState.PENDING, 0)
 
