@@ -73,7 +73,7 @@ LOOKS = (
         "worker/lane.py",
         "        want = self._claimer.share(want) if front is EVERYWHERE else want\n",
         "",
-        (f"{_LOOKS}test_no_job_waits_for_a_claim_that_looks_everywhere",),
+        ("tests/worker/test_looks.py::test_no_job_waits_for_a_claim_that_looks_everywhere",),
     ),
     Mutant(
         "looks of a lost lease count under the new one",
