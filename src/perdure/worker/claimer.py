@@ -132,12 +132,6 @@ class Claimer:
         self._reserved += want
         return want
 
-    def share(self, want: int) -> int:
-        """Give up half of a reservation, for claims beside one that may take long; return what is kept."""
-        kept = (want + 1) // 2
-        self._reserved -= want - kept
-        return kept
-
     def claimed(self, want: int, got: int, *, pokes: int) -> None:
         """Take note of how many jobs a claim has brought; `pokes` is the count when it was sent."""
         self._reserved -= want

@@ -227,8 +227,7 @@ class Lane:
         self._looks_everywhere = False
         try:
             try:
-                sent = self._calls(worker_id, batch, sleeping)
-                want = self._claim(sent, worker_id, want) if want else 0
+                sent = self._calls(worker_id, batch, want, sleeping)
                 reach_each(sent, "unsent")
                 answers = await self._send(sent)
             finally:
@@ -291,22 +290,23 @@ class Lane:
             for rest in parts:
                 self._give_back(worker_id, rest)
 
-    def _calls(self, worker_id: UUID, batch: Batch, sleeping: bool | None) -> dict[str, Call[Any]]:  # noqa: FBT001
-        sent = written_by(self._owner.names, worker_id, batch)
+    def _calls(self, worker_id: UUID, batch: Batch, want: int, sleeping: bool | None) -> dict[str, Call[Any]]:  # noqa: FBT001
+        names = self._owner.names
+        sent = written_by(names, worker_id, batch)
         if sleeping is not None:
-            sent["sleep"] = leases.set_sleeping(self._owner.names, worker_id, sleeping=sleeping)
+            sent["sleep"] = leases.set_sleeping(names, worker_id, sleeping=sleeping)
+        if want:
+            self._claim(sent, worker_id, want)
         return sent
 
-    def _claim(self, sent: dict[str, Call[Any]], worker_id: UUID, want: int) -> int:
+    def _claim(self, sent: dict[str, Call[Any]], worker_id: UUID, want: int) -> None:
         names, queues, band, front = self._owner.names, self._owner.queues, self._claimer.only_band, self._front()
-        want = self._claimer.share(want) if front is EVERYWHERE else want
         if band is not None:
             sent["claim"] = claims.claim_band(names, worker_id, want=want, queues=queues, band=band, front=front)
-            return want
+            return
         if self._claimer.asks_for_bands:
             sent["bands"] = claims.bands(names)
         sent["claim"] = claims.claim(names, worker_id, want=want, queues=queues, front=front)
-        return want
 
     def _front(self) -> Front:
         """Return where the claim begins to look; everywhere is a look that may take long."""

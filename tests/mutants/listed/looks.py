@@ -68,14 +68,6 @@ LOOKS = (
         ),
     ),
     Mutant(
-        "a claim that looks everywhere takes all the room",
-        "where jobs take long, so that none is claimed ahead, every job waits for it",
-        "worker/lane.py",
-        "        want = self._claimer.share(want) if front is EVERYWHERE else want\n",
-        "",
-        ("tests/worker/test_looks.py::test_no_job_waits_for_a_claim_that_looks_everywhere",),
-    ),
-    Mutant(
         "looks of a lost lease count under the new one",
         "its first look comes a minute late",
         "worker/lane.py",
