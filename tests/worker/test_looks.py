@@ -16,7 +16,7 @@ from perdure.worker.claimer import Claimer
 from perdure.worker.floors import Floors
 from perdure.worker.lane import Lane
 from perdure.worker.looks import Looks
-from tests.support.jobs import is_in, job_until, until
+from tests.support.jobs import is_in, job_until, settled_in, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -278,6 +278,12 @@ async def test_no_job_waits_for_a_claim_that_looks_everywhere(app: App, monkeypa
             await done.wait()
         return await send(lane, calls)
 
+    def is_asleep() -> bool:
+        """So that whoever starts a job notifies it, and it hears that."""
+        claimer, waiters = worker.claimer, worker.desk._waiters
+        is_idle = claimer.sleeping and not claimer._maybe_due and len(waiters) == len(worker.lanes)
+        return is_idle and worker._listener.is_listening
+
     began = False
     monkeypatch.setattr(Lane, "_send", holding)
     for look in ("after_sleep", "everywhere"):  # which would wake the other lane by and by
@@ -285,9 +291,11 @@ async def test_no_job_waits_for_a_claim_that_looks_everywhere(app: App, monkeypa
     async with app.worker() as worker:
         for service in worker._services:  # so would they
             await service.stop()
+        await settled_in(worker)
+        await until(is_asleep, "it sleeps")
         await (await task.start()).result(timeout=10)
-        await until(lambda: worker.claimer.sleeping and not worker.claimer._maybe_due, "it sleeps")
-        worker.claimer.measure(0.001)  # its jobs are short on a busy machine, too: else there is no room for two claims
+        await until(is_asleep, "it sleeps again")
+        worker.claimer._mean_seconds = 0.001  # on a busy machine, too: else there is no room for two claims
         began = True
         worker.claimer.floors.look_everywhere()
         await (await task.start()).result(timeout=10)
