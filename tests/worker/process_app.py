@@ -13,7 +13,10 @@ import sys
 import time
 from dataclasses import dataclass
 
+import psycopg
+
 from perdure import App, Context, LeaseLost
+from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 from perdure.worker.run import run_worker
 
 app = App(
@@ -22,10 +25,12 @@ app = App(
     execution=json.loads(os.environ.get("TEST_EXECUTION", "{}")),
 )
 
+EFFECT = "insert into effects values (%s, %s)"
+
 
 @dataclass
 class Pages:
-    """So many pages; the first attempt stops for ever before one of them."""
+    """So many pages; the first attempt stops before one of them, until the gate is there."""
 
     total: int
     stop_at: int
@@ -38,7 +43,7 @@ class Progress:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - the test reads it
+    print(f"{line}\n", end="", flush=True)  # noqa: T201 - the test reads it; in one piece, whatever threads say meanwhile
 
 
 @app.task("pages")
@@ -50,15 +55,15 @@ async def pages(ctx: Context[Pages, Progress]) -> int:
             say(f"stopped at {progress.done}")
             await _stop(ctx)
         async with ctx.transaction() as connection:
-            await connection.execute("insert into effects values (%s, %s)", [ctx.id, progress.done])
+            await connection.execute(EFFECT, [ctx.id, progress.done])
             progress.done += 1
     return progress.done
 
 
 async def _stop(ctx: Context[Pages, Progress]) -> None:
-    while True:
+    while not _is_gate_there():
         try:
-            await asyncio.Event().wait()
+            await asyncio.sleep(0.01)
         except asyncio.CancelledError:
             say("cancelled")
             if not ctx.metadata.ignore:
@@ -71,13 +76,13 @@ async def zombie(ctx: Context[Pages, Progress]) -> int:
     say(f"attempt {ctx.attempt} begins")
     if ctx.attempt > 1:
         async with ctx.transaction() as connection:
-            await connection.execute("insert into effects values (%s, %s)", [ctx.id, ctx.attempt])
+            await connection.execute(EFFECT, [ctx.id, ctx.attempt])
         return ctx.attempt
     try:
         async with ctx.transaction() as connection:
-            await connection.execute("insert into effects values (%s, %s)", [ctx.id, ctx.attempt])
+            await connection.execute(EFFECT, [ctx.id, ctx.attempt])
             say("inside")
-            _wait_for_file(os.environ["TEST_GATE"])
+            _wait_for_gate()
     except LeaseLost:
         say("LeaseLost in the transaction")
     except Exception as error:  # noqa: BLE001 - the test reads which
@@ -90,9 +95,61 @@ async def zombie(ctx: Context[Pages, Progress]) -> int:
     return 0
 
 
-def _wait_for_file(path: str) -> None:
+@app.task("asking zombie")
+async def asking_zombie(ctx: Context[bool, Progress]) -> int:
+    """Asks for something in its transaction after it was frozen for longer than its lease."""
+    if ctx.attempt > 1:
+        return ctx.attempt
+    try:
+        async with ctx.transaction() as connection:
+            await connection.execute(EFFECT, [ctx.id, 1])
+            say("inside")
+            _wait_for_gate()
+            await connection.execute(EFFECT, [ctx.id, 2])
+            say("answered")
+    except BaseException as error:  # noqa: BLE001 - the test reads which
+        say(f"{_kind(error)} in the transaction")
+    try:
+        await ctx.persist()
+    except LeaseLost:
+        say("LeaseLost in persist")
+    return 0
+
+
+@app.task("asking zombie in a thread")
+def asking_zombie_in_a_thread(ctx: BlockingContext[bool, Progress]) -> int:
+    """As the one above, but no stop cuts it off; its metadata: whether its session outlives the lease."""
+    if ctx.attempt > 1:
+        return ctx.attempt
+    try:
+        with ctx.transaction() as connection:
+            if ctx.metadata:
+                connection.execute("set local idle_in_transaction_session_timeout = 0")
+            connection.execute(EFFECT, [ctx.id, 1])
+            say("inside")
+            _wait_for_gate()
+            connection.execute(EFFECT, [ctx.id, 2])
+            say("answered")
+    except BaseException as error:  # noqa: BLE001 - the test reads which
+        say(f"{_kind(error)} in the transaction")
+    try:
+        ctx.persist()
+    except LeaseLost:
+        say("LeaseLost in persist")
+    return 0
+
+
+def _kind(error: BaseException) -> str:
+    return "the driver's error" if isinstance(error, psycopg.Error) else type(error).__name__
+
+
+def _is_gate_there() -> bool:
+    return os.path.exists(os.environ.get("TEST_GATE", ""))  # noqa: PTH110
+
+
+def _wait_for_gate() -> None:
     # Blocks the loop on purpose: after the thaw the handler writes before anybody could cancel it.
-    while not os.path.exists(path):  # noqa: PTH110
+    while not _is_gate_there():
         time.sleep(0.01)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from perdure import App, Context
+from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 
 __all__ = ["make"]
 
@@ -18,6 +19,12 @@ def make(dsn: str) -> App:
 
     @app.task("zombie")
     async def zombie(ctx: Context[dict[str, Any], dict[str, int]]) -> int: ...
+
+    @app.task("asking zombie")
+    async def asking_zombie(ctx: Context[bool, dict[str, int]]) -> int: ...
+
+    @app.task("asking zombie in a thread")
+    def asking_zombie_in_a_thread(ctx: BlockingContext[bool, dict[str, int]]) -> int: ...
 
     @app.task("poison")
     async def poison(ctx: Context[None, None]) -> None: ...

@@ -72,16 +72,39 @@ async def test_an_event_wakes_a_suspended_job(app: App) -> None:
 
 
 async def test_no_wake_up_is_lost_whenever_events_come(app: App) -> None:
-    """Senders, and suspensions of the job after every event or so, race for a while."""
-    task = app.task("sum", events=Events)(take)
-    count = 200
+    """Each job gets one event, which no later one would make up for: before, about when or after it is suspended."""
+    asked = asyncio.Queue[int]()
+
+    @app.task("t", events=Added)
+    async def task(ctx: Context[str, None]) -> int | Suspended:
+        event = await ctx.next_event()
+        if event is not None:
+            assert isinstance(event, Added)
+            return event.number
+        if ctx.metadata == "before":
+            await task.send(ctx.id, Added(ctx.id))
+        asked.put_nowait(ctx.id)
+        return Suspended()
+
+    async def send_in(seconds: float) -> None:
+        job_id = await asked.get()
+        await asyncio.sleep(seconds)
+        await task.send(job_id, Added(job_id))
+
     async with app.worker():
-        job = await task.start()
-        for number in range(count):
-            await task.send(job.id, Added(number))
-        await task.send(job.id, Closed(by="ann"))
-        assert await job.result(timeout=30) == sum(range(count))
-    assert (await job.refresh()).execution_metadata.seen == list(range(count))
+        before = await task.start_many(["before"] * 20)
+        for _ in before:
+            await asked.get()
+        senders = [asyncio.create_task(send_in(number % 10 / 4000)) for number in range(200)]
+        about = await task.start_many(["about"] * len(senders))
+        await asyncio.gather(*senders)
+        after = await task.start_many(["after"] * 20)
+        for job in after:
+            await job_until(job, lambda job: job.state is JobState.SUSPENDED)
+            await task.send(job.id, Added(job.id))
+        for job in [*before, *about, *after]:
+            assert await job.result(timeout=30) == job.id
+            assert job.attempt == 2  # it was suspended, whenever the event came
 
 
 async def test_a_sender_whose_transaction_is_open_holds_up_no_checkpoint_and_loses_no_wake_up(

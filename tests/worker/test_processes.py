@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.processes import Process, Processes
 
 SCRIPT = str(Path(__file__).with_name("process_app.py"))
-StartWorker = "Callable[..., Process]"
+WORKERS = {"perdure worker", "perdure heartbeat", "perdure listener"}
 
 
 @pytest.fixture
@@ -140,8 +141,8 @@ async def test_a_zombie_gets_lease_lost_and_its_writes_dont_land(
     assert await job.result(timeout=15) == 2
     (tmp_path / "gate").touch()
     first.thaw()
-    await first.line("in the transaction")
-    await first.line("LeaseLost in persist")
+    await first.line("^LeaseLost in the transaction$")
+    await first.line("^LeaseLost in persist$")
     assert await effects(table) == [2]
     await job.refresh()
     assert (job.state, job.execution_metadata) == (JobState.COMPLETED, {})
@@ -150,6 +151,52 @@ async def test_a_zombie_gets_lease_lost_and_its_writes_dont_land(
     assert await second.end() == 0
     again = await start(client, "nothing", 5)
     assert await again.result(timeout=15) == 5
+
+
+@pytest.mark.parametrize(
+    ("task", "outlives", "error"),
+    [
+        # What it asks for is awaited, so that the stop of whoever has lost its lease may come first.
+        ("asking zombie", False, "(the driver's error|CancelledError)"),
+        ("asking zombie in a thread", False, "the driver's error"),
+        ("asking zombie in a thread", True, "LeaseLost"),
+    ],
+)
+async def test_a_zombie_that_asks_in_its_transaction_gets_an_error_at_the_latest_at_its_end_and_nothing_lands(
+    client: App,
+    table: psycopg.AsyncConnection[Any],
+    start_worker: Callable[..., Process],
+    tmp_path: Path,
+    task: str,
+    outlives: bool,  # noqa: FBT001 - a case
+    error: str,
+) -> None:
+    job = await start(client, task, outlives)
+    first = start_worker(cancel_grace=15)
+    await first.line("^inside$")
+    first.freeze()
+    start_worker()
+    assert await job.result(timeout=15) == 2
+    if not outlives:
+        # The server has ended the session of the handler that is frozen in its transaction.
+        await until_sessions(table, lambda found: "idle in transaction" not in {state for _name, state in found})
+    (tmp_path / "gate").touch()
+    first.thaw()
+    await first.line(f"^{error} in the transaction$")
+    await first.line("^LeaseLost in persist$")
+    assert ("answered" in first.output.splitlines()) is outlives
+    assert await effects(table) == []
+    assert ((await job.refresh()).state, job.attempt) == (JobState.COMPLETED, 2)
+
+
+async def until_sessions(
+    table: psycopg.AsyncConnection[Any], are_as_wanted: Callable[[list[tuple[str, str]]], bool]
+) -> None:
+    """Wait until the database's sessions, told by name and state, are as wanted."""
+    query = "select application_name, state from pg_stat_activity where datname = current_database()"
+    async with asyncio.timeout(20):
+        while not are_as_wanted(await (await table.execute(query)).fetchall()):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
 
 
 async def test_a_poison_job_cant_take_down_every_worker_in_turn(
@@ -191,42 +238,66 @@ async def test_unsettled_work_of_a_stopped_database_goes_on_after_its_restart(
     migrate_database(dsn)
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute("create table effects (job bigint, n int)")
-    environment = {"TEST_DSN": dsn, "TEST_EXECUTION": json.dumps({"lease_duration": 5}), "TEST_GATE": ""}
+    gate = tmp_path / "gate"
+    environment = {"TEST_DSN": dsn, "TEST_EXECUTION": json.dumps({"lease_duration": 5}), "TEST_GATE": str(gate)}
     worker = processes.python(SCRIPT, env=environment)
     worker.wait_for_line("worker ready")
     async with process_definitions.make(dsn) as client:
-        held = await start(client, "pages", {"total": 40, "stop_at": -1})
-        assert await held.result(timeout=15) == 40
-    private_cluster.restart("immediate")
+        held = await start(client, "pages", {"total": 40, "stop_at": 20})
+        await worker.line("stopped at 20")
+        await held.refresh()
+        assert (held.state, held.execution_metadata) == (JobState.RUNNING, {"done": 20})
+    private_cluster.stop("immediate")
+    gate.touch()  # it goes on without a database
+    private_cluster.start()
     async with process_definitions.make(dsn) as client:
         jobs = [await start(client, "pages", {"total": 5, "stop_at": -1}) for _ in range(3)]
         for job in jobs:
             assert await job.result(timeout=20) == 5
+        held = await client.job(held.id)
+        assert await held.result(timeout=20) == 40
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        row = await (await connection.execute("select count(*), count(distinct (job, n)) from effects")).fetchone()
-        assert row == (55, 55)
+        rows = await (await connection.execute("select job, n from effects order by job, n")).fetchall()
+    assert [n for job, n in rows if job == held.id] == list(range(40))
+    assert [n for job, n in rows if job != held.id] == [*range(5)] * 3
     worker.terminate()
     assert await worker.end() == 0
 
 
 async def test_terminated_backends_cost_nothing(
-    client: App, table: psycopg.AsyncConnection[Any], start_worker: Callable[..., Process]
+    client: App, table: psycopg.AsyncConnection[Any], start_worker: Callable[..., Process], tmp_path: Path
 ) -> None:
-    worker = start_worker(lease_duration=5)
-    jobs = [await start(client, "pages", {"total": 60, "stop_at": -1}) for _ in range(5)]
+    worker = start_worker(lease_duration=60)
+    # All are in hand for as long as connections break: none passes its last page before the gate is there.
+    jobs = [await start(client, "pages", {"total": 60, "stop_at": 59}) for _ in range(5)]
+    # Of the listeners there is the worker's alone, before the client waits for results.
+    await until_sessions(table, lambda found: {name for name, _state in found} >= WORKERS)
+    terminated = set[str]()
     for _ in range(5):
-        await table.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where application_name in ('perdure worker', 'perdure heartbeat', 'perdure listener')"
-        )
+        terminated |= await terminate(table, WORKERS)
         extra = await start(client, "nothing", 1)
         assert await extra.result(timeout=15) == 1
+        assert (extra.attempt, extra.retry_number) == (1, 0)
+    assert terminated == WORKERS
+    await terminate(table, WORKERS)
+    (tmp_path / "gate").touch()  # so that outcomes go out over connections that are gone
     for job in jobs:
         assert await job.result(timeout=20) == 60
+        assert (job.attempt, job.retry_number) == (1, 0)
     row = await (await table.execute("select count(*), count(distinct (job, n)) from effects")).fetchone()
     assert row == (300, 300)
     worker.terminate()
     assert await worker.end() == 0
+
+
+async def terminate(table: psycopg.AsyncConnection[Any], names: set[str]) -> set[str]:
+    """Terminate the database's sessions of these names, and return which there were."""
+    query = (
+        "select application_name, pg_terminate_backend(pid) from pg_stat_activity "
+        "where datname = current_database() and application_name = any(%s)"
+    )
+    rows = await (await table.execute(query, [list(names)])).fetchall()
+    return {name for name, is_terminated in rows if is_terminated}
 
 
 async def test_a_worker_that_starts_before_its_database_waits_and_says_so(

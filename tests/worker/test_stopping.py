@@ -12,7 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from perdure import App, CancelRequested, Context, JobState, Raised, StopReason, Suspended
+from perdure import App, CancelRequested, Context, JobEnded, JobState, Raised, StopReason, Suspended
 from perdure.blocking import Context as BlockingContext  # noqa: TC001 - a task's annotation is evaluated
 from perdure.errors import MisuseError
 from perdure.store.sql import Names
@@ -95,19 +95,34 @@ async def test_a_handler_that_ignores_its_cancel_is_left_behind_and_fenced(app: 
 
 
 async def test_a_cancel_that_races_a_completion_gives_one_of_the_two(app: App) -> None:
+    """Each is cancelled once it runs: the first returns before it could be told, the last would never return."""
+    began, returned = asyncio.Queue[int](), set[int]()
+
     @app.task("t")
-    async def task(ctx: Context[int, None]) -> int:
-        await asyncio.sleep(0.001 * (ctx.metadata % 7))
-        return ctx.metadata
+    async def task(ctx: Context[float, None]) -> int:
+        began.put_nowait(ctx.id)
+        if ctx.metadata:
+            await asyncio.sleep(ctx.metadata)
+        returned.add(ctx.id)
+        return ctx.id
+
+    async def cancel_next() -> CancelRequested[Any, Any, Any, Any] | JobEnded[Any, Any, Any, Any]:
+        answer = await app.cancel(await began.get())
+        assert isinstance(answer, CancelRequested | JobEnded)
+        return answer
 
     async with app.worker():
-        jobs = await task.start_many(range(100))
-        await asyncio.gather(*(app.cancel(job.id) for job in jobs))
+        cancels = [asyncio.create_task(cancel_next()) for _ in range(100)]
+        jobs = await task.start_many([0.0, *(number / 250 for number in range(1, 99)), 3600.0])
+        answers = {answer.job.id: answer for answer in await asyncio.gather(*cancels)}
         for job in jobs:
             await job_until(job, lambda job: job.state.is_final)
+    assert (jobs[0].state, jobs[-1].state) == (JobState.COMPLETED, JobState.CANCELLED)
     for job in jobs:
-        assert job.state in {JobState.COMPLETED, JobState.CANCELLED}
-        assert (job.stored_result is not None) == (job.state is JobState.COMPLETED)
+        assert job.state is (JobState.COMPLETED if job.id in returned else JobState.CANCELLED)
+        assert job.stored_result == (job.id if job.id in returned else None)
+        if isinstance(answer := answers[job.id], JobEnded):
+            assert (answer.job.state, job.state) == (JobState.COMPLETED, JobState.COMPLETED)
 
 
 async def test_a_value_that_the_handler_returns_all_the_same_completes_the_job(app: App) -> None:

@@ -69,8 +69,8 @@ async def test_the_other_host_takes_over_and_the_zombie_is_fenced_when_it_is_bac
         assert await job.result(timeout=60) == 2
         host.heal()
         (tmp_path / "gate").touch()
-        await far.line(r"\w+ in the transaction", within_seconds=60)
-        await far.line("LeaseLost in persist", within_seconds=60)
+        await far.line("^LeaseLost in the transaction$", within_seconds=60)
+        await far.line("^LeaseLost in persist$", within_seconds=60)
         assert (await job.refresh()).attempt == 2
         assert _effects(dsn) == [(job.id, 2)]
         near.terminate()

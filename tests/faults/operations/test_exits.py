@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from perdure import App, JobQuery, JobState
 from tests.faults.operations.lines import logged
 from tests.faults.operations.office_jobs import start_jobs, until_held
 from tests.support.jobs import until
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
 
 
 UPGRADE = "upgrade perdure in this process"
+
+LEAVE = """
+
+@app.task("leave")
+async def leave(ctx: Context[str, int]) -> int:
+    print("at the gate", flush=True)
+    while not os.path.exists(ctx.metadata):
+        await asyncio.sleep(0.02)
+    print("through the gate", flush=True)
+    return 7
+"""
 
 
 def said(process: Process) -> list[str]:
@@ -59,6 +71,31 @@ async def test_stopped_in_an_outage_it_says_what_it_could_not_write_and_exits_wi
         await again.line("at the gate", within_seconds=40)
     again.terminate()
     assert await again.end() == 0
+
+
+async def test_stopped_in_an_outage_that_ends_within_the_lease_it_has_written_all_and_says_nothing_of_it(
+    private_cluster: Cluster, private_dsn: str, start_worker: Callable[..., Process], office: Path
+) -> None:
+    with (office / "office.py").open("a", encoding="utf-8") as file:
+        file.write(LEAVE)
+    gate = office / "gate"
+    await start_jobs(private_dsn, str(gate), leave=1)
+    worker = start_worker(private_dsn, "--debug", lease_duration=120, shutdown_grace=120)
+    await worker.line("^at the gate")
+    private_cluster.stop("immediate")
+    gate.touch()
+    await worker.line("^through the gate")  # what it has returned can't be written
+    worker.terminate()
+    await worker.line("SIGTERM: stopping")
+    for _failure in range(3):
+        await worker.line(r"lane \d: .*Connection refused")
+    private_cluster.start()
+    assert await worker.end(within_seconds=100) == 0, worker.output
+    assert [line for line in logged(worker) if line.startswith("ERROR")] == []
+    assert "INFO stopped" in logged(worker)
+    async with App(private_dsn) as app:
+        (job,) = [job async for job in app.jobs(JobQuery(states=list(JobState)))]
+    assert (job.state, job.attempt, job.stored_result) == (JobState.COMPLETED, 1, 7)
 
 
 async def test_two_signals_in_an_outage_end_it_without_waiting_for_the_lease(

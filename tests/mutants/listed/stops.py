@@ -11,6 +11,7 @@ _OUTCOMES = "tests/worker/test_outcomes.py::"
 _PROMISES = "tests/worker/test_promises.py::"
 _DEFECTS = "tests/acceptance/original_defects/test_original_defects_attempts.py::"
 _PROCESSES = "tests/worker/test_processes.py::"
+_EXITS = "tests/faults/operations/test_exits.py::"
 _SILENCE = "tests/faults/network/test_silence.py::"
 
 STOPS = (
@@ -102,6 +103,14 @@ STOPS = (
         "        if unwritten := len(self.desk.ids()) + self._dropped:",
         "        if unwritten := 0:",
         (f"{_PROMISES}test_a_stop_while_the_database_is_away_ends_with_0_and_says_what_could_not_be_written",),
+    ),
+    Mutant(
+        "a stop gives up at the first connection error",
+        "what ended while the database was away for a moment is done again",
+        "worker/lane.py",
+        "                self._lost(error)\n",
+        "                self._lost(error)\n                if self._owner.is_draining:\n                    return\n",
+        (f"{_EXITS}test_stopped_in_an_outage_that_ends_within_the_lease_it_has_written_all_and_says_nothing_of_it",),
     ),
     Mutant(
         "a hurried stop waits for the grace",
