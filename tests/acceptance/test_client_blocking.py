@@ -35,18 +35,6 @@ class Progress:
     rows: int = 0
 
 
-class DjangoLike:
-    """What of Django's `django.db.connection` matters here: it connects late, and wraps psycopg's connection."""
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self.connection: psycopg.Connection[Any] | None = None
-
-    def ensure_connection(self) -> None:
-        if self.connection is None:
-            self.connection = psycopg.connect(self._dsn)
-
-
 @pytest.fixture
 def app(migrated_database: str) -> Iterator[App]:
     app = App(migrated_database)
@@ -159,16 +147,6 @@ def test_a_job_started_in_the_callers_transaction_shares_its_fate(app: App, task
     assert list(app.blocking.jobs()) == []
     getattr(own, ending)()
     assert len(list(app.blocking.jobs())) == (1004 if ending == "commit" else 0)
-
-
-def test_a_connection_of_djangos_may_be_given(app: App, task: Any, migrated_database: str) -> None:
-    django = DjangoLike(migrated_database)
-    app.blocking.start(task, Meta("riga"), connection=django)
-    assert django.connection is not None
-    with django.connection as connection:
-        assert list(app.blocking.jobs()) == []
-        connection.rollback()
-    assert list(app.blocking.jobs()) == []
 
 
 async def test_other_connections_are_refused(app: App, task: Any, migrated_database: str) -> None:

@@ -30,6 +30,7 @@ WRITES = (
     "proceed",
     "retry",
     "renew_lease",
+    "sleep",
     "forgive",
 )
 
@@ -39,7 +40,7 @@ def _cases() -> list[Case]:
     cases += [
         Case(write, "a job that isn't there", ENOUGH.get(write, ""), {"id": 2**40})
         for write in WRITES
-        if write not in {"renew_lease", "expire"}
+        if write not in {"renew_lease", "sleep", "expire"}
     ]
     for write in _ATTEMPT:
         cases += [
@@ -155,7 +156,7 @@ def _client_cases() -> list[Case]:
 
 def _lease_cases() -> list[Case]:
     return [
-        Case("renew_lease", "a worker that isn't there", change={"worker": "unknown"}),
+        *[Case(write, "a worker that isn't there", change={"worker": "unknown"}) for write in ("renew_lease", "sleep")],
         *[Case("renew_lease", f"a lease that {how}", spoil) for how, spoil in _SPOILT_LEASES.items()],
     ]
 

@@ -173,6 +173,7 @@ _CALLS: dict[str, Callable[[Names, Any], Call[Any]]] = {
     "proceed": _proceed,
     "retry": lambda names, given: jobs.retry(names, given.id, attempt=getattr(given, "attempt", None)),
     "renew_lease": lambda names, given: leases.renew(names, given.worker),
+    "sleep": lambda names, given: leases.set_sleeping(names, given.worker, sleeping=True),
     "forgive": lambda names, given: leases.forgive(names, given.worker, [given.id]),
 }
 
@@ -199,20 +200,19 @@ def check(scene: Scene, case: Case) -> str | None:
     expected = _rows(scene, case.write) if case.written else set()
     if changed != expected:
         return f"wrote to {changed} instead of {expected}"
-    if case.write not in {"report_progress", "forgive", "consume"} and bool(answer) != case.written:
+    if case.write not in {"report_progress", "forgive", "consume", "sleep"} and bool(answer) != case.written:
         return f"answered {answer!r}"
     return None
 
 
 def _rows(scene: Scene, write: str) -> set[str]:
     """Return the rows that a write writes to when it is right: these, all of them, and no others."""
-    places = {"renew_lease": [f"workers {scene.worker}"]}.get(write) or [
-        place.format(job=scene.job) for place in ROWS.get(write, ("jobs {job}",))
-    ]
-    return set(places)
+    return {place.format(job=scene.job, worker=scene.worker) for place in ROWS.get(write, ("jobs {job}",))}
 
 
 ROWS = {
+    "renew_lease": ("workers {worker}",),
+    "sleep": ("workers {worker}",),
     "finish": ("jobs {job}", "finished_jobs {job}", f"events {{job}} {EVENT}"),
     "release": ("jobs {job}", f"events {{job}} {EVENT}", "attempts {job} 3", "attempts {job} 103"),
     "persist": ("jobs {job}", f"events {{job}} {EVENT}", "steps {job} charge"),

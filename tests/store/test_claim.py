@@ -291,10 +291,12 @@ def test_a_claim_begins_at_its_bands_floor(every_bench: Workbench) -> None:
         "update {s}.jobs set scheduled_at = date_trunc('second', now()) - interval '1 min' "
         "returning extract(epoch from scheduled_at)::float8 as at"
     )[0]["at"]
+    urgent = bench.start(priority=1)
+    _due(bench, urgent, 3600)
     floor = Floor("default", 0, at_seconds, second)
     front = Front([floor], None)
     found = bench.run(claims.claim(bench.names, worker, want=10, queues=None, front=front))
-    assert {job.id for job in found.jobs} == {second, third, other}
+    assert {job.id for job in found.jobs} == {second, third, other, urgent}
     assert not found.left_out
     assert {job.id for job in bench.run(claims.claim(bench.names, worker, want=10, queues=None)).jobs} == {first}
 

@@ -22,13 +22,13 @@ LOSSES = {
 
 def _claimed(bench: Workbench, statement: str, worker: UUID) -> list[int]:
     if statement == "claim_suspect":
-        return [job.id for job in bench.run(claims.claim_suspect(bench.names, worker, queues=None))]
+        return [job.id for job in bench.run(claims.claim_suspect(bench.names, worker, queues=None), bench.writer)]
     if statement == "claim_band":
         (band,) = bench.run(claims.bands(bench.names))
-        return [
-            job.id for job in bench.run(claims.claim_band(bench.names, worker, want=5, queues=None, band=band)).jobs
-        ]
-    return [job.id for job in bench.run(claims.claim(bench.names, worker, want=5, queues=None)).jobs]
+        call = claims.claim_band(bench.names, worker, want=5, queues=None, band=band)
+    else:
+        call = claims.claim(bench.names, worker, want=5, queues=None)
+    return [job.id for job in bench.run(call, bench.writer).jobs]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -37,8 +37,9 @@ def test_nothing_is_claimed_under_a_lease_that(every_bench: Workbench, statement
     bench, worker, other = every_bench, every_bench.register(), every_bench.register()
     job_id = bench.start()
     bench.sql("update {s}.jobs set suspect = %s", statement == "claim_suspect")
-    bench.sql(f"update {{s}}.workers set {LOSSES[loss]} where id = %s", worker)
     before = bench.job(job_id)
-    assert _claimed(bench, statement, worker) == []
+    with bench.writer.transaction():  # which has begun before the loss
+        bench.sql(f"update {{s}}.workers set {LOSSES[loss]} where id = %s", worker)
+        assert _claimed(bench, statement, worker) == []
     assert bench.job(job_id) == before
     assert _claimed(bench, statement, other) == [job_id]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.store.guard_cases import CASES
+from tests.store.guard_checks import CHECKS
 from tests.store.guards import Case, check, prepare
 
 if TYPE_CHECKING:
@@ -16,3 +17,8 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_write_is_guarded(bench: Workbench, case: Case) -> None:
     assert check(prepare(bench), case) is None
+
+
+@pytest.mark.parametrize("write", CHECKS)
+def test_a_write_does_what_its_conditions_say_and_no_more(bench: Workbench, write: str) -> None:
+    CHECKS[write](bench, bench.names)

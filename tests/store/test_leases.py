@@ -158,11 +158,15 @@ def test_a_sweep_says_when_the_first_lease_of_another_ends(every_bench: Workbenc
     assert _sweep(bench, mine).next_lapse_seconds is None
     bench.register(lease_seconds=40)
     bench.register(lease_seconds=20)
-    run_out = bench.register(lease_seconds=10)
+    run_out, marked, spoilt = (bench.register(lease_seconds=10) for _ in range(3))
     _run_out(bench, run_out)
+    bench.sql("update {s}.workers set lapsed_at = clock_timestamp() where id = %s", marked)
+    bench.sql("update {s}.workers set lease_until = 'infinity' where id = %s", spoilt)
     seconds = _sweep(bench, mine).next_lapse_seconds
     assert seconds is not None
     assert 10 < seconds <= 20
+    bench.sql("update {s}.workers set lease_until = 'infinity' where id <> %s", mine)
+    assert _sweep(bench, mine).next_lapse_seconds is None
 
 
 def test_a_sweep_says_whether_a_suspect_is_due(bench: Workbench) -> None:
@@ -174,6 +178,8 @@ def test_a_sweep_says_whether_a_suspect_is_due(bench: Workbench) -> None:
     assert _sweep(bench).suspect_due
     sweeps = {queue: leases.sweep(bench.names, uuid.uuid4(), queues=[queue]) for queue in ("default", "other")}
     assert [queue for queue, sweep in sweeps.items() if bench.run(sweep).suspect_due] == ["default"]
+    bench.sql("update {s}.jobs set state = 2, worker_id = gen_random_uuid()")
+    assert not _sweep(bench).suspect_due
 
 
 # --- what was lost ---
@@ -193,6 +199,7 @@ def test_a_sweep_finds_every_holder_without_a_lease(every_bench: Workbench) -> N
     assert first.lapsed == [run_out]
     assert set(first.lost) - {run_out} == {marked, given_back}
     assert set(_sweep(bench).lost) == {marked, given_back, run_out}
+    assert bench.run(leases.sweep(bench.names, uuid.uuid4(), scans=False)).lost == []
 
 
 def test_a_claim_that_landed_after_the_lapse_is_found(every_bench: Workbench) -> None:

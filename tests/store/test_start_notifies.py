@@ -24,6 +24,13 @@ def _sleeper(bench: Workbench, queues: list[str] | None) -> None:
     bench.sql("update {s}.workers set sleeping = true where id = %s", worker)
 
 
+def _awake_and_lapsed(bench: Workbench, queue: str) -> None:
+    """Register workers of a queue that are not to be notified: one doesn't sleep, one has lapsed while it slept."""
+    bench.register(queues=[queue])
+    lapsed = bench.register(queues=[queue])
+    bench.sql("update {s}.workers set sleeping = true, lapsed_at = clock_timestamp() where id = %s", lapsed)
+
+
 def _start_many(bench: Workbench, queue: str) -> None:
     bench.run(
         jobs.start_many(
@@ -55,7 +62,7 @@ def test_a_start_notifies_once_for_a_sleeper_of_its_queue(
 
 def test_nobody_is_notified_while_only_workers_of_other_queues_sleep(every_bench: Workbench, listening: Any) -> None:
     _sleeper(every_bench, ["bulk"])
-    every_bench.register(queues=["mail"])
+    _awake_and_lapsed(every_bench, "mail")
     every_bench.start(queue="mail")
     _start_many(every_bench, "mail")
     assert every_bench.heard(listening) == []
@@ -84,6 +91,7 @@ def test_what_lets_a_job_go_on_notifies_as_a_start_does(
     every_bench: Workbench, listening: Any, lets_go_on: Callable[[Workbench, int], None]
 ) -> None:
     _sleeper(every_bench, ["bulk"])
+    _awake_and_lapsed(every_bench, "mail")
     for_others, for_it = every_bench.start(queue="mail"), every_bench.start(queue="bulk")
     assert every_bench.heard(listening) == ["bulk"]
     lets_go_on(every_bench, for_others)

@@ -151,6 +151,7 @@ async def test_a_commit_that_landed_unheard_is_success(
     async with app, app.worker():
         job = await app.tasks["pages"].start()
         assert await job.result(timeout=20) == 4
+        assert proxy.broken.is_set()
     assert seen == ["run from 0", "armed"]
     assert (await job_attempt(table)) == 1
     assert await effects(table) == [0, 1, 2, 3]

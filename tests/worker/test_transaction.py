@@ -43,11 +43,12 @@ async def effects(table: psycopg.AsyncConnection[Any]) -> list[int]:
     return [row[0] for row in await (await table.execute("select n from effects order by n")).fetchall()]
 
 
-async def test_rows_and_checkpoint_commit_together(app: App, table: psycopg.AsyncConnection[Any]) -> None:
-    committed, go_on = asyncio.Event(), asyncio.Event()
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_rows_and_checkpoint_commit_together(app: App, table: psycopg.AsyncConnection[Any], kind: str) -> None:
+    committed, go_on, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
-    @app.task("t")
-    async def task(ctx: Context[None, Progress]) -> int:
+    @app.task("async")
+    async def awaits(ctx: Context[None, Progress]) -> int:
         async with ctx.transaction() as connection:
             await connection.execute("insert into effects values (1)")
             ctx.execution_metadata.rows = 1
@@ -55,11 +56,22 @@ async def test_rows_and_checkpoint_commit_together(app: App, table: psycopg.Asyn
         await go_on.wait()
         return ctx.execution_metadata.rows
 
+    @app.task("thread")
+    def threaded(ctx: blocking.Context[None, Progress]) -> int:
+        with ctx.transaction() as connection:
+            connection.execute("insert into effects values (1)")
+            ctx.execution_metadata.rows = 1
+        loop.call_soon_threadsafe(committed.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(30)
+        return ctx.execution_metadata.rows
+
     async with app.worker():
-        job = await task.start()
+        job = await app.tasks[kind].start()
         await committed.wait()
         assert await effects(table) == [1]
         assert (await job.refresh()).execution_metadata == Progress(1)
+        rows = await table.execute("select effects.xmin = jobs.xmin from effects, background_tasks.jobs")
+        assert await rows.fetchall() == [(True,)]  # one transaction has written both, as they are
         go_on.set()
         assert await job.result(timeout=10) == 1
 

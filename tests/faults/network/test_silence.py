@@ -120,10 +120,12 @@ async def test_a_silent_lane_is_left_after_a_lease(proxy: Proxy, statement: str)
             raise ConnectionError
         return ctx.attempt
 
+    proxy.swallow(mark(statement))  # before the worker's first look, which is always by claim.sql
     async with app, app.worker():
-        proxy.swallow(mark(statement))
         job = await task.start()
         assert await job.result(timeout=40) == (2 if statement == "release" else 1)
+        assert proxy.broken.is_set()
+        await until(lambda: not any(one.is_swallowed for one in proxy._connections.values()), "the lane is left")
 
 
 @pytest.mark.parametrize("kind", ["async", "thread"])
@@ -153,6 +155,7 @@ async def test_a_silent_transaction_is_left_after_a_lease(
         proxy.swallow(what)
         job = await app.tasks[kind].start()
         assert await job.result(timeout=40) == 1
+        assert proxy.broken.is_set()
     assert _count(proxy) == 1
 
 
@@ -310,8 +313,10 @@ async def test_a_pooled_connection_that_is_silent_is_not_lent(proxy: Proxy, monk
         await asyncio.to_thread(app.blocking.start, quick, None)
         proxy.swallow(b"select pg_backend_pid()")
         await quick.start()
+        assert proxy.broken.is_set()
         proxy.swallow(b"select pg_backend_pid()")
         await asyncio.to_thread(app.blocking.start, quick, None)
+        assert proxy.broken.is_set()
         assert len([job async for job in app.jobs()]) == 4
 
 
