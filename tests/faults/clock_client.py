@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -27,7 +28,7 @@ def define(app: App) -> Any:
 
 
 async def main(dsn: str, suspended: int) -> None:
-    """Start jobs in each way, proceed one that is suspended; say which jobs these are, by the verb."""
+    """Start jobs in each way, proceed one that is suspended; say what time it is, and which jobs, by the verb."""
     app = App(dsn)
     task = define(app)
     async with app:
@@ -38,7 +39,8 @@ async def main(dsn: str, suspended: int) -> None:
         blocking = await asyncio.to_thread(app.blocking.start, task, 5, at=AFTER, deadline=DEADLINE)
         await app.proceed(suspended, at=AFTER)
     started = {"start": one, "start many": many[1], "in a transaction": within, "blocking": blocking}
-    sys.stdout.write(json.dumps({**{verb: job.id for verb, job in started.items()}, "proceed": suspended}) + "\n")
+    jobs = {**{verb: job.id for verb, job in started.items()}, "proceed": suspended}
+    sys.stdout.write(json.dumps({"now": time.time(), "jobs": jobs}) + "\n")
 
 
 if __name__ == "__main__":

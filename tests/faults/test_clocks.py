@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -22,6 +23,8 @@ import pytest
 from perdure import App, Context, JobFailed, JobState, Raised, Suspended
 from tests.faults import clock_client
 from tests.support.clocks import ServerClock, off_by
+from tests.support.history import read_folder
+from tests.support.history.lines import Began
 from tests.support.jobs import job_until
 from tests.support.migrated import migrate_database
 from tests.support.scenario import Scenario, faults
@@ -39,6 +42,11 @@ pytestmark = pytest.mark.timeout(400)
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(Path(process_definitions.__file__).with_name("process_app.py"))
+SAY_THE_TIME_AND_RUN = """
+import runpy, sys, time
+print("it is", time.time(), flush=True)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 LATE_SECONDS = 3600.0  # less than a clock is wrong, more than a busy machine takes
 CLAIMABLE = {JobState.PENDING, JobState.RETRYING, JobState.PROCEEDED, JobState.SUSPENDED}
@@ -56,7 +64,32 @@ def begun_early(history: History) -> Iterator[str]:
                 yield f"job {job} began {after.at - before.due} s after it was due"
 
 
+def is_off(said_at: float, offset: timedelta, *, then: float | None = None) -> bool:
+    """Whether a process that has said what time it is (`then`; else: just now) has a clock that is wrong by so much."""
+    return abs(said_at - (time.time() if then is None else then) - offset.total_seconds()) < LATE_SECONDS
+
+
 # --- a worker's clock ---
+
+
+def begun_by(folder: Path) -> set[int]:
+    """Tell which processes have begun a handler."""
+    return {line.pid for lines in read_folder(folder).values() for line in lines if isinstance(line, Began)}
+
+
+def clocks_seen(history: History) -> set[timedelta | None]:
+    """Tell by how much the clocks were wrong by which handlers noted their beginning; None: by anything else.
+
+    The attempt was claimed just before, by the database's clock.
+    """
+    seen: set[timedelta | None] = set()
+    for job, moves in history.moves.items():
+        for _, after in moves:
+            if after is None or after.state is not JobState.RUNNING:
+                continue
+            for line in history.began.get((job, after.attempt), []):
+                seen.add(next((offset for offset in (DAY, -DAY) if is_off(line.at, offset, then=after.at)), None))
+    return seen
 
 
 def set_early(history: History) -> Iterator[str]:
@@ -77,7 +110,7 @@ def sleepers(history: History) -> set[bool]:
 
 @pytest.mark.parametrize("seed", seeds("test_clocks_of_workers", push=1, nightly=6))
 async def test_workers_whose_clocks_are_days_off_do_all_in_time(
-    new_scenario: Callable[..., Scenario], seed: int
+    new_scenario: Callable[..., Scenario], tmp_path: Path, seed: int
 ) -> None:
     """All that a scenario does, of workers that are a day ahead and a day behind: naps, sleeps, retries, deadlines."""
     clocks = [off_by(DAY), off_by(-DAY)]
@@ -85,6 +118,8 @@ async def test_workers_whose_clocks_are_days_off_do_all_in_time(
     async def kill_one(struck: Scenario) -> None:
         await struck.clients[0].start(count(push=5, nightly=20), acts=["sleep", "nap"], threaded=False)
         await struck.until_acknowledged(count(push=15, nightly=100))
+        both = {worker.pid for worker in struck.crew.workers}
+        await struck.until(lambda: both <= begun_by(tmp_path), f"not both of {both} have begun something")
         await faults.kill_a_holder(struck)
         await struck.until_acknowledged(count(push=15, nightly=100))
         # A lease that is renewed by a clock that is wrong all the time is kept; under load one may be lost.
@@ -94,6 +129,7 @@ async def test_workers_whose_clocks_are_days_off_do_all_in_time(
     history = await scenario.must_hold(first=kill_one)
     assert [*begun_early(history), *set_early(history)] == []
     assert sleepers(history) == {True, False}
+    assert clocks_seen(history) == {DAY, -DAY}
 
 
 @pytest.mark.parametrize("offset", [DAY] if TIER == "push" else [DAY, -DAY], ids=lambda offset: f"{offset.days} d")
@@ -106,7 +142,9 @@ async def test_a_deadline_is_told_by_the_databases_clock(
         "TEST_GATE": "",
         **off_by(offset),
     }
-    worker = processes.python(SCRIPT, env=environment)
+    worker = processes.python("-c", SAY_THE_TIME_AND_RUN, SCRIPT, env=environment)
+    said = await worker.line(r"^it is ([\d.]+)$", within_seconds=60)
+    assert is_off(float(said[1]), offset)
     await worker.line("worker ready", within_seconds=60)
     async with process_definitions.make(migrated_database) as client:
         sleepy = client.tasks["sleepy"]
@@ -146,12 +184,14 @@ async def test_a_duration_is_added_to_the_databases_clock(
     client = processes.python("-m", "tests.faults.clock_client", env=environment)
     said = await client.line("^{.*}$", within_seconds=60)
     assert await client.end() == 0
+    answer = json.loads(said[0])
+    assert is_off(answer["now"], offset)
     query = (
         "select extract(epoch from scheduled_at - clock_timestamp())::float8, "
         "extract(epoch from deadline_at - scheduled_at)::float8 from background_tasks.jobs where id = %s"
     )
     with psycopg.connect(migrated_database) as connection:
-        for verb, job in json.loads(said[0]).items():
+        for verb, job in answer["jobs"].items():
             [(due_seconds, deadline_seconds)] = connection.execute(query.encode(), [job]).fetchall()
             after_seconds = clock_client.AFTER.total_seconds()
             assert after_seconds - LATE_SECONDS < due_seconds <= after_seconds, verb
@@ -196,7 +236,8 @@ async def test_a_database_whose_clock_is_set_an_hour_on_and_back_loses_nothing_a
         seconds=1.0,
         deadlines_given=False,  # those that lie ahead are past all at once
     )
-    await scenario.must_hold(first=set_on_and_back)
+    history = await scenario.must_hold(first=set_on_and_back)
+    assert any(is_off(pulse.database_at, HOUR, then=pulse.at) for pulse in history.pulses)
 
 
 async def until_nobody_holds_what_the_dead_held(dsn: str, pid: int) -> None:

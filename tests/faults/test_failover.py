@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,14 @@ import psycopg
 import pytest
 
 from perdure import App, Context, JobState
-from tests.support.failover import cut_off, dsn_of_both, promote, take_address, wait_until_replicated
+from tests.support.failover import (
+    cut_off,
+    dsn_of_both,
+    make_synchronous,
+    promote,
+    take_address,
+    wait_until_replicated,
+)
 from tests.support.migrated import migrate_database
 from tests.support.pooler import start_pooler
 from tests.support.scenario import Scenario
@@ -45,9 +53,7 @@ async def test_a_synchronous_standby_that_takes_over_has_all_and_does_nothing_tw
     dsn = dsn_of_both(primary, standby, database)
     (folder := tmp_path / "history").mkdir()
     scenario = Scenario(dsn, folder, processes, seed=seed, seconds=1.0)
-    with psycopg.connect(primary.dsn(), autocommit=True) as connection:
-        connection.execute("alter system set synchronous_standby_names = '*'")
-        connection.execute("select pg_reload_conf()")
+    make_synchronous(primary, standby)
 
     async def fail_over(struck: Scenario) -> None:
         await struck.until_acknowledged(20 + seed % 30)
@@ -103,6 +109,42 @@ async def test_a_job_that_a_failover_has_lost_doesnt_settle_the_one_that_has_its
     with psycopg.connect(standby.dsn(database), autocommit=True) as connection:
         assert connection.execute("select job, whose from effects").fetchall() == [(job.id, "found")]
     assert worker.output.count("another server has taken over") == 1
+    worker.terminate()
+    assert await worker.end(within_seconds=60) == 0
+
+
+async def test_a_planned_switchover_loses_nothing_and_lets_no_attempt_from_before_it_write(
+    new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path
+) -> None:
+    primary = new_cluster()
+    database = primary.create_database()
+    migrate_database(primary.dsn(database))
+    with psycopg.connect(primary.dsn(database), autocommit=True) as connection:
+        connection.execute("create table effects (job bigint, whose text)")
+    standby = new_cluster(standby_of=primary)
+    dsn = dsn_of_both(primary, standby, database)
+    worker = start_worker(processes, dsn, tmp_path)
+    async with client(dsn) as app:
+        running = await app.tasks["named"].start("kept")
+        await worker.line("kept begins")
+        wait_until_replicated(primary, standby)
+        waiting = await app.tasks["named"].start("later", at=timedelta(hours=1))
+    primary.stop("fast")  # it waits until the standby has all
+    promote(standby)
+    await worker.line("kept: stopped", within_seconds=60)
+    await worker.line("kept begins", within_seconds=60)
+    async with client(standby.dsn(database)) as app:
+        job = await app.job(running.id)
+        assert (job.state, job.attempt, (await app.job(waiting.id)).state) == (JobState.RUNNING, 2, JobState.PENDING)
+        (tmp_path / "kept").touch()
+        await worker.line("kept: transaction refused", within_seconds=60)
+        await worker.line("kept: persist refused")
+        assert await job.result(timeout=60) == "kept"
+        # A connection from before the switchover may have made an attempt raise.
+        assert (await job.refresh()).attempt >= 2
+    with psycopg.connect(standby.dsn(database), autocommit=True) as connection:
+        assert connection.execute("select job, whose from effects").fetchall() == [(job.id, "kept")]
+    assert (worker.output.count("kept: transaction refused"), worker.output.count("kept: persist refused")) == (1, 1)
     worker.terminate()
     assert await worker.end(within_seconds=60) == 0
 

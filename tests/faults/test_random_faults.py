@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.history import History
+    from tests.support.history.values import Move
     from tests.support.scenario import Scenario
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,9 +29,29 @@ def _rescues(history: History) -> int:
     return sum(move.is_rescue for moves in history.moves.values() for move in moves)
 
 
+def _given_back(history: History) -> int:
+    """Count the attempts that a stopped worker has stopped, and whose jobs wait for another one since."""
+    return sum(_is_given_back(history, move) for moves in history.moves.values() for move in moves)
+
+
+def _is_given_back(history: History, move: Move) -> bool:
+    before, after = move
+    if before is None or after is None or move.states != (JobState.RUNNING, JobState.PENDING) or move.is_rescue:
+        return False
+    ended = history.ended.get((before.job, before.attempt), [])
+    was_stopped = bool(ended) and ended[-1].how == "stopped"
+    return was_stopped and "SIGTERM" in history.suffered(history.pid_of.get(before.worker or ""), after.at)
+
+
 def _count(history: History, kind: str) -> int:
     """Count what was done; at its end a scenario sends SIGTERM to its three workers."""
     return sum(fault.kind == kind for fault in history.faults)
+
+
+async def _stop_one_at_work(struck: Scenario) -> None:
+    """Stop a worker that has jobs; some outlast every grace."""
+    await struck.clients[0].start(8, acts=["work"] * 15, threaded=False)
+    await faults.stop_a_holder(struck)
 
 
 async def test_nothing_is_broken_where_nothing_is_done(new_scenario: Callable[..., Scenario]) -> None:
@@ -65,15 +86,17 @@ async def test_frozen_workers_break_nothing(new_scenario: Callable[..., Scenario
 
 @pytest.mark.parametrize("seed", seeds("stops", push=1, nightly=10))
 async def test_stops_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    history = await new_scenario(seed).must_hold(faults.stop_workers)
+    history = await new_scenario(seed).must_hold(faults.stop_workers, first=_stop_one_at_work)
     assert _count(history, "SIGTERM") > 3
+    assert _given_back(history) > 0
     assert _unanswered(history) == []
 
 
 @pytest.mark.parametrize("seed", seeds("rolling restarts", push=1, nightly=10))
 async def test_rolling_restarts_break_nothing(new_scenario: Callable[..., Scenario], seed: int) -> None:
-    history = await new_scenario(seed).must_hold(faults.roll)
+    history = await new_scenario(seed).must_hold(faults.roll, first=_stop_one_at_work)
     assert _count(history, "SIGTERM") > 3
+    assert _given_back(history) > 0
     assert _unanswered(history) == []
 
 
@@ -82,5 +105,6 @@ async def test_mixtures_break_nothing(new_scenario: Callable[..., Scenario], see
     history = await new_scenario(seed).must_hold(faults.do_anything, first=faults.do_each)
     assert _count(history, "SIGKILL") > 0
     assert _count(history, "SIGTERM") > 3
+    assert _given_back(history) > 0
     assert _rescues(history) > 0
     assert faults.terminated(history.faults) >= len(faults.WORKERS)

@@ -11,7 +11,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from tests.support.cluster import Cluster
 
-__all__ = ["cut_off", "dsn_of_both", "promote", "take_address", "wait_until_replicated"]
+__all__ = ["cut_off", "dsn_of_both", "make_synchronous", "promote", "take_address", "wait_until_replicated"]
 
 
 def dsn_of_both(primary: Cluster, standby: Cluster, database: str) -> str:
@@ -25,6 +25,14 @@ def wait_until_replicated(primary: Cluster, standby: Cluster) -> None:
     (written,) = _ask(primary, "select pg_current_wal_lsn()::text")
     query = f"select pg_last_wal_replay_lsn() >= '{written}'"
     wait_until(lambda: bool(_ask(standby, query)[0]), "the standby doesn't keep up")
+
+
+def make_synchronous(primary: Cluster, standby: Cluster) -> None:
+    """Let the primary acknowledge only what the standby has, too; wait until that is so."""
+    _ask(primary, "alter system set synchronous_standby_names = '*'")
+    _ask(primary, "select pg_reload_conf()")
+    query = f"select sync_state from pg_stat_replication where application_name = '{standby.folder.name}'"
+    wait_until(lambda: _ask(primary, query) == ("sync",), "the standby isn't synchronous")
 
 
 def cut_off(standby: Cluster) -> None:

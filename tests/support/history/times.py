@@ -86,10 +86,14 @@ class Times:
             allowed += 3 * self._lease  # what was swallowed is noticed, and done again
         return allowed
 
-    def longest_chance(self, since: float, until: float, *, has_room: bool = False) -> float:
-        """Return for how long one worker could have done it, without a break: it lived, unharmed (and had room)."""
+    def longest_chance(self, since: float, until: float, *, has_room: bool = False, worker: str | None = None) -> float:
+        """Return for how long one worker could have done it, without a break: it lived, unharmed (and had room).
+
+        With a worker's id, for how long that one could.
+        """
         spans = self._with_room if has_room else self._stretches
-        return max((min(span.ended, until) - max(span.began, since) for span in spans), default=0.0)
+        able = (span for span in spans if worker is None or span.worker == worker)
+        return max((min(span.ended, until) - max(span.began, since) for span in able), default=0.0)
 
     def is_harmed(self, worker: str, until: float) -> bool:
         """Tell whether anything was done, until then, that a worker can lose its lease by; or whether it starved."""

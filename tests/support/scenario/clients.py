@@ -115,11 +115,26 @@ class Client:
         if await self._answer_to(verb) == _GRANTED[verb]:
             self.owed.discard(verb)
 
-    async def start(self, count: int, *, acts: Sequence[str] | None = None, threaded: bool | None = None) -> str | None:
-        """Start jobs, one or many at once: of these acts, in a thread or not, or what is drawn; return the answer."""
-        limited = acts is None and self._random.random() < self._share_of_limited
+    async def start(
+        self,
+        count: int,
+        *,
+        acts: Sequence[str] | None = None,
+        threaded: bool | None = None,
+        deadline: timedelta | None = None,
+    ) -> str | None:
+        """Start jobs, one or many at once; return the answer.
+
+        Args:
+            count: How many.
+            acts: What they do; None: it is drawn, and for some a deadline with it.
+            threaded: Whether they run in a thread; None: it is drawn.
+            deadline: Theirs, of those whose acts are given.
+        """
+        limited = self._random.random() < self._share_of_limited if acts is None else deadline is not None
         task, plans = self._draw(count, acts=acts, threaded=threaded, limited=limited)
-        deadline = timedelta(seconds=self._random.uniform(*_DEADLINE_SECONDS)) if limited else None
+        if limited and deadline is None:
+            deadline = timedelta(seconds=self._random.uniform(*_DEADLINE_SECONDS))
         given = None
         async with self._call("start", tuple(plan.key for plan in plans)) as answer:
             if count == 1:

@@ -24,6 +24,7 @@ __all__ = [
     "kill_workers",
     "outlast_a_lease",
     "roll",
+    "stop_a_holder",
     "stop_workers",
     "terminate_backends",
     "terminate_each",
@@ -64,6 +65,17 @@ async def stop_workers(struck: Struck) -> None:
         await _stop_one(struck)
 
 
+async def stop_a_holder(struck: Struck) -> None:
+    """SIGTERM to a worker that has jobs, until some were given back.
+
+    Raises:
+        TimeoutError: None was, whoever was stopped.
+    """
+    async with asyncio.timeout(_EFFECT_SECONDS):
+        while not await _gives_back(struck):
+            pass
+
+
 async def freeze_workers(struck: Struck) -> None:
     """SIGSTOP to workers, for less or more than their leases; several at once, now and then all."""
 
@@ -97,6 +109,16 @@ async def _costs_its_lease(struck: Struck, first: signal.Signals, then: signal.S
     if then is not None:
         struck.crew.send(holder, then)
     return await asyncio.to_thread(observer.count_rescues, jobs) > before  # all of them may have ended just before
+
+
+async def _gives_back(struck: Struck) -> bool:
+    """Send a worker that has jobs SIGTERM; tell whether it has given any of them back by its end."""
+    observer = struck.observer
+    holder, _, jobs = await _pick_a_holder(struck)
+    before = await asyncio.to_thread(observer.count_stopped, jobs)
+    struck.crew.send(holder, signal.SIGTERM)
+    await holder.end(within_seconds=60)
+    return await asyncio.to_thread(observer.count_stopped, jobs) > before  # all of them may have ended in its grace
 
 
 async def _pick_a_holder(struck: Struck) -> tuple[Process, str, list[int]]:
@@ -145,7 +167,7 @@ def terminated(faults: Iterable[Fault]) -> int:
 
 async def do_each(struck: Struck, names: Iterable[str] = WORKERS) -> None:
     """All kinds of what `do_anything` does, once and with effect; `names`: of the backends to terminate."""
-    await _until_stopped(struck)
+    await stop_a_holder(struck)
     await terminate_each(struck, names)
     await kill_a_holder(struck)
     await outlast_a_lease(struck)
@@ -191,12 +213,6 @@ async def _terminate(struck: Struck, names: list[str], *, chance: float) -> int:
     count = await asyncio.to_thread(struck.observer.terminate, names, chance=chance, random=struck.random)
     struck.note(Fault(f"terminated {count} backends of {', '.join(names)}"))
     return count
-
-
-async def _until_stopped(struck: Struck) -> None:
-    while (worker := struck.crew.pick(struck.random)) is None:  # noqa: ASYNC110 - nobody tells of a worker
-        await asyncio.sleep(_LOOK_SECONDS)
-    struck.crew.send(worker, signal.SIGTERM)
 
 
 def _send(struck: Struck, number: signal.Signals) -> None:

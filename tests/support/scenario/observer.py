@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
+from perdure.core.history import AttemptEnding
 from tests.support.history import journal
 
 if TYPE_CHECKING:
@@ -170,6 +171,12 @@ class Observer:
         with self._connection() as connection:
             statement = b"select count(*) from history.rescues where job = any(%s)"
             return int(connection.execute(statement, [jobs]).fetchall()[0][0])
+
+    def count_stopped(self, jobs: list[int]) -> int:
+        """Count how often these jobs were given back by a worker that was stopped."""
+        with self._connection() as connection:
+            statement = f"select count(*) from {self._schema}.attempts where job_id = any(%s) and ending = %s"
+            return int(connection.execute(statement.encode(), [jobs, AttemptEnding.STOPPED.code]).fetchall()[0][0])
 
     async def left_over(self, lease_seconds: float) -> list[Session]:
         """Return what is left of the workers, once all have ended: the server takes a moment to notice one's death."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -235,7 +235,7 @@ class _Threaded(_Acts):
                 other = self._others.get(act)
                 outcome = self.simple(act) if other is None else other()
                 if isinstance(outcome, Suspended):
-                    time.sleep(self._moment_seconds)
+                    threading.Event().wait(self._moment_seconds)  # libfaketime breaks `time.sleep`
                 if outcome is not None:
                     return noted.outcome(outcome)
             return self.attempt

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.history.values import History, Image, Move
 
-__all__ = ["due_jobs_are_claimed", "recovery_is_quick"]
+__all__ = ["due_jobs_are_claimed", "recovery_is_quick", "spans"]
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def recovery_is_quick(history: History) -> Iterator[str]:
     if seconds is None or not times.are_comparable:
         return
     for job, moves in history.moves.items():
-        for worker, _, until in _spans(moves, history.ended_at, _holder):
+        for worker, _, until in spans(moves, history.ended_at, _holder):
             since = times.lease_ends.get(worker, until)
             if until - since <= seconds:
                 continue
@@ -56,7 +56,7 @@ def due_jobs_are_claimed(history: History) -> Iterator[str]:
     for job, moves in history.moves.items():
         if job in unreadable:
             continue
-        for due, at, until in _spans(moves, history.ended_at, due_of):
+        for due, at, until in spans(moves, history.ended_at, due_of):
             since = max(due, at)
             if until - since <= seconds:
                 continue
@@ -73,10 +73,10 @@ def _holder(image: Image) -> str | None:
     return image.worker if image.state is JobState.RUNNING else None
 
 
-def _spans(
+def spans(
     moves: Sequence[Move], ended_at: float, what: Callable[[Image], T | None]
 ) -> Iterator[tuple[T, float, float]]:
-    """Yield for how long something of a job stayed as it was: what, since when, and until when."""
+    """Yield for how long something of a job stayed as it was: what, since when, and until when; None isn't told of."""
     current: T | None = None
     since = 0.0
     for before, after in moves:
