@@ -24,6 +24,7 @@ from tests.support.failover import (
     take_address,
     wait_until_replicated,
 )
+from tests.support.history.lines import Fault
 from tests.support.migrated import migrate_database
 from tests.support.pooler import start_pooler
 from tests.support.scenario import Scenario
@@ -58,8 +59,10 @@ async def test_a_synchronous_standby_that_takes_over_has_all_and_does_nothing_tw
     async def fail_over(struck: Scenario) -> None:
         await struck.until_acknowledged(20 + seed % 30)
         workers = struck.crew.workers
+        struck.note(Fault("the primary was killed"))
         await asyncio.to_thread(primary.kill)
         await asyncio.to_thread(promote, standby)
+        struck.note(Fault("the standby took over"))  # by which all leases are lost, however soon that is
         for worker in workers:
             await worker.line("another server has taken over", within_seconds=60)
         await struck.until_acknowledged(30)
