@@ -5,6 +5,7 @@ Thin: the verbs are those of `verbs`, run on sync connections. In an `async def`
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -370,7 +371,8 @@ def _driver_connection(purpose: str, connection: object) -> Connection[Any] | No
         ensure = getattr(inner, "ensure_connection", None)  # Django connects at the first query
         if callable(ensure):
             ensure()
-        inner = getattr(inner, "connection", None)
+        with contextlib.suppress(Exception):  # of somebody's own property: then it is no such wrapper
+            inner = getattr(inner, "connection", None)
     if isinstance(inner, Connection):
         return inner  # pyright: ignore[reportUnknownVariableType] - whatever its rows are
     if isinstance(inner, AsyncConnection):

@@ -233,12 +233,7 @@ async def _is_refused_by_each_verb(task: Any, own: Any) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(
-            AsyncEngine.connect,
-            marks=pytest.mark.xfail(
-                raises=sqlalchemy.exc.InvalidRequestError, reason="its own error comes out instead of a MisuseError"
-            ),
-        ),
+        AsyncEngine.connect,
         AsyncSession,
     ],
 )
