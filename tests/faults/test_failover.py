@@ -75,13 +75,7 @@ async def test_a_synchronous_standby_that_takes_over_has_all_and_does_nothing_tw
 async def test_a_job_that_a_failover_has_lost_doesnt_settle_the_one_that_has_its_number_now(
     new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path, seed: int, way: str
 ) -> None:
-    primary = new_cluster()
-    database = primary.create_database()
-    migrate_database(primary.dsn(database))
-    with psycopg.connect(primary.dsn(database), autocommit=True) as connection:
-        connection.execute("create table effects (job bigint, whose text)")
-        connection.execute(f"alter sequence background_tasks.job_ids restart {seed + 1}".encode())
-    standby = new_cluster(standby_of=primary)
+    primary, standby, database = primary_and_standby(new_cluster, first_id=seed + 1)
     if way == "a pooler":
         dsn = start_pooler(processes, primary.dsn(database), tmp_path).dsn
     else:
@@ -119,12 +113,7 @@ async def test_a_job_that_a_failover_has_lost_doesnt_settle_the_one_that_has_its
 async def test_a_planned_switchover_loses_nothing_and_lets_no_attempt_from_before_it_write(
     new_cluster: Callable[..., Cluster], processes: Processes, tmp_path: Path
 ) -> None:
-    primary = new_cluster()
-    database = primary.create_database()
-    migrate_database(primary.dsn(database))
-    with psycopg.connect(primary.dsn(database), autocommit=True) as connection:
-        connection.execute("create table effects (job bigint, whose text)")
-    standby = new_cluster(standby_of=primary)
+    primary, standby, database = primary_and_standby(new_cluster)
     dsn = dsn_of_both(primary, standby, database)
     worker = start_worker(processes, dsn, tmp_path)
     async with client(dsn) as app:
@@ -150,6 +139,17 @@ async def test_a_planned_switchover_loses_nothing_and_lets_no_attempt_from_befor
     assert (worker.output.count("kept: transaction refused"), worker.output.count("kept: persist refused")) == (1, 1)
     worker.terminate()
     assert await worker.end(within_seconds=60) == 0
+
+
+def primary_and_standby(new_cluster: Callable[..., Cluster], *, first_id: int = 1) -> tuple[Cluster, Cluster, str]:
+    """Begin two servers with a database in which jobs of `named` can be run; return its name, too."""
+    primary = new_cluster()
+    database = primary.create_database()
+    migrate_database(primary.dsn(database))
+    with psycopg.connect(primary.dsn(database), autocommit=True) as connection:
+        connection.execute("create table effects (job bigint, whose text)")
+        connection.execute(f"alter sequence background_tasks.job_ids restart {first_id}".encode())
+    return primary, new_cluster(standby_of=primary), database
 
 
 def start_worker(processes: Processes, dsn: str, folder: Path) -> Process:
